@@ -1,0 +1,31 @@
+"""Puts the subcommands together and turns errors of the user's input into one line."""
+
+import os
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="psanet",
+    help="PSANet (point-wise spatial attention, ECCV 2018) for TensorFlow: data, training, evaluation, serving.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main():
+    """Entry point of the `psanet` command. Exit status: 0 success, 1 failure, 2 wrong input."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _register()
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("PSANET_DEBUG"):
+            raise
+        print(f"psanet: error: {error}\n(set PSANET_DEBUG=1 to see where it came from)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _register():
+    """Imports every subcommand module; each adds its commands to `app`. They import TensorFlow only when run."""

@@ -1,0 +1,18 @@
+"""Typed, validated configurations: YAML files with overrides."""
+
+from psanet_tf.config.data import AugmentationSection, DataSection
+from psanet_tf.config.evaluate import EvaluateSection
+from psanet_tf.config.loading import Config, dump_config, load_config
+from psanet_tf.config.model import ModelSection
+from psanet_tf.config.train import TrainSection
+
+__all__ = [
+    "AugmentationSection",
+    "Config",
+    "DataSection",
+    "EvaluateSection",
+    "ModelSection",
+    "TrainSection",
+    "dump_config",
+    "load_config",
+]

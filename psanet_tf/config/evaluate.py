@@ -1,0 +1,15 @@
+"""`evaluate:` section: the sliding-window protocol."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from psanet_tf.config.section import Section
+
+
+class EvaluateSection(Section):
+    base_size: int = Field(512, ge=1, description="long side, in pixels, of a picture at scale 1")
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
+    flip: bool = Field(True, description="average with the mirrored crop")
+    stride_rate: float = Field(2 / 3, gt=0, le=1, description="distance of crops over their size")
+    batch_size: int = Field(4, ge=1, description="crops per call of the network")

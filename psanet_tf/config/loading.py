@@ -1,0 +1,130 @@
+"""From a YAML file and `key=value` overrides to a checked `Config`, and back."""
+
+import io
+import json
+from pathlib import Path
+
+import pydantic
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from psanet_tf.config.data import DataSection
+from psanet_tf.config.evaluate import EvaluateSection
+from psanet_tf.config.model import ModelSection
+from psanet_tf.config.section import Section
+from psanet_tf.config.train import TrainSection
+
+
+class Config(Section):
+    """A whole run: data, model, training, evaluation."""
+
+    data: DataSection
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @pydantic.model_validator(mode="after")
+    def _mask_fits_crop(self):
+        model = self.model
+        if not model.use_psa or model.mask_size is None:
+            return self
+        features = [(size - 1) // 8 + 1 for size in self.data.crop_size]
+        height, width = [(size - 1) // model.shrink_factor + 1 for size in features]
+        if model.compact and model.mask_size != (height, width):
+            raise ValueError(
+                f"model.mask_size: a compact mask has one weight per position, {[height, width]} for "
+                f"data.crop_size {list(self.data.crop_size)} and model.shrink_factor {model.shrink_factor}, "
+                f"got {list(model.mask_size)}; leave it out to get that"
+            )
+        if not model.compact and any(size < 1 or size % 2 == 0 for size in model.mask_size):
+            raise ValueError(
+                f"model.mask_size: rows and columns of an over-complete mask must be odd and positive, "
+                f"got {list(model.mask_size)}; {[2 * height - 1, 2 * width - 1]} covers the whole crop"
+            )
+        return self
+
+
+def load_config(path, overrides=()):
+    """Reads and checks a configuration.
+
+    Args:
+        path: a YAML file (YAML 1.2: ``1e-4`` is a number).
+        overrides: strings ``"section.key=value"``; the value is read as YAML.
+
+    Returns:
+        Config.
+
+    Raises:
+        ValueError: not YAML, an unknown key, a wrong type, an impossible value; the message names the
+            file and every key at fault.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold sections such as 'data:' and 'train:', got {type(tree).__name__}")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        # JSON mode is strict about types but takes a list for a tuple, as YAML writes it.
+        return Config.model_validate_json(json.dumps(tree, default=str))
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{path} is not a valid configuration:\n{_describe(error)}") from None
+
+
+def dump_config(config):
+    """The configuration as YAML text that `load_config` reads back to an equal one."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(config.model_dump(mode="json"), stream)
+    return stream.getvalue()
+
+
+def _apply_override(tree, override):
+    key, equals, value = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ValueError(f"an override must look like train.batch_size=8, got {override!r}")
+    for part in parts[:-1]:
+        child = tree.get(part)
+        if child is None:
+            child = tree[part] = {}
+        if not isinstance(child, dict):
+            raise ValueError(f"override {override!r}: {part!r} is a value, not a section")
+        tree = child
+    try:
+        tree[parts[-1]] = YAML(typ="safe", pure=True).load(value)
+    except YAMLError as error:
+        raise ValueError(f"override {override!r}: the value is not YAML: {error}") from None
+
+
+def _describe(error):
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such key" + _known_keys(item["loc"])
+        elif item["type"] == "missing":
+            message = "is required"
+        elif not isinstance(item["input"], dict):
+            message += f" (got {item['input']!r})"
+        lines.append(f"  {key}: {message}" if key else f"  {message}")
+    return "\n".join(lines)
+
+
+def _known_keys(location):
+    section = Config
+    for part in location[:-1]:
+        field = section.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
+            return ""
+        section = field.annotation
+    return f"; known here: {', '.join(section.model_fields)}"

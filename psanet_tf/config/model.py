@@ -1,0 +1,33 @@
+"""`model:` section: which network is built (the arguments of `psanet_tf.PSANet`)."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from psanet_tf.config.section import Section
+
+
+class ModelSection(Section):
+    depth: Literal[50, 101, 152] = Field(50, description="ResNet depth")
+    blocks: tuple[int, int, int, int] | None = Field(
+        None, description="bottleneck blocks per stage, for small networks; takes the place of depth"
+    )
+    width: int = Field(64, ge=4, description="channels of the stem and of the first stage's bottlenecks")
+    use_psa: bool = Field(True, description="false: the dilated FCN without the attention module")
+    psa_type: Literal["collect", "distribute", "bi-direction"] = "bi-direction"
+    compact: bool = Field(False, description="one weight per position instead of one per relative offset")
+    shrink_factor: int = Field(2, ge=1, description="the attention works on features shrunk by this")
+    mask_size: tuple[int, int] | None = Field(
+        None, description="rows and columns of the over-complete mask, odd; default 2h-1 x 2w-1"
+    )
+    mid_channels: int | None = Field(None, ge=1, description="channels inside the module; default 8 * width")
+    normalization_factor: float | None = Field(1.0, description="divides the sums; null: mask rows * columns")
+    psa_softmax: bool = True
+    dropout: float = Field(0.1, ge=0, lt=1, description="spatial dropout before both classifiers")
+
+    @field_validator("blocks")
+    @classmethod
+    def _at_least_one_block(cls, blocks):
+        if blocks is not None and min(blocks) < 1:
+            raise ValueError(f"every stage needs at least one block, got {list(blocks)}")
+        return blocks
