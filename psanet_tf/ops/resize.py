@@ -1,0 +1,96 @@
+"""Bilinear resize with aligned corners, the one that the original network uses everywhere."""
+
+import tensorflow as tf
+
+
+def resize_bilinear(images, size):
+    """Resizes so that the centres of the corner pixels stay in place (PyTorch's ``align_corners=True``).
+
+    Output row i samples input row i * (H - 1) / (height - 1); a single output row samples row 0. The
+    gradient is two matrix products: deterministic on a GPU, and on a CPU faster than TensorFlow's own.
+
+    Args:
+        images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
+        size: (height, width), integers or scalar integer tensors.
+
+    Returns:
+        [N, height, width, C], the dtype of `images`; float16 and bfloat16 are interpolated in float32.
+
+    Raises:
+        ValueError: `images` is not of rank 4.
+    """
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank != 4:
+        raise ValueError(f"images must be [N, H, W, C], got shape {images.shape}")
+    input_size = tuple(_length(images, axis) for axis in (1, 2))
+    size = tuple(_as_integer(length) for length in size)
+    steps = [_whole_step(*lengths) for lengths in zip(input_size, size, strict=True)]
+    if all(steps):
+        return images[:, :: steps[0], :: steps[1]] if steps != [1, 1] else images
+    if images.dtype == tf.float64:
+        # TensorFlow's kernel answers in float32 whatever it is given.
+        resized = _interpolate(images, input_size, size)
+    else:
+        resized = _resize_by_kernel(images, input_size, size)
+    resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])
+    return resized
+
+
+def _resize_by_kernel(images, input_size, size):
+    @tf.custom_gradient
+    def resize(images):
+        resized = tf.raw_ops.ResizeBilinear(images=images, size=tf.stack(size), align_corners=True)
+
+        def gradient(upstream):
+            spread = _interpolate(tf.cast(upstream, tf.float32), input_size, size, transpose=True)
+            return tf.cast(spread, images.dtype)
+
+        return tf.cast(resized, images.dtype), gradient
+
+    return resize(images)
+
+
+def _interpolate(images, input_size, size, transpose=False):
+    """R_h . images . R_w' with the interpolation matrices R [output, input], or with their transposes."""
+    rows, columns = (_interpolation_matrix(*lengths, images.dtype) for lengths in zip(input_size, size, strict=True))
+    height, width = input_size if transpose else size
+    n, h, w = tf.unstack(tf.shape(images)[:3])
+    channels = images.shape[3]
+    tall = tf.matmul(rows[None], tf.reshape(images, tf.stack([n, h, w * channels])), transpose_a=transpose)
+    wide = tf.matmul(columns[None], tf.reshape(tall, tf.stack([n * height, w, channels])), transpose_a=transpose)
+    return tf.reshape(wide, tf.stack([n, height, width, channels]))
+
+
+def _interpolation_matrix(input_length, output_length, dtype):
+    """[output, input]: row i holds max(0, 1 - |i * (input - 1) / (output - 1) - j|) for column j."""
+    scale = tf.cast(input_length - 1, dtype) / tf.cast(tf.maximum(output_length - 1, 1), dtype)
+    source = tf.cast(tf.range(output_length), dtype) * scale
+    return tf.nn.relu(1 - tf.abs(source[:, None] - tf.cast(tf.range(input_length), dtype)))
+
+
+def _whole_step(input_length, output_length):
+    """The step s where the resize is exactly every s-th sample, else None."""
+    if isinstance(input_length, tf.Tensor) or isinstance(output_length, tf.Tensor):
+        return None
+    if output_length == 1:
+        return input_length  # one sample, the first
+    step, rest = divmod(input_length - 1, output_length - 1)
+    if rest:
+        return None
+    return 1 if input_length == 1 == output_length else step or None
+
+
+def _length(images, axis):
+    static = images.shape[axis]
+    return tf.shape(images)[axis] if static is None else static
+
+
+def _as_integer(length):
+    static = _static(length)
+    return length if static is None else static
+
+
+def _static(length):
+    """`length` as a Python integer if it is known while tracing, else None."""
+    value = tf.get_static_value(length) if isinstance(length, tf.Tensor) else length
+    return None if value is None else int(value)
