@@ -1,0 +1,169 @@
+"""Scores of semantic segmentation: per-class IoU and accuracy, mIoU, mAcc and allAcc from a confusion matrix."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+
+# The public implementation's guard against an empty class: it scores 0 and counts in the mean.
+_EPSILON = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationScores:
+    """Scores of one set of pictures; all are fractions from 0 to 1.
+
+    Attributes:
+        iou: [K] float64, intersection over union of each class; 0 for a class that never occurs.
+        accuracy: [K] float64, share of each class's pixels that were found (recall).
+        miou: mean of `iou` over all K classes.
+        macc: mean of `accuracy` over all K classes.
+        allacc: share of all pixels that are right.
+    """
+
+    iou: np.ndarray
+    accuracy: np.ndarray
+    miou: float
+    macc: float
+    allacc: float
+
+
+def confusion_matrix(predictions, labels, num_classes, ignore_label=255):
+    """Counts how often each class was taken for each.
+
+    Args:
+        predictions: integer array of class indices, any shape.
+        labels: integer array of the same shape; pixels equal to `ignore_label` are left out.
+        num_classes: K.
+        ignore_label: the value of pixels that do not count.
+
+    Returns:
+        [K, K] int64; rows are true classes, columns predicted ones. Matrices of several pictures may be added.
+
+    Raises:
+        ValueError: the shapes differ, or a value that counts is not a class index.
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape != labels.shape:
+        raise ValueError(f"predictions and labels must have one shape, got {predictions.shape} and {labels.shape}")
+    for name, array in (("predictions", predictions), ("labels", labels)):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{name} must be integers (class indices), got dtype {array.dtype}")
+    valid = labels != ignore_label
+    predictions, labels = predictions[valid].astype(np.int64), labels[valid].astype(np.int64)
+    for name, array in (("predictions", predictions), ("labels", labels)):
+        if array.size and (array.min() < 0 or array.max() >= num_classes):
+            bad = array.min() if array.min() < 0 else array.max()
+            raise ValueError(f"{name} hold {bad}, but there are {num_classes} classes, 0 to {num_classes - 1}")
+    counts = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def scores_from_confusion(confusion):
+    """Scores from a [K, K] confusion matrix (rows: true classes).
+
+    The formulas are the public implementation's: with I, U, T a class's intersection, union and target pixels,
+    IoU = I / (U + 1e-10) and accuracy = I / (T + 1e-10); a class that never occurs thus counts as 0 in the means.
+
+    Args:
+        confusion: [K, K] counts, as `confusion_matrix` gives them or summed over pictures.
+
+    Returns:
+        SegmentationScores.
+
+    Raises:
+        ValueError: `confusion` is not a square matrix.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise ValueError(f"a confusion matrix must be square, got shape {confusion.shape}")
+    intersection = np.diagonal(confusion)
+    target = confusion.sum(axis=1)
+    union = target + confusion.sum(axis=0) - intersection
+    iou = intersection / (union + _EPSILON)
+    accuracy = intersection / (target + _EPSILON)
+    return SegmentationScores(
+        iou=iou,
+        accuracy=accuracy,
+        miou=float(iou.mean()),
+        macc=float(accuracy.mean()),
+        allacc=float(intersection.sum() / (target.sum() + _EPSILON)),
+    )
+
+
+def segmentation_scores(predictions, labels, num_classes, ignore_label=255):
+    """Scores of predicted label maps against true ones; arguments and errors as of `confusion_matrix`.
+
+    Returns:
+        SegmentationScores.
+
+    Example:
+        >>> scores = segmentation_scores(np.array([[0, 1]]), np.array([[0, 0]]), num_classes=2)
+        >>> round(scores.miou, 6), round(scores.allacc, 6)
+        (0.25, 0.5)
+    """
+    return scores_from_confusion(confusion_matrix(predictions, labels, num_classes, ignore_label))
+
+
+@keras.saving.register_keras_serializable(package="psanet_tf")
+class MeanIoU(keras.metrics.Metric):
+    """Mean intersection over union of logits against labels with an ignored value.
+
+    The state is a [K, K] float64 confusion matrix (exact up to 2^53 pixels) that is summed over replicas, so the
+    score under a `tf.distribute` strategy is that of all pixels together.
+
+    Args:
+        num_classes: K.
+        ignore_label: pixels with this label do not count.
+        name: the metric's name in logs.
+        dtype: dtype of the result.
+
+    Call arguments:
+        y_true: [B, H, W] integer labels.
+        y_pred: [B, H, W, K] logits, or probabilities.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a label is neither a class nor `ignore_label`.
+    """
+
+    def __init__(self, num_classes, ignore_label=255, name="miou", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.ignore_label = ignore_label
+        self.confusion = self.add_weight(
+            name="confusion", shape=(num_classes, num_classes), initializer="zeros", dtype="float64"
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                f"MeanIoU counts pixels and takes no sample_weight; give pixels that shall not count "
+                f"the label {self.ignore_label}"
+            )
+        size = self.num_classes
+        labels = tf.reshape(tf.cast(y_true, tf.int32), [-1])
+        predictions = tf.reshape(tf.argmax(y_pred, axis=-1, output_type=tf.int32), [-1])
+        valid = labels != self.ignore_label
+        known = (labels >= 0) & (labels < size)
+        check = tf.debugging.Assert(
+            tf.reduce_all(known | ~valid),
+            [f"labels must be 0 to {size - 1} or {self.ignore_label}; largest:", tf.reduce_max(labels)],
+        )
+        with tf.control_dependencies([check] if check is not None else []):
+            # Ignored pixels are counted in one more cell, which is cut off: no dynamic shape, so XLA can compile it.
+            cells = tf.where(valid, labels * size + predictions, size * size)
+        counts = tf.math.bincount(cells, minlength=size * size + 1, maxlength=size * size + 1)
+        self.confusion.assign_add(tf.cast(tf.reshape(counts[:-1], [size, size]), tf.float64))
+
+    def result(self):
+        confusion = tf.convert_to_tensor(self.confusion)
+        intersection = tf.linalg.diag_part(confusion)
+        union = tf.reduce_sum(confusion, axis=0) + tf.reduce_sum(confusion, axis=1) - intersection
+        return tf.cast(tf.reduce_mean(intersection / (union + _EPSILON)), self.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes, "ignore_label": self.ignore_label}
