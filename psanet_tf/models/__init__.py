@@ -1,0 +1,7 @@
+"""Networks and their weights."""
+
+from psanet_tf.models.from_config import build_model
+from psanet_tf.models.psanet import PSANet
+from psanet_tf.models.semseg_weights import load_semseg_weights, semseg_state_dict
+
+__all__ = ["PSANet", "build_model", "load_semseg_weights", "semseg_state_dict"]

@@ -1,0 +1,258 @@
+"""`PSALayer`: the point-wise spatial attention module."""
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.layers.batch_normalization import BatchNormalization
+from psanet_tf.layers.initializers import head_kernel
+from psanet_tf.ops import psa_mask, resize_bilinear
+
+PSA_TYPES = ("collect", "distribute", "bi-direction")
+
+
+@keras.saving.register_keras_serializable("psanet_tf")
+class PSALayer(keras.layers.Layer):
+    """Point-wise spatial attention (Zhao et al., "PSANet", ECCV 2018, section 3).
+
+    Every position of a feature map is tied to every other one by a learned weight that depends on both.
+    *Collect* gathers: position i weighs all sources j by what i predicts. *Distribute* hands out: position j
+    weighs all destinations i by what j predicts. With A the weights and f the reduced features::
+
+        z[i] = sum over j of A[i, j] * f[j] / normalization_factor
+
+    and the output is the input beside BN-ReLU-projected z of both directions.
+
+    Args:
+        mid_channels: channels of the reduced features.
+        psa_type: ``"collect"``, ``"distribute"`` or ``"bi-direction"`` (both, each with its own weights).
+        compact: one weight per position instead of the over-complete mask of one per relative offset; then
+            the layer works at one size only.
+        shrink_factor: the attention works on features resized to (size - 1) // shrink_factor + 1.
+        mask_size: (rows, columns), both odd, of the over-complete mask. Default: 2h - 1 x 2w - 1 with h x w the
+            shrunk size, so that every offset has a weight; needs static H and W. A smaller mask leaves a
+            weight of 0 before the softmax for offsets that it does not reach.
+        normalization_factor: divisor of the sums; None for the number of mask entries.
+        psa_softmax: softmax over the sources of each destination.
+        concat_input: put the input before the result; False gives the result alone.
+        synchronized_batch_norm: batch statistics over all replicas.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: [N, H, W, C]; H and W of any size, dynamic if `mask_size` is given.
+        training: whether batch normalization uses the batch's statistics.
+
+    Returns:
+        [N, H, W, 2C], or [N, H, W, C] with ``concat_input=False``, in the layer's compute dtype.
+
+    Raises:
+        ValueError: an argument out of its range, an even mask, a compact layer with a dynamic size or a mask
+            size that is not its shrunk size; at the first call, an input that is not [N, H, W, C].
+
+    Example:
+        >>> features = keras.Input([59, 59, 2048])
+        >>> PSALayer(mid_channels=512)(features).shape
+        (None, 59, 59, 4096)
+    """
+
+    def __init__(
+        self,
+        mid_channels=512,
+        psa_type="bi-direction",
+        compact=False,
+        shrink_factor=2,
+        mask_size=None,
+        normalization_factor=1.0,
+        psa_softmax=True,
+        concat_input=True,
+        synchronized_batch_norm=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if psa_type not in PSA_TYPES:
+            raise ValueError(f"psa_type must be one of {', '.join(map(repr, PSA_TYPES))}, got {psa_type!r}")
+        for name, value in (("mid_channels", mid_channels), ("shrink_factor", shrink_factor)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if normalization_factor is not None and not normalization_factor > 0:
+            raise ValueError(f"normalization_factor must be positive or None, got {normalization_factor!r}")
+        self.mid_channels = mid_channels
+        self.psa_type = psa_type
+        self.compact = compact
+        self.shrink_factor = shrink_factor
+        self.mask_size = _checked_mask_size(mask_size, compact)
+        self.normalization_factor = normalization_factor
+        self.psa_softmax = psa_softmax
+        self.concat_input = concat_input
+        self.synchronized_batch_norm = synchronized_batch_norm
+        self.directions = ("collect", "distribute") if psa_type == "bi-direction" else (psa_type,)
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            raise ValueError(f"PSALayer takes [N, H, W, C] with static C, got an input of shape {tuple(input_shape)}")
+        in_channels, mid = input_shape[-1], self.mid_channels
+        shrunk = self._shrunk(input_shape[1:3])
+        self._built_mask_size = self._mask_size_for(shrunk)
+        mask_channels = self._built_mask_size[0] * self._built_mask_size[1]
+        # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
+        for direction in self.directions:
+            self._add_convolution(f"{direction}_reduce", in_channels, mid)
+            self._add_convolution(f"{direction}_attention", mid, mid)
+            self._add_convolution(f"{direction}_mask", mid, mask_channels, batch_norm=False)
+        self._add_convolution("proj", mid * len(self.directions), in_channels)
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        features = tf.convert_to_tensor(inputs)
+        size = _size(features)
+        shrunk = self._shrunk(size)
+        reduced = []
+        for direction in self.directions:
+            source, attention = self._source_and_attention(features, direction, shrunk, training)
+            reduced.append(self._aggregate(source, attention, shrunk))
+        outputs = self._convolve(tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0], "proj", training)
+        outputs = resize_bilinear(outputs, size)
+        outputs.set_shape(features.shape)
+        return tf.concat([features, outputs], axis=-1) if self.concat_input else outputs
+
+    def attention(self, inputs):
+        """The attention matrices in inference mode.
+
+        Args:
+            inputs: [N, H, W, C].
+
+        Returns:
+            ``{"collect": A, "distribute": A}`` with the directions the layer has, each A [N, h * w, h * w] with
+            rows for the destinations and columns for the sources of the shrunk h x w map; with `psa_softmax`
+            each row sums to 1.
+        """
+        features = tf.cast(tf.convert_to_tensor(inputs), self.compute_dtype)
+        shrunk = self._shrunk(_size(features))
+        return {
+            direction: self._source_and_attention(features, direction, shrunk, training=False)[1]
+            for direction in self.directions
+        }
+
+    def compute_output_shape(self, input_shape):
+        channels = input_shape[-1] * (2 if self.concat_input else 1)
+        return (*input_shape[:-1], channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mid_channels": self.mid_channels,
+            "psa_type": self.psa_type,
+            "compact": self.compact,
+            "shrink_factor": self.shrink_factor,
+            "mask_size": self.mask_size,
+            "normalization_factor": self.normalization_factor,
+            "psa_softmax": self.psa_softmax,
+            "concat_input": self.concat_input,
+            "synchronized_batch_norm": self.synchronized_batch_norm,
+        }
+
+    def _add_convolution(self, name, in_channels, out_channels, batch_norm=True):
+        conv = keras.layers.Conv2D(
+            out_channels,
+            1,
+            use_bias=False,
+            kernel_initializer=head_kernel(),
+            dtype=self.dtype_policy,
+            name=f"{name}_conv",
+        )
+        with tf.name_scope(conv.name):
+            conv.build((None, None, None, in_channels))
+        setattr(self, conv.name, conv)
+        if batch_norm:
+            norm = BatchNormalization(
+                synchronized=self.synchronized_batch_norm, dtype=self.dtype_policy, name=f"{name}_bn"
+            )
+            with tf.name_scope(norm.name):
+                norm.build((None, None, None, out_channels))
+            setattr(self, norm.name, norm)
+
+    def _convolve(self, inputs, name, training):
+        outputs = getattr(self, f"{name}_conv")(inputs)
+        return tf.nn.relu(getattr(self, f"{name}_bn")(outputs, training=training))
+
+    def _source_and_attention(self, features, direction, shrunk, training):
+        """f [N, h * w, mid] and A [N, destinations, sources] of one direction."""
+        if not training and self._picks_samples(features):
+            # Without batch statistics the 1x1 convolution sees every position alone: drop positions before it.
+            features = resize_bilinear(features, shrunk)
+        reduced = self._convolve(features, f"{direction}_reduce", training)
+        reduced = resize_bilinear(reduced, shrunk)
+        mask = self._convolve(reduced, f"{direction}_attention", training)
+        mask = getattr(self, f"{direction}_mask_conv")(mask)
+        n, positions = tf.shape(reduced)[0], shrunk[0] * shrunk[1]
+        if self.compact:
+            self._check_compact(shrunk)
+            attention = tf.reshape(mask, tf.stack([n, positions, positions]))
+        else:
+            attention = psa_mask(mask, self._built_mask_size)
+        if direction == "distribute":
+            # Sources predicted their weight at every destination: bring the destinations to the rows.
+            attention = tf.transpose(attention, [0, 2, 1])
+        if self.psa_softmax:
+            wide = attention if attention.dtype == tf.float64 else tf.cast(attention, tf.float32)
+            attention = tf.cast(tf.nn.softmax(wide), attention.dtype)
+        return tf.reshape(reduced, tf.stack([n, positions, self.mid_channels])), attention
+
+    def _aggregate(self, source, attention, shrunk):
+        z = tf.matmul(attention, source)
+        if self.normalization_factor != 1.0:
+            factor = self.normalization_factor
+            z /= tf.cast(self._built_mask_size[0] * self._built_mask_size[1] if factor is None else factor, z.dtype)
+        return tf.reshape(z, tf.stack([tf.shape(z)[0], *shrunk, self.mid_channels]))
+
+    def _shrunk(self, size):
+        return [None if length is None else (length - 1) // self.shrink_factor + 1 for length in size]
+
+    def _picks_samples(self, features):
+        return all(length is not None and (length - 1) % self.shrink_factor == 0 for length in features.shape[1:3])
+
+    def _mask_size_for(self, shrunk):
+        """(rows, columns) of the mask on a shrunk map of static size (None where dynamic)."""
+        static = None not in shrunk
+        if self.compact:
+            if not static:
+                raise ValueError("a compact PSALayer has one weight per position and needs static H and W")
+            if self.mask_size not in (None, tuple(shrunk)):
+                raise ValueError(
+                    f"mask_size of a compact PSALayer must be the shrunk size {tuple(shrunk)}, got {self.mask_size}; "
+                    "leave it out to get that"
+                )
+            return tuple(shrunk)
+        if self.mask_size is not None:
+            return self.mask_size
+        if not static:
+            raise ValueError("mask_size is needed where H and W are dynamic, for instance mask_size=(59, 59)")
+        return tuple(2 * length - 1 for length in shrunk)
+
+    def _check_compact(self, shrunk):
+        if tuple(shrunk) != self._built_mask_size:
+            raise ValueError(
+                f"a compact PSALayer works at the size it was built for, {self._built_mask_size} after shrinking, "
+                f"got {tuple(shrunk)}; use compact=False for other sizes"
+            )
+
+
+def _checked_mask_size(mask_size, compact):
+    if mask_size is None:
+        return None
+    try:
+        rows, columns = (int(length) for length in mask_size)
+    except (TypeError, ValueError):
+        raise ValueError(f"mask_size must be two integers (rows, columns), got {mask_size!r}") from None
+    for length in (rows, columns):
+        if length < 1 or (length % 2 == 0 and not compact):
+            raise ValueError(
+                f"mask_size of an over-complete mask must be odd and positive, got {(rows, columns)}: "
+                f"use {max(length + 1, 1)} in place of {length}"
+            )
+    return rows, columns
+
+
+def _size(features):
+    """[H, W], integers where they are static and tensors where not."""
+    dynamic = tf.shape(features)
+    return [dynamic[i] if features.shape[i] is None else features.shape[i] for i in (1, 2)]
