@@ -1,0 +1,54 @@
+"""Bilinear resizing of a picture that comes from top to bottom and is never there as a whole."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class RowBuffer:
+    """Holds the rows of a picture that are needed now.
+
+    Args:
+        chunks: iterator over tensors [rows, w, K], top to bottom.
+        size: (height, width) of the whole picture.
+    """
+
+    def __init__(self, chunks, size):
+        self.size = size
+        self._chunks = iter(chunks)
+        self._held = []  # (first row, tensor)
+        self._end = 0
+
+    def rows(self, first, stop):
+        """Tensor [stop - first, w, K]; rows above `first` are given up, so `first` must not decrease."""
+        while self._end < stop:
+            chunk = next(self._chunks)
+            self._held.append((self._end, chunk))
+            self._end += chunk.shape[0]
+        self._held = [(start, chunk) for start, chunk in self._held if start + chunk.shape[0] > first]
+        parts = [chunk[max(0, first - start) : stop - start] for start, chunk in self._held if start < stop]
+        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+
+
+def resize_rows(buffer, first_row, rows, target_size):
+    """Rows of the bilinear, half-pixel-centred enlargement or reduction of the picture in `buffer`.
+
+    Args:
+        buffer: RowBuffer of a picture [h, w, K].
+        first_row: first row of the result within the resized picture.
+        rows: how many rows.
+        target_size: (height, width) of the whole resized picture.
+
+    Returns:
+        float32 tensor [rows, width, K].
+    """
+    source_height = buffer.size[0]
+    height, width = target_size
+    position = (np.arange(first_row, first_row + rows) + 0.5) * (source_height / height) - 0.5
+    above = np.floor(position)
+    weight = (position - above).astype(np.float32)[:, None, None]
+    upper = np.clip(above, 0, source_height - 1).astype(np.int32)
+    lower = np.clip(above + 1, 0, source_height - 1).astype(np.int32)
+    source = buffer.rows(int(upper[0]), int(lower[-1]) + 1)
+    top = tf.gather(source, upper - upper[0])
+    result = top + (tf.gather(source, lower - upper[0]) - top) * weight if source_height != height else top
+    return tf.image.resize(result[None], (rows, width))[0]
