@@ -8,6 +8,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+# Two devices on every machine, before anything starts TensorFlow's runtime: tests of replicas need them.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,3 +51,11 @@ def pytest_sessionstart(session):
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """MirroredStrategy on two CPU devices. One for the whole process: a second one reuses the first one's
+    keys of collective operations, and TensorFlow aborts where shapes or dtypes then differ.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -61,9 +61,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def get_config(self):
-        config = super().get_config()
-        config["axis"] = -1
-        return config
+        # Legacy Keras leaves `synchronized` out, and its axis becomes a list in `build`.
+        return {**super().get_config(), "axis": -1, "synchronized": self.synchronized}
 
     def _scale_and_offset(self, channels, dtype):
         gamma = tf.cast(self.gamma, dtype) if self.scale else tf.ones([channels], dtype)

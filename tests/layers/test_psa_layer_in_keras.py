@@ -1,0 +1,240 @@
+"""`PSALayer` as a citizen of Keras: files, kinds of models, precision, sizes, wrong arguments."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import PSALayer
+from psanet_tf.keras_api import keras
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(5)
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def perturb(model):
+    """Weights unlike the initial ones: only then does a file that loses them show."""
+    rng = np.random.default_rng(11)
+    model.set_weights([w + rng.uniform(0.1, 0.3, w.shape).astype(w.dtype) for w in model.get_weights()])
+
+
+@keras.saving.register_keras_serializable("psanet_tf_tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.psa = PSALayer(mid_channels=4, psa_type="distribute")
+        self.last = keras.layers.Conv2D(2, 1)
+
+    def call(self, inputs, training=None):
+        return self.last(self.psa(inputs, training=training))
+
+
+def functional():
+    inputs = keras.Input([9, 7, 6])
+    return keras.Model(inputs, keras.layers.Conv2D(2, 1)(PSALayer(mid_channels=4)(inputs)))
+
+
+def sequential():
+    return keras.Sequential([keras.Input([9, 7, 6]), PSALayer(mid_channels=4, psa_type="collect")])
+
+
+@pytest.mark.parametrize("make", [functional, sequential, Subclassed])
+@pytest.mark.parametrize("kind", ["keras", "weights"])
+def test_files_bring_every_weight_back(make, kind, tmp_path):
+    x = images(2, 9, 7, 6)
+    model = make()
+    model(x)
+    perturb(model)
+    expected = model(x)
+    if kind == "keras":
+        model.save(tmp_path / "model.keras")
+        restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    else:
+        model.save_weights(tmp_path / "model.weights.h5")
+        restored = make()
+        restored(x)
+        restored.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(restored(x), expected)
+
+
+def test_checkpoint_brings_every_weight_back(tmp_path):
+    x = images(1, 5, 5, 6)
+    layer = PSALayer(mid_channels=4)
+    model = keras.Sequential([keras.Input([5, 5, 6]), layer])
+    perturb(model)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    other = keras.Sequential([keras.Input([5, 5, 6]), PSALayer(mid_channels=4)])
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    np.testing.assert_array_equal(other(x), model(x))
+
+
+def test_config_round_trip_keeps_every_argument():
+    layer = PSALayer(
+        mid_channels=3,
+        psa_type="collect",
+        compact=False,
+        shrink_factor=3,
+        mask_size=(5, 7),
+        normalization_factor=None,
+        psa_softmax=False,
+        concat_input=False,
+        synchronized_batch_norm=True,
+        name="attention",
+    )
+    config = layer.get_config()
+    assert PSALayer.from_config(config).get_config() == config
+    assert layer.mask_size == (5, 7)
+    layer.build((None, None, None, 6))
+    assert layer.get_config() == config
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 8), (7, 7), (10, 5)])
+@pytest.mark.parametrize("shrink_factor", [1, 2, 3])
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+def test_any_size_keeps_its_size(size, shrink_factor, psa_type):
+    layer = PSALayer(mid_channels=4, psa_type=psa_type, shrink_factor=shrink_factor)
+    x = images(2, *size, 3)
+    y = layer(x)
+    assert y.shape == (2, *size, 6)
+    np.testing.assert_array_equal(y[..., :3], x)
+    assert np.all(np.isfinite(y))
+    without_input = PSALayer.from_config(layer.get_config() | {"concat_input": False})
+    without_input.build(x.shape)
+    without_input.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(without_input(x), y[..., 3:])
+
+
+def test_sampling_before_the_reduction_changes_nothing():
+    # In inference an odd size is sampled first; a dynamic size is resized the long way.
+    layer = PSALayer(mid_channels=4, mask_size=(9, 7))
+    x = images(2, 9, 7, 6)
+    layer(x)
+    perturb(layer)
+    dynamic = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 6])])
+    np.testing.assert_allclose(dynamic(x), layer(x), rtol=2e-5, atol=1e-6)
+
+
+def test_dynamic_size_with_a_mask_size():
+    inputs = keras.Input([None, None, 6])
+    model = keras.Model(inputs, PSALayer(mid_channels=4, mask_size=(9, 9))(inputs))
+    perturb(model)
+    assert model.output_shape == (None, None, None, 12)
+    for size in [(9, 9), (5, 12), (8, 3)]:
+        x = images(1, *size, 6)
+        layer = PSALayer(mid_channels=4, mask_size=(9, 9))
+        layer.build(x.shape)
+        layer.set_weights(model.get_weights())
+        np.testing.assert_allclose(model(x), layer(x), rtol=2e-5, atol=1e-5)
+
+
+def test_attention_sums_to_one_over_the_sources():
+    layer = PSALayer(mid_channels=4)
+    x = images(2, 9, 7, 6)
+    layer(x)
+    perturb(layer)
+    matrices = layer.attention(x)
+    assert list(matrices) == ["collect", "distribute"]
+    for matrix in matrices.values():
+        assert matrix.shape == (2, 20, 20)
+        np.testing.assert_allclose(np.sum(matrix, axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_precision(policy):
+    x = images(2, 9, 9, 6)
+    reference = PSALayer(mid_channels=4)
+    reference(x)
+    perturb(reference)
+    layer = PSALayer(mid_channels=4, dtype=policy)
+    layer.build(x.shape)
+    layer.set_weights(reference.get_weights())
+    weights = [w if isinstance(w, tf.Variable) else w.value for w in layer.trainable_weights]
+    with tf.GradientTape() as tape:
+        y = layer(x, training=True)
+    gradients = tape.gradient(y, weights)
+    assert y.dtype == policy.removeprefix("mixed_")
+    assert all(g is not None and np.all(np.isfinite(tf.cast(g, tf.float64))) for g in gradients)
+    expected = reference(x, training=True)
+    tolerance = {"mixed_float16": 1e-2, "mixed_bfloat16": 1e-1, "float64": 1e-4}[policy]
+    np.testing.assert_allclose(tf.cast(y, tf.float32), expected, atol=tolerance * np.max(np.abs(expected)))
+
+
+def test_frozen_layer_keeps_weights_and_statistics():
+    layer = PSALayer(mid_channels=4)
+    x = images(4, 5, 5, 6)
+    expected = layer(x)
+    layer.trainable = False
+    before = layer.get_weights()
+    np.testing.assert_allclose(layer(x, training=True), expected, rtol=1e-5, atol=1e-6)
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not layer.trainable_weights
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_compiled_function_with_gradient_equals_eager(jit_compile):
+    layer = PSALayer(mid_channels=4)
+    x = tf.constant(images(2, 9, 9, 6))
+    layer(x)
+    perturb(layer)
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return y, tape.gradient(y, x)
+
+    for actual, expected in zip(tf.function(gradient, jit_compile=jit_compile)(x), gradient(x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fit_lowers_the_loss():
+    model = functional()
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.MeanSquaredError())
+    x = images(8, 9, 7, 6)
+    y = x.mean(axis=(1, 2), keepdims=True)[..., :2] * np.ones([1, 9, 7, 1], "float32")
+    history = model.fit(x, y, batch_size=4, epochs=10, verbose=0).history["loss"]
+    assert history[-1] < 0.5 * history[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"psa_type": "both"}, "psa_type must be one of 'collect', 'distribute', 'bi-direction', got 'both'"),
+        ({"mid_channels": 0}, "mid_channels must be a positive integer, got 0"),
+        ({"shrink_factor": 1.5}, "shrink_factor must be a positive integer, got 1.5"),
+        ({"mask_size": (4, 5)}, r"odd and positive, got \(4, 5\): use 5 in place of 4"),
+        ({"mask_size": 7}, "two integers .* got 7"),
+        ({"normalization_factor": 0}, "positive or None, got 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PSALayer(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "message"),
+    [
+        ({}, (None, 9, 9), r"PSALayer takes \[N, H, W, C\]"),
+        ({}, (None, 9, 9, None), "static C"),
+        ({}, (None, None, None, 6), "mask_size is needed where H and W are dynamic"),
+        ({"compact": True}, (None, None, None, 6), "compact PSALayer .* needs static H and W"),
+        ({"compact": True, "mask_size": (9, 9)}, (None, 9, 9, 6), r"must be the shrunk size \(5, 5\), got \(9, 9\)"),
+    ],
+)
+def test_wrong_input_shapes_are_named(arguments, shape, message):
+    with pytest.raises(ValueError, match=message):
+        PSALayer(**arguments).build(shape)
+
+
+def test_compact_layer_refuses_another_size():
+    layer = PSALayer(mid_channels=4, compact=True)
+    layer(images(1, 9, 9, 6))
+    with pytest.raises(ValueError, match=r"works at the size it was built for, \(5, 5\)"):
+        layer(images(1, 5, 5, 6))
