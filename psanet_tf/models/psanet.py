@@ -69,6 +69,8 @@ class PSANet(keras.Model):
     ):
         # Legacy Keras wants no attribute set before the functional constructor has run.
         config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        # Files bring tuples back as lists.
+        config |= {key: tuple(value) for key, value in config.items() if isinstance(value, list)}
         _check(config)
         config["dtype"] = dtype = dtype or keras.mixed_precision.global_policy().name
         wide_dtype = "float64" if dtype == "float64" else "float32"

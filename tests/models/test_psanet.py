@@ -1,0 +1,141 @@
+"""`PSANet`: kinds of networks, sizes, files, precision, wrong arguments."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import PSALayer, PSANet
+from psanet_tf.keras_api import keras
+
+SMALL = {"num_classes": 5, "blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 25, 3)}
+
+
+def images(*size, seed=0):
+    return np.random.default_rng(seed).normal(size=(2, *size, 3)).astype("float32")
+
+
+def perturb(model):
+    rng = np.random.default_rng(7)
+    model.set_weights([w + rng.uniform(-0.1, 0.1, w.shape).astype(w.dtype) for w in model.get_weights()])
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(50, 16), (101, 33), (152, 50)])
+def test_depths(depth, blocks):
+    model = PSANet(150, depth=depth)
+    assert {name: tuple(output.shape) for name, output in model.output.items()} == {
+        "logits": (None, 465, 465, 150),
+        "aux_logits": (None, 465, 465, 150),
+    }
+    convolutions = [
+        layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.name.startswith("layer")
+    ]
+    # Three in every bottleneck, and a shortcut in each of the four stages.
+    assert len(convolutions) == 3 * blocks + 4
+    assert model.get_layer("psa").collect_mask_conv.kernel.shape == (1, 1, 512, 59 * 59)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"use_psa": False},
+        {"psa_type": "collect", "shrink_factor": 1},
+        {"psa_type": "distribute", "compact": True},
+        {"mask_size": (3, 3), "normalization_factor": None, "psa_softmax": False, "mid_channels": 6},
+        {"zoom_factor": 4},
+        {"input_shape": (None, None, 3), "mask_size": (5, 5)},
+    ],
+)
+def test_file_brings_the_network_back(arguments, tmp_path):
+    model = PSANet(**SMALL | arguments)
+    perturb(model)
+    x = images(33, 25)
+    expected = model(x)
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert isinstance(restored, PSANet)
+    assert restored.get_config() == model.get_config()
+    size = (17, 13) if "zoom_factor" in arguments else (33, 25)
+    for name, value in restored(x).items():
+        assert value.shape == (2, *size, 5)
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_inference_shares_the_weights():
+    model = PSANet(**SMALL)
+    inference = model.inference()
+    perturb(model)
+    x = images(33, 25)
+    np.testing.assert_array_equal(inference(x), model(x)["logits"])
+    assert not any(layer.name.startswith("aux") for layer in inference.layers)
+
+
+def test_baseline_has_no_attention():
+    assert not any(isinstance(layer, PSALayer) for layer in PSANet(**SMALL, use_psa=False).layers)
+    assert any(isinstance(layer, PSALayer) for layer in PSANet(**SMALL).layers)
+
+
+@pytest.mark.parametrize("size", [(33, 25), (41, 9), (17, 57), (30, 44)])
+def test_dynamic_size(size):
+    model = PSANet(**SMALL | {"input_shape": (None, None, 3), "mask_size": (7, 7)})
+    perturb(model)
+    x = images(*size)
+    logits = model(x)["logits"]
+    assert logits.shape == (2, *size, 5)
+    if (size[0] - 1) % 8 == 0 == (size[1] - 1) % 8:
+        fixed = PSANet(**SMALL | {"input_shape": (*size, 3), "mask_size": (7, 7)})
+        fixed.set_weights(model.get_weights())
+        np.testing.assert_allclose(logits, fixed(x)["logits"], rtol=1e-4, atol=1e-4 * np.max(np.abs(logits)))
+
+
+def test_dilation_keeps_what_striding_would_compute():
+    # A dilated stage at stride 1, sampled every second position, is the strided stage without dilation.
+    model = PSANet(**SMALL)
+    perturb(model)
+    for name, dilation in (("layer3_0_conv2", 2), ("layer4_0_conv2", 4)):
+        layer = model.get_layer(name)
+        assert layer.dilation_rate == (dilation, dilation)
+        assert layer.strides == (1, 1)
+        x = images(9, 9)[..., :1] * np.ones(layer.kernel.shape[2], "float32")
+        sampled = tf.nn.conv2d(x[:, ::dilation, ::dilation], tf.convert_to_tensor(layer.kernel), 1, "SAME")
+        np.testing.assert_allclose(layer(x)[:, ::dilation, ::dilation], sampled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_logits_are_wide_under_every_policy(policy, tmp_path):
+    reference = PSANet(**SMALL)
+    perturb(reference)
+    model = PSANet(**SMALL, dtype=policy)
+    model.set_weights(reference.get_weights())
+    x = images(33, 25)
+    logits = model(x)["logits"]
+    assert logits.dtype == ("float64" if policy == "float64" else "float32")
+    expected = reference(x)["logits"]
+    limit = {"mixed_float16": 3e-2, "mixed_bfloat16": 2e-1, "float64": 1e-4}[policy]
+    np.testing.assert_allclose(tf.cast(logits, tf.float32), expected, atol=limit * np.max(np.abs(expected)))
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(restored(x)["logits"], logits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be an integer of at least 2, got 1"),
+        ({"depth": 34, "blocks": None}, "depth must be one of 50, 101, 152, got 34"),
+        ({"blocks": (1, 1, 1)}, r"blocks must be four positive integers, one per stage, got \(1, 1, 1\)"),
+        ({"width": 0}, "width must be a positive integer, got 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"input_shape": (33, 25)}, r"input_shape must be \(H, W, 3\)"),
+        ({"input_shape": (464, 465, 3)}, "8n . 1, at least 9, got 464; the nearest is 465"),
+        ({"input_shape": (None, None, 3)}, "mask_size is needed where H and W are dynamic"),
+        ({"input_shape": (None, None, 3), "compact": True}, "compact PSALayer .* needs static H and W"),
+        ({"compact": True, "mask_size": (5, 5)}, "must be the shrunk size"),
+        ({"mask_size": (4, 5)}, "odd and positive"),
+        ({"psa_type": "attention"}, "psa_type must be one of"),
+        ({"zoom_factor": 3}, "zoom_factor must be 1, 2, 4 or 8, got 3"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PSANet(**SMALL | arguments)
