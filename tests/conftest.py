@@ -37,23 +37,6 @@ def golden():
 
 
 @pytest.fixture(scope="session")
-def two_devices():
-    """Names of two devices for tf.distribute tests: two GPUs, else two logical CPU devices."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_logical_devices("GPU")
-    return [device.name for device in (gpus if len(gpus) >= 2 else tf.config.list_logical_devices("CPU"))[:2]]
-
-
-def pytest_sessionstart(session):
-    """Splits the CPU before TensorFlow's runtime starts: afterwards it can't be done."""
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-
-@pytest.fixture(scope="session")
 def two_replicas():
     """MirroredStrategy on two CPU devices. One for the whole process: a second one reuses the first one's
     keys of collective operations, and TensorFlow aborts where shapes or dtypes then differ.

@@ -97,10 +97,9 @@ def test_metric_round_trips_through_its_config():
     assert (metric.num_classes, metric.ignore_label, metric.name) == (5, 9, "m")
 
 
-def test_metric_under_mirrored_strategy_counts_all_pixels(two_devices):
+def test_metric_under_mirrored_strategy_counts_all_pixels(two_replicas):
     logits, labels = _logits_and_labels(3)
-    strategy = tf.distribute.MirroredStrategy(two_devices)
-    with strategy.scope():
+    with two_replicas.scope():
         inputs = keras.Input((9, 9, 3))
         model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
         model.compile(loss=lambda y, p: tf.reduce_mean(p, axis=[1, 2, 3]), metrics=[MeanIoU(3)])
