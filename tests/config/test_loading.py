@@ -1,0 +1,118 @@
+"""Configurations: what is read, what is refused and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from psanet_tf.config import dump_config, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+
+
+@pytest.fixture
+def minimal(tmp_path):
+    path = tmp_path / "minimal.yaml"
+    path.write_text("data:\n  root: somewhere\n")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_configuration_is_valid_and_survives_a_round_trip(path, tmp_path):
+    config = load_config(path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(copy) == config
+
+
+def test_recipes_of_the_paper_are_shipped():
+    names = {f"{path.parent.name}/{path.stem}" for path in CONFIGS}
+    assert names >= {f"{data}/psanet{depth}" for data in ("ade20k", "voc2012", "cityscapes") for depth in (50, 101)}
+    for path in CONFIGS:
+        train = load_config(path).train
+        if path.stem in ("psanet50", "psanet101"):
+            assert (train.optimizer, train.learning_rate, train.power, train.momentum) == ("sgd", 0.01, 0.9, 0.9)
+            assert (train.batch_size, train.weight_decay, train.aux_weight) == (16, 1e-4, 0.4)
+            assert (train.head_learning_rate_factor, train.sync_batch_norm) == (10, True)
+
+
+def test_overrides_are_read_as_yaml(minimal):
+    config = load_config(
+        minimal, ["train.batch_size=8", "train.weight_decay=1e-4", "data.crop_size=[33, 65]", "model.use_psa=false"]
+    )
+    assert config.train.batch_size == 8
+    assert config.train.weight_decay == 1e-4
+    assert config.data.crop_size == (33, 65)
+    assert config.model.use_psa is False
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.bach_size=8", "train.bach_size: there is no such key; known here: .*batch_size"),
+        ("trian.epochs=8", "trian: there is no such key; known here: data, model, train, evaluate"),
+        ("train.epochs=many", "train.epochs: .*integer.*'many'"),
+        ("train.epochs=0", "train.epochs: .*greater than or equal to 1"),
+        ("train.batch_size=1.5", "train.batch_size: .*integer"),
+        ("train.sync_batch_norm=1", "train.sync_batch_norm: .*boolean"),
+        ("data.dataset=coco", "data.dataset: .*'ade20k'"),
+        ("data.crop_size=[464, 465]", "data.crop_size: .*8n.1.*got 464; nearest is 465"),
+        ("model.depth=34", "model.depth: .*50, 101 or 152"),
+        ("model.mask_size=[58, 59]", r"model.mask_size: .*must be odd.*got \[58, 59\]; \[59, 59\] covers"),
+        ("model.blocks=[1, 1, 0, 1]", "model.blocks: every stage needs at least one block"),
+        ("evaluate.scales=[]", "evaluate.scales: "),
+        ("evaluate.stride_rate=0", "evaluate.stride_rate: .*greater than 0"),
+    ],
+)
+def test_wrong_values_name_the_key(minimal, override, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(minimal, [override])
+
+
+def test_compact_mask_of_the_wrong_size_is_refused(minimal):
+    with pytest.raises(ValueError, match=r"model.mask_size: a compact mask .* \[30, 30\] .* got \[59, 59\]"):
+        load_config(minimal, ["model.compact=true", "model.mask_size=[59, 59]"])
+    assert load_config(minimal, ["model.compact=true", "model.mask_size=[30, 30]"]).model.compact
+
+
+def test_every_mistake_is_listed_at_once(minimal):
+    with pytest.raises(ValueError) as caught:
+        load_config(minimal, ["train.epochs=x", "model.depht=50"])
+    assert "train.epochs" in str(caught.value)
+    assert "model.depht" in str(caught.value)
+    assert str(minimal) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: [", "is not YAML"),
+        ("- 1\n- 2\n", "must hold sections"),
+        ("", "data: is required"),
+        ("data: {}", "data.root: is required"),
+        ("data: 3", "data: "),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "must look like train.batch_size=8, got 'train.epochs'"),
+        ("=3", "must look like"),
+        ("data.root.deeper=3", "'root' is a value, not a section"),
+        ("train.epochs=[", "the value is not YAML"),
+    ],
+)
+def test_overrides_that_are_none(minimal, override, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(minimal, [override])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "none.yaml")
