@@ -1,18 +1,83 @@
-"""`train:` section: the recipe (paper, section 4.1; the public implementation's training script)."""
+"""`train:` section: the recipe (paper, section 4.1; the public implementation's training script) and its options."""
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from psanet_tf.config.section import Section
+
+KERAS_OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "lamb", "lion", "rmsprop")
 
 
 class TrainSection(Section):
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(16, ge=1, description="pictures per step over all replicas")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the initial weights, dropout, order of pictures and augmentation")
+    init: str | None = Field(
+        None,
+        description="initial weights: a run folder or .keras file, a .pth of the original implementation (whole "
+        "network or backbone) or of a torchvision ResNet, or a weights file of a keras.applications ResNet",
+    )
+
+    optimizer: Literal["sgd", *KERAS_OPTIMIZERS] = Field(
+        "sgd",
+        description="sgd is PyTorch's, with the weight decay as an L2 term; the others are Keras's, with decoupled "
+        "weight decay (adam with weight_decay is AdamW)",
+    )
+    optimizer_arguments: dict[str, float | bool] = Field(
+        {}, description="further arguments of the Keras optimizer, e.g. {beta_2: 0.99}"
+    )
     learning_rate: float = Field(0.01, gt=0, description="of the backbone, at the first step")
     head_learning_rate_factor: float = Field(10.0, gt=0, description="for the attention module and both heads")
-    power: float = Field(0.9, gt=0, description="of the polynomial decay")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0, description="L2 term added to the gradient of every parameter")
-    aux_weight: float = Field(0.4, ge=0, description="weight of the auxiliary loss")
+    power: float = Field(0.9, gt=0, description="of the polynomial decay to 0 over all steps")
+    warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over the first updates")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(1e-4, ge=0)
+    decay_norm_and_bias: bool = Field(True, description="false: no weight decay on batch normalization and biases")
+    clip_norm: float | None = Field(None, gt=0, description="largest global norm of the gradient")
+    accumulation_steps: int = Field(
+        1, ge=1, description="steps per update; the effective batch is this many times batch_size"
+    )
+    ema_decay: float | None = Field(
+        None, ge=0, lt=1, description="validate and save an exponential moving average of the weights, e.g. 0.999"
+    )
+
+    aux_weight: float = Field(0.4, gt=0, description="weight of the auxiliary loss")
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None, description="one weight per class in both losses"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ohem_threshold: float | None = Field(
+        None, gt=0, le=1, description="hard example mining: pixels whose class has a lower probability count"
+    )
+    ohem_min_kept: float = Field(0.0625, gt=0, le=1, description="share of each picture's pixels that counts at least")
+    zoom_factor: Literal[1, 2, 4, 8] = Field(
+        8, description="below 8 the loss is taken on logits and labels of (size - 1) / 8 * zoom_factor + 1"
+    )
+
     sync_batch_norm: bool = Field(True, description="batch statistics over all replicas")
+    freeze_batch_norm: bool = Field(
+        False, description="batch normalization keeps its statistics, scales and shifts as they are in init"
+    )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="mixed_float16 scales the loss dynamically"
+    )
+    cpu_replicas: int = Field(2, ge=1, description="logical CPU devices to train on where there is no GPU")
+    deterministic: bool = Field(
+        False, description="bit-equal runs on GPUs too, where some kernels become slower; CPUs need it not"
+    )
+
+    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
+    keep_last: int = Field(0, ge=0, description="checkpoints of this many last epochs stay in RUN_DIR/checkpoints")
+    save_every_steps: int | None = Field(
+        None, ge=1, description="also save what resuming needs within an epoch, after this many steps"
+    )
+    tensorboard: bool = Field(True, description="write losses, rates, scores and pictures for TensorBoard")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.optimizer == "sgd" and self.optimizer_arguments:
+            raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
+        if self.freeze_batch_norm and self.init is None:
+            raise ValueError("freeze_batch_norm needs init: batch normalization of random weights has no statistics")
+        return self

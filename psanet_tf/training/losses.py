@@ -1,0 +1,141 @@
+"""Cross entropy over the pixels of all replicas that carry a label."""
+
+import math
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+
+
+@keras.saving.register_keras_serializable(package="psanet_tf")
+class SegmentationLoss(keras.losses.Loss):
+    """Mean softmax cross entropy over the labelled pixels of the global batch.
+
+    The mean is over the labelled pixels of *all* replicas, so that two replicas with unequally many
+    ignored pixels give the gradient of one device with the whole batch. Per-pixel values are divided by
+    the all-reduced mean weight of a pixel; Keras's `sum_over_batch_size` reduction then divides by the
+    local number of pixels and by the number of replicas, and the optimizer sums over replicas. All replicas
+    must hold equally many pixels. A batch without any labelled pixel has loss 0.
+
+    Args:
+        ignore_label: label of pixels that do not count.
+        class_weights: one weight per class, or None for 1. The mean is weighted: the sum of
+            weighted losses over the sum of weights, as in `torch.nn.CrossEntropyLoss`.
+        label_smoothing: epsilon in [0, 1): the target is 1 - epsilon for the true class plus epsilon / K
+            for each of the K classes.
+        ohem_threshold: online hard example mining: only pixels whose true class has a lower probability
+            than this count. None turns it off. The choice is made within each picture, so that it does
+            not depend on how a batch is split over replicas.
+        ohem_min_kept: fraction of each picture's labelled pixels that counts at least (the hardest).
+        name: name of the loss.
+
+    Call arguments:
+        y_true: integer labels [B, h, w] of any dtype.
+        y_pred: logits [B, h, w, K].
+
+    Returns:
+        Scalar float32. Called through Keras inside a replica, it is scaled as Keras scales any loss.
+
+    Raises:
+        ValueError: an argument outside its range, or labels and logits of different sizes.
+
+    Example:
+        >>> loss = SegmentationLoss()
+        >>> float(loss(tf.constant([[[1, 255]]]), tf.zeros((1, 1, 2, 4))))  # log 4
+        1.3862943649291992
+    """
+
+    def __init__(
+        self,
+        ignore_label=255,
+        class_weights=None,
+        label_smoothing=0.0,
+        ohem_threshold=None,
+        ohem_min_kept=0.0625,
+        name="segmentation_loss",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        if self.reduction != "sum_over_batch_size":
+            raise ValueError(f"reduction must be 'sum_over_batch_size', the mean over pixels, got {self.reduction!r}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
+            raise ValueError(f"ohem_threshold must lie in (0, 1] or be None, got {ohem_threshold}")
+        if not 0 < ohem_min_kept <= 1:
+            raise ValueError(f"ohem_min_kept must lie in (0, 1], got {ohem_min_kept}")
+        if class_weights is not None:
+            class_weights = [float(weight) for weight in class_weights]
+            if (
+                not class_weights
+                or not all(math.isfinite(w) and w >= 0 for w in class_weights)
+                or not any(class_weights)
+            ):
+                raise ValueError(f"class_weights must be finite, not negative and not all 0, got {class_weights}")
+        self.ignore_label = int(ignore_label)
+        self.class_weights = class_weights
+        self.label_smoothing = float(label_smoothing)
+        self.ohem_threshold = ohem_threshold
+        self.ohem_min_kept = float(ohem_min_kept)
+
+    def call(self, y_true, y_pred):
+        num_classes = y_pred.shape[-1]
+        if y_true.shape.rank != 3 or not y_true.shape.is_compatible_with(y_pred.shape[:-1]):
+            raise ValueError(
+                f"labels must be [B, h, w] and logits [B, h, w, K] of the same size, "
+                f"got {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+            )
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(f"class_weights has {len(self.class_weights)} entries for {num_classes} classes")
+        labels = tf.cast(y_true, tf.int32)
+        logits = tf.cast(y_pred, tf.float64 if y_pred.dtype == tf.float64 else tf.float32)
+        valid = labels != self.ignore_label
+        labels = tf.where(valid, labels, 0)
+        values = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        counted = valid if self.ohem_threshold is None else self._hard_pixels(tf.stop_gradient(values), valid)
+        weights = tf.cast(counted, values.dtype)
+        losses = (1 - self.label_smoothing) * values * self._weights_of(labels, values.dtype)
+        if self.label_smoothing:
+            losses += self.label_smoothing / num_classes * self._sum_over_classes(logits)
+        losses *= weights
+        weights *= self._weights_of(labels, values.dtype)
+        return tf.math.divide_no_nan(losses, _mean_over_replicas(tf.reduce_mean(weights)))
+
+    def get_config(self):
+        return super().get_config() | {
+            "ignore_label": self.ignore_label,
+            "class_weights": self.class_weights,
+            "label_smoothing": self.label_smoothing,
+            "ohem_threshold": self.ohem_threshold,
+            "ohem_min_kept": self.ohem_min_kept,
+        }
+
+    def _weights_of(self, labels, dtype):
+        if self.class_weights is None:
+            return tf.ones((), dtype)
+        return tf.gather(tf.constant(self.class_weights, dtype), labels)
+
+    def _sum_over_classes(self, logits):
+        negative_log_probability = -tf.nn.log_softmax(logits)
+        if self.class_weights is not None:
+            negative_log_probability *= tf.constant(self.class_weights, logits.dtype)
+        return tf.reduce_sum(negative_log_probability, axis=-1)
+
+    def _hard_pixels(self, values, valid):
+        """Labelled pixels below the probability threshold, and each picture's hardest ones. [B, h, w] bool."""
+        pixels = tf.reduce_prod(tf.shape(values)[1:])
+        flat = tf.reshape(tf.where(valid, values, -1.0), [-1, pixels])
+        hardest_first = tf.sort(flat, axis=-1, direction="DESCENDING")
+        labelled = tf.reduce_sum(tf.cast(valid, values.dtype), axis=[1, 2])
+        kept = tf.cast(tf.math.ceil(labelled * self.ohem_min_kept), tf.int32)
+        last_kept = tf.gather(hardest_first, tf.maximum(kept - 1, 0), batch_dims=1)[:, None, None]
+        hard = (values > -math.log(self.ohem_threshold)) | (values >= last_kept)
+        return hard & valid
+
+
+def _mean_over_replicas(value):
+    # Outside a replica Keras only asks for shapes.
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return value
+    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, value)

@@ -1,0 +1,68 @@
+"""PyTorch's SGD, and which variables the recipe treats apart."""
+
+import re
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+
+HEAD_PATTERN = r"^(psa|head_[^/]*|aux_[^/]*)/"
+"""Variables of the attention module and of both heads, by the names of their layers."""
+
+NO_DECAY_PATTERN = r"(^|/)(gamma|beta|bias)$"
+"""Scales and shifts of batch normalization, and biases of convolutions."""
+
+
+@keras.saving.register_keras_serializable(package="psanet_tf")
+class SGD(keras.optimizers.Optimizer):
+    """Stochastic gradient descent as in PyTorch: b = momentum * b + g, w -= learning_rate * b.
+
+    Unlike `keras.optimizers.SGD` the velocity b holds no learning rate, which matters when that moves,
+    and the weight decay is an L2 term of the gradient: g = gradient + weight_decay * w.
+
+    Args:
+        learning_rate: float or a `keras.optimizers.schedules.LearningRateSchedule`.
+        momentum: in [0, 1).
+        weight_decay: factor of the L2 term.
+        no_decay_pattern: regular expression; variables whose path it is found in get no L2 term.
+        **kwargs: of `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, weight_decay=0.0, no_decay_pattern=None, name="SGD", **kwargs):
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        if weight_decay is None or weight_decay < 0:
+            raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum = float(momentum)
+        # Not `weight_decay`: the base class would apply that as a decay apart from the gradient.
+        self.l2 = float(weight_decay)
+        self.no_decay_pattern = no_decay_pattern
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._velocities = self.add_optimizer_variables(variables, "velocity")
+        self._decays = [decays(variable.path, self.no_decay_pattern) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        velocity = self._velocities[index]
+        gradient = tf.cast(gradient, variable.dtype)
+        if self.l2 and self._decays[index]:
+            gradient += tf.cast(self.l2, variable.dtype) * variable
+        self.assign(velocity, tf.cast(self.momentum, variable.dtype) * velocity.value + gradient)
+        self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * velocity.value)
+
+    def get_config(self):
+        return super().get_config() | {
+            "momentum": self.momentum,
+            "weight_decay": self.l2,
+            "no_decay_pattern": self.no_decay_pattern,
+        }
+
+
+def decays(path, no_decay_pattern):
+    """Whether the variable of this path is subject to weight decay."""
+    return no_decay_pattern is None or re.search(no_decay_pattern, path) is None

@@ -1,0 +1,126 @@
+"""From the `train:` section to learning-rate schedule, optimizer and losses."""
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.training.distributed_optimizer import DistributedOptimizer
+from psanet_tf.training.losses import SegmentationLoss
+from psanet_tf.training.optimizers import HEAD_PATTERN, NO_DECAY_PATTERN, SGD
+
+INITIAL_LOSS_SCALE = 2.0**15
+
+
+@keras.saving.register_keras_serializable(package="psanet_tf")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Multiplies a schedule by (i + 1) / `steps` for the first `steps` updates.
+
+    Args:
+        schedule: a `keras.optimizers.schedules.LearningRateSchedule`.
+        steps: updates, at least 1.
+    """
+
+    def __init__(self, schedule, steps):
+        if steps < 1:
+            raise ValueError(f"steps must be 1 or more, got {steps}")
+        super().__init__()
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        rate = self.schedule(step)
+        return rate * tf.minimum((tf.cast(step, rate.dtype) + 1) / self.steps, 1)
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
+
+
+def build_schedule(section, updates):
+    """Learning rate of update i (from 0): base * (1 - i / updates) ** power, after an optional warm-up.
+
+    Args:
+        section: `TrainSection`.
+        updates: updates of the whole run.
+    """
+    schedule = keras.optimizers.schedules.PolynomialDecay(
+        section.learning_rate, updates, end_learning_rate=0.0, power=section.power
+    )
+    return WarmUp(schedule, section.warmup_steps) if section.warmup_steps else schedule
+
+
+def build_optimizer(section, updates):
+    """The optimizer of a `TrainSection`, inside the scope of the `tf.distribute` strategy.
+
+    Args:
+        section: `TrainSection`.
+        updates: updates of the whole run, for the schedule.
+
+    Returns:
+        DistributedOptimizer.
+
+    Raises:
+        ValueError: `optimizer_arguments` that the Keras optimizer does not take.
+    """
+    schedule = build_schedule(section, updates)
+    no_decay = None if section.decay_norm_and_bias else NO_DECAY_PATTERN
+    if section.optimizer == "sgd":
+        optimizer = SGD(schedule, section.momentum, section.weight_decay, no_decay)
+    else:
+        optimizer = _keras_optimizer(section, schedule)
+    return DistributedOptimizer(
+        optimizer,
+        learning_rate_factors=[(HEAD_PATTERN, section.head_learning_rate_factor)],
+        decoupled_weight_decay=0.0 if section.optimizer == "sgd" else section.weight_decay,
+        no_decay_pattern=no_decay,
+        clip_norm=section.clip_norm,
+        accumulation_steps=section.accumulation_steps,
+        ema_decay=section.ema_decay,
+        initial_loss_scale=INITIAL_LOSS_SCALE if section.precision == "mixed_float16" else None,
+    )
+
+
+def _keras_optimizer(section, schedule):
+    classes = {name.lower(): value for name, value in vars(keras.optimizers).items()}
+    try:
+        return classes[section.optimizer](schedule, **section.optimizer_arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"train.optimizer_arguments {section.optimizer_arguments} do not suit {section.optimizer}: {error}"
+        ) from None
+
+
+def build_losses(section, info):
+    """Arguments of `keras.Model.compile` for both outputs of a PSANet.
+
+    Args:
+        section: `TrainSection`.
+        info: `DatasetInfo` of the labels.
+
+    Returns:
+        {"loss": {output: SegmentationLoss}, "loss_weights": {output: weight}}
+
+    Raises:
+        ValueError: `class_weights` of another length than there are classes.
+    """
+    num_classes = info.num_classes
+    if section.class_weights is not None and len(section.class_weights) != num_classes:
+        raise ValueError(
+            f"train.class_weights: {info.name} has {num_classes} classes, got {len(section.class_weights)} weights"
+        )
+
+    def loss():
+        return SegmentationLoss(
+            info.ignore_label,
+            section.class_weights,
+            section.label_smoothing,
+            section.ohem_threshold,
+            section.ohem_min_kept,
+        )
+
+    return {
+        "loss": {"logits": loss(), "aux_logits": loss()},
+        "loss_weights": {"logits": 1.0, "aux_logits": section.aux_weight},
+    }

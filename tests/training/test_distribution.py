@@ -1,0 +1,83 @@
+"""`model.fit` on two replicas gives the weights of one device with the same global batch."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import PSANet
+from psanet_tf.config import TrainSection
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.keras_api import keras
+from psanet_tf.metrics import MeanIoU
+from psanet_tf.training.recipe import build_losses, build_optimizer
+
+CLASSES = 4
+INFO = DatasetInfo("test", ("a", "b", "c", "d"), np.zeros((CLASSES, 3), np.uint8))
+
+
+def three_batches():
+    """Global batches of 4; nearly all that replica 0 sees is ignored."""
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(12, 17, 17, 3))
+    labels = rng.integers(0, CLASSES, (12, 17, 17)).astype(np.uint8)
+    labels[0::4] = 255
+    labels[1::4, 3:] = 255
+    return tf.data.Dataset.from_tensor_slices((images, {"logits": labels, "aux_logits": labels})).batch(4)
+
+
+def fit(strategy, sync_batch_norm=True):
+    """Three steps in float64, where rounding can't hide a wrong factor nor grow into one."""
+    section = TrainSection(learning_rate=0.01, sync_batch_norm=sync_batch_norm)
+    keras.utils.set_random_seed(5)
+    with strategy.scope():
+        model = PSANet(
+            CLASSES,
+            input_shape=(17, 17, 3),
+            blocks=(1, 1, 1, 1),
+            width=4,
+            dropout=0.0,
+            synchronized_batch_norm=sync_batch_norm,
+        )
+        model.compile(
+            build_optimizer(section, updates=3),
+            **build_losses(section, INFO),
+            metrics={"logits": [MeanIoU(CLASSES)]},
+            auto_scale_loss=False,
+        )
+    history = model.fit(three_batches(), verbose=0).history
+    return model, history
+
+
+@pytest.fixture(scope="module")
+def float64():
+    keras.config.set_floatx("float64")
+    keras.mixed_precision.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def on_one_device(float64):
+    return fit(tf.distribute.OneDeviceStrategy("CPU:0"))
+
+
+def worst_difference(one, two):
+    return max(
+        float(np.max(np.abs(a.numpy() - b.numpy())) / np.max(np.abs(a.numpy())))
+        for a, b in zip(one.weights, two.weights, strict=True)
+    )
+
+
+def test_two_replicas_equal_one_device(on_one_device, two_replicas):
+    one, history_one = on_one_device
+    two, history_two = fit(two_replicas)
+    assert worst_difference(one, two) < 1e-9
+    assert history_one.keys() == history_two.keys() == {"loss", "logits_loss", "aux_logits_loss", "logits_miou"}
+    for key, values in history_one.items():
+        assert history_two[key] == pytest.approx(values, rel=1e-9), key
+
+
+def test_without_synchronized_statistics_they_differ(on_one_device, two_replicas):
+    two, _ = fit(two_replicas, sync_batch_norm=False)
+    assert worst_difference(on_one_device[0], two) > 1e-3
