@@ -1,13 +1,26 @@
 """`psa_mask`: from over-complete masks to attention matrices."""
 
-import tensorflow as tf
+import contextlib
+import functools
+import logging
 
+import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+from psanet_tf.ops.op_library import OpUnavailableError, load_op_library
+from psanet_tf.ops.psa_mask_custom import psa_mask_custom
 from psanet_tf.ops.psa_mask_stock import psa_mask_stock
 
+logger = logging.getLogger(__name__)
+
+IMPLEMENTATIONS = ("auto", "custom", "stock")
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 
 
-def psa_mask(mask, mask_size=None):
+_override = None  # set by `psa_mask_implementation`
+
+
+def psa_mask(mask, mask_size=None, implementation="auto"):
     """Cuts, for every position, the window that falls on the feature map out of its over-complete mask.
 
     With p = (h, w) the position that predicted and q = (k, l) any position, and half = (size - 1) / 2::
@@ -21,12 +34,18 @@ def psa_mask(mask, mask_size=None):
         mask: [N, H, W, mask_h * mask_w], float16, bfloat16, float32 or float64; N, H and W may be dynamic.
         mask_size: (mask_h, mask_w), both odd; may be smaller or larger than the window. Default:
             (2 * H - 1, 2 * W - 1), which needs H and W to be static.
+        implementation: "custom" is the compiled op (built at the first call, half a minute, if the installation
+            has not built it), "stock" a form in TensorFlow's own ops, with the same results bit for bit. "auto" is
+            "custom" wherever that can be used, else "stock" and one logged line that says why. Within
+            `psa_mask_implementation` that one's choice counts.
 
     Returns:
         [N, H * W, H * W], the dtype of `mask`.
 
     Raises:
-        ValueError: `mask` has another rank, dtype or number of channels; a mask size is even or not positive.
+        ValueError: `mask` has another rank, dtype or number of channels; a mask size is even or not positive;
+            another `implementation`.
+        OpUnavailableError: `implementation` is "custom" and the op cannot be used; a RuntimeError that says why.
 
     Example:
         >>> mask = tf.random.normal([2, 30, 30, 59 * 59])
@@ -39,7 +58,77 @@ def psa_mask(mask, mask_size=None):
     if mask.shape.rank != 4:
         raise ValueError(f"mask must be [N, H, W, mask_h * mask_w], got shape {mask.shape}")
     mask_size = checked_mask_size(mask_size, mask.shape)
+    implementation = _checked_implementation(implementation) if _override is None else _override
+    if implementation == "custom" or (implementation == "auto" and _custom_op_serves()):
+        return psa_mask_custom(mask, mask_size)
     return psa_mask_stock(mask, mask_size)
+
+
+@contextlib.contextmanager
+def psa_mask_implementation(implementation):
+    """Makes every `psa_mask` within use one implementation, in layers and models too, whatever they ask for.
+
+    What counts is the time of the call, in a `tf.function` that is the time of tracing. So a model whose graph
+    shall hold stock ops only (for a server that has no library of the op) is traced within::
+
+        with psa_mask_implementation("stock"):
+            signature = tf.function(model).get_concrete_function(tf.TensorSpec([None, 465, 465, 3]))
+
+    Functions that were traced before keep what they have: make a new `tf.function`. The choice is the process's,
+    not the thread's, since distribution strategies trace replicas in threads of their own.
+
+    Args:
+        implementation: "auto", "custom" or "stock", as for `psa_mask`.
+
+    Raises:
+        ValueError: another `implementation`.
+    """
+    global _override
+    before, _override = _override, _checked_implementation(implementation)
+    try:
+        yield
+    finally:
+        _override = before
+
+
+def reason_for_stock(in_xla=False):
+    """Why "auto" uses stock ops in this process, or None where it uses the compiled op. Loads the op's library.
+
+    Args:
+        in_xla: whether it is asked for a function that XLA compiles (`jit_compile=True`).
+    """
+    if in_xla and tf.config.get_visible_devices("TPU"):
+        return "the op is not for TPUs"
+    try:
+        library = load_op_library()
+    except OpUnavailableError as error:
+        return str(error)
+    if in_xla:
+        # XLA compiles its own kernels, for every device.
+        return (
+            None if library.stamp["xla"] else f"the op was built without its XLA part ({library.stamp['xla_problem']})"
+        )
+    return library.device_problem() if tf.config.get_visible_devices("GPU") else None
+
+
+def _custom_op_serves():
+    in_xla = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return _cached_reason_for_stock(in_xla) is None
+
+
+@functools.cache
+def _cached_reason_for_stock(in_xla):
+    reason = reason_for_stock(in_xla)
+    if reason:
+        where = " inside XLA-compiled functions" if in_xla else ""
+        logger.warning("psa_mask uses stock TensorFlow ops%s: %s", where, reason)
+    return reason
+
+
+def _checked_implementation(implementation):
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}")
+    return implementation
 
 
 def checked_mask_size(mask_size, shape):
