@@ -29,3 +29,4 @@ def main():
 
 def _register():
     """Imports every subcommand module; each adds its commands to `app`. They import TensorFlow only when run."""
+    from psanet_tf.cli import data, evaluate, export  # noqa: F401

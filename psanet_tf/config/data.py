@@ -2,9 +2,23 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from psanet_tf.config.section import Section
+
+_SPLITS = {
+    "ade20k": ("training", "validation"),
+    "scenes": ("training", "validation"),
+    "voc2012": ("train_aug", "val"),
+    "cityscapes": ("train", "val"),
+    "custom": ("train", "val"),
+}
+_CUSTOM_KEYS = {"class_names", "class_colors"}
+
+
+def _splits(values):
+    # Without a valid dataset the section is refused anyway.
+    return _SPLITS[values.get("dataset", "ade20k")]
 
 
 class AugmentationSection(Section):
@@ -14,16 +28,50 @@ class AugmentationSection(Section):
     blur_probability: float = Field(0.5, ge=0, le=1)
     flip_probability: float = Field(0.5, ge=0, le=1)
 
+    @field_validator("scale")
+    @classmethod
+    def _ordered_and_positive(cls, scale):
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"needs 0 < smallest <= largest, got {list(scale)}")
+        return scale
+
 
 class DataSection(Section):
     dataset: Literal["ade20k", "voc2012", "cityscapes", "scenes", "custom"] = Field(
         "ade20k", description="layout on disk, class names and colours"
     )
     root: str = Field(description="folder of the dataset, in its owner's layout")
-    train_split: str = Field("training", description="the dataset's own name of the split")
-    val_split: str = "validation"
+    train_split: str = Field(
+        default_factory=lambda values: _splits(values)[0],
+        description="the dataset's own name of the split; default training (ade20k, scenes), train_aug (voc2012), "
+        "train (cityscapes, custom)",
+    )
+    val_split: str = Field(
+        default_factory=lambda values: _splits(values)[1],
+        description="default validation (ade20k, scenes), val (the others)",
+    )
+    class_names: str | None = Field(
+        None, description="custom: file under root with one class name per line, in the order of the train ids"
+    )
+    class_colors: str | None = Field(
+        None, description="custom: file under root with red, green, blue (0..255) per class; default: distinct colours"
+    )
     crop_size: tuple[int, int] = Field((465, 465), description="rows and columns of a training crop, 8n+1")
     augmentation: AugmentationSection = AugmentationSection()
+    on_error: Literal["raise", "skip"] = Field(
+        "raise", description="what to do with pictures and labels that cannot be read"
+    )
+    workers: int | None = Field(None, ge=1, description="threads that load pictures; default: TensorFlow decides")
+
+    @model_validator(mode="after")
+    def _custom_keys(self):
+        if self.dataset == "custom" and self.class_names is None:
+            raise ValueError("class_names is required for dataset: custom")
+        if self.dataset != "custom":
+            given = sorted(_CUSTOM_KEYS & self.model_fields_set)
+            if given:
+                raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
+        return self
 
     @field_validator("crop_size")
     @classmethod

@@ -1,0 +1,149 @@
+"""Facts about datasets: class names, colours, and how values in label files become train ids."""
+
+import dataclasses
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+IGNORE_LABEL = 255
+OUT_OF_RANGE = 254  # in a value table: a value that must not occur in a label file
+MAX_CLASSES = 254
+
+# Values of Cityscapes' labelIds files in the order of their train ids (cityscapesScripts, labels.py).
+_CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_CITYSCAPES_LARGEST_ID = 33
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DatasetInfo:
+    """One dataset's classes; read by the pipeline, the trainer, evaluation, pictures and exported models.
+
+    Attributes:
+        name: of the dataset, e.g. ``"ade20k"``.
+        class_names: one name per train id.
+        colors: uint8 [K, 3], RGB, read-only.
+        ignore_label: the train id of pixels that count neither in the loss nor in the scores.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    colors: np.ndarray
+    ignore_label: int = IGNORE_LABEL
+
+    def __post_init__(self):
+        colors = np.array(self.colors)
+        count = len(self.class_names)
+        if not 1 <= count <= MAX_CLASSES:
+            raise ValueError(f"dataset {self.name!r}: needs 1 to {MAX_CLASSES} classes, got {count}")
+        if colors.shape != (count, 3) or colors.min() < 0 or colors.max() > 255:
+            raise ValueError(
+                f"dataset {self.name!r}: needs one colour of three values 0..255 for each of its {count} classes, "
+                f"got an array of shape {colors.shape}"
+            )
+        colors = colors.astype(np.uint8)
+        colors.flags.writeable = False
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "colors", colors)
+
+    @property
+    def num_classes(self):
+        return len(self.class_names)
+
+    def to_dict(self):
+        """What `from_dict` takes back; plain lists and strings, for JSON."""
+        return {
+            "name": self.name,
+            "class_names": list(self.class_names),
+            "colors": self.colors.tolist(),
+            "ignore_label": self.ignore_label,
+        }
+
+    @classmethod
+    def from_dict(cls, values):
+        return cls(values["name"], tuple(values["class_names"]), np.array(values["colors"]), values["ignore_label"])
+
+
+def dataset_info(name):
+    """Facts about a dataset that the package knows.
+
+    Args:
+        name: ``"ade20k"``, ``"voc2012"``, ``"cityscapes"`` or ``"scenes"``.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in _KNOWN:
+        raise ValueError(f"unknown dataset {name!r}; known are {', '.join(_KNOWN)}")
+    folder = resources.files("psanet_tf.data") / "classes"
+    names = (folder / f"{name}_names.txt").read_text(encoding="utf-8").splitlines()
+    colors = [line.split() for line in (folder / f"{name}_colors.txt").read_text(encoding="utf-8").splitlines()]
+    return DatasetInfo(name, tuple(names), np.array(colors, int))
+
+
+def info_of(data):
+    """Facts about the dataset of a configuration.
+
+    Args:
+        data: a `DataSection`; for ``dataset: custom`` the names come from its `class_names` file.
+
+    Raises:
+        ValueError: a file of names or colours that cannot be used; the message names it.
+        FileNotFoundError: there is no such file.
+    """
+    if data.dataset != "custom":
+        return dataset_info(data.dataset)
+    path = Path(data.root) / data.class_names
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if not names:
+        raise ValueError(f"{path} must hold one class name per line, it is empty")
+    if data.class_colors is None:
+        return DatasetInfo("custom", names, distinct_colors(len(names)))
+    path = Path(data.root) / data.class_colors
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        colors = np.array([[int(value) for value in row] for row in rows])
+    except ValueError as error:
+        raise ValueError(f"{path} must hold three numbers 0..255 per line: {error}") from None
+    return DatasetInfo("custom", names, colors)
+
+
+def distinct_colors(count):
+    """uint8 [count, 3]: the PASCAL VOC colour map (the bits of the index dealt out to red, green, blue)."""
+    index = np.arange(count)
+    colors = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colors[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colors
+
+
+def label_value_table(info, train_ids=False):
+    """How values in a dataset's label files become train ids.
+
+    Args:
+        info: DatasetInfo.
+        train_ids: the files hold train ids already (Cityscapes' ``*_labelTrainIds.png``).
+
+    Returns:
+        uint8 [256]; entry v is the train id of value v, `info.ignore_label`, or `OUT_OF_RANGE` for a value that
+        such a file cannot hold.
+    """
+    count = info.num_classes
+    table = np.full(256, OUT_OF_RANGE, np.uint8)
+    if info.name in ("ade20k", "scenes") and not train_ids:
+        table[0] = info.ignore_label
+        table[1 : count + 1] = np.arange(count)
+        return table
+    if info.name == "cityscapes" and not train_ids:
+        table[: _CITYSCAPES_LARGEST_ID + 1] = info.ignore_label
+        # Licence plates are -1, stored as 255.
+        table[255] = info.ignore_label
+        table[list(_CITYSCAPES_LABEL_IDS)] = np.arange(count)
+        return table
+    table[:count] = np.arange(count)
+    table[info.ignore_label] = info.ignore_label
+    return table
+
+
+_KNOWN = ("ade20k", "voc2012", "cityscapes", "scenes")

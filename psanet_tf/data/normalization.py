@@ -1,0 +1,22 @@
+"""What is subtracted from and divided out of pixel values (statistics of ImageNet, RGB, 0..255)."""
+
+import numpy as np
+
+MEAN = np.array([0.485 * 255, 0.456 * 255, 0.406 * 255], np.float32)
+STD = np.array([0.229 * 255, 0.224 * 255, 0.225 * 255], np.float32)
+
+
+def normalize(image):
+    """``(image - MEAN) / STD`` per channel.
+
+    Args:
+        image: uint8 or float [..., 3], RGB, 0..255; a NumPy array or a tensor.
+
+    Returns:
+        float32 of the same shape and kind; the mean colour becomes 0.
+    """
+    if isinstance(image, np.ndarray):
+        return (image.astype(np.float32) - MEAN) / STD
+    import tensorflow as tf
+
+    return (tf.cast(image, tf.float32) - MEAN) / STD
