@@ -82,7 +82,7 @@ class SlidingWindow:
         Raises:
             ValueError: `image` is of another shape or dtype, or `predict` answers with another shape.
         """
-        image = _checked_image(image)
+        image = checked_image(image)
         result = np.empty((*image.shape[:2], self.num_classes), np.float32)
         for first_row, probabilities in self.bands(image):
             result[first_row : first_row + probabilities.shape[0]] = probabilities
@@ -90,7 +90,7 @@ class SlidingWindow:
 
     def labels(self, image):
         """The most probable class of every pixel, uint8 NumPy array [H, W]; arguments and errors as of a call."""
-        image = _checked_image(image)
+        image = checked_image(image)
         result = np.empty(image.shape[:2], np.uint8)
         for first_row, probabilities in self.bands(image):
             result[first_row : first_row + probabilities.shape[0]] = tf.argmax(probabilities, -1, tf.int32)
@@ -98,7 +98,7 @@ class SlidingWindow:
 
     def bands(self, image):
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
-        image = _checked_image(image)
+        image = checked_image(image)
         height, width = image.shape[:2]
         buffers = []
         for scale in self.scales:
@@ -186,7 +186,8 @@ class SlidingWindow:
         return results
 
 
-def _checked_image(image):
+def checked_image(image):
+    """`image` as a NumPy array; ValueError if it is not uint8 [H, W, 3]."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"image must be uint8 [H, W, 3] (RGB), got {image.dtype} {list(image.shape)}")

@@ -1,0 +1,53 @@
+"""`psanet evaluate`: scores of a network on a dataset."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psanet_tf.cli.app import app
+
+PAPER_SCALES = "evaluate.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Option(help="Run folder of psanet train, .keras file, or .pth of the original.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results; default: RUN_DIR/evaluation.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. evaluate.flip=false.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score; default: data.val_split.")] = None,
+    multi_scale: Annotated[bool, typer.Option("--multi-scale", help="The paper's six scales, 0.5 to 1.75.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="One pass per picture instead of the sliding window.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Score only so many pictures, evenly spread.")] = None,
+    worst: Annotated[int, typer.Option(help="Pictures on the sheet of the worst.")] = 10,
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Also write files as the dataset's test server takes them.")
+    ] = False,
+):
+    """Score a network by the paper's protocol: per-class IoU and accuracy, mIoU, mAcc, allAcc, boundary IoU.
+
+    Works on all GPUs. Interrupted, it goes on where it stopped when called again.
+
+    Examples:
+        psanet evaluate --weights runs/psanet
+        psanet evaluate --weights psanet50.pth --config configs/ade20k/psanet50.yaml --multi-scale --out results
+    """
+    from psanet_tf.evaluation.run import run_evaluation
+    from psanet_tf.evaluation.score_tables import print_table
+
+    overrides = list(overrides or ())
+    if multi_scale:
+        overrides.append(PAPER_SCALES)
+    folder, summary = run_evaluation(weights, out, config, overrides, split, whole, limit, worst, submission)
+    print_table(summary)
+    print(f"report: {folder.path / 'report.html'}")
+    print(f"tables: {folder.path / 'classes.csv'}, {folder.path / 'scores.json'}")
+    print(f"predictions: {folder.path / 'labels'} (class indices), {folder.path / 'colors'} (palette)")
+    if summary["failed"]:
+        print(f"{len(summary['failed'])} pictures could not be read and are not in the scores:")
+        for message in summary["failed"].values():
+            print(f"  {message}")
+        raise typer.Exit(1)

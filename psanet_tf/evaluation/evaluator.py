@@ -1,0 +1,76 @@
+"""Labels every picture of a split, on all devices, and counts what the scores are summed from."""
+
+import queue
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from psanet_tf.data.readers import read_example
+from psanet_tf.evaluation.boundary import boundary_counts
+from psanet_tf.evaluation.results import PictureRecord
+from psanet_tf.evaluation.submission import save_submission
+from psanet_tf.metrics import confusion_matrix
+from psanet_tf.progress import track
+from psanet_tf.visualization.colors import save_label_png
+
+
+def evaluate(labelers, examples, info, folder, submission=False):
+    """Scores the pictures that `folder` has no record of yet.
+
+    Args:
+        labelers: one object per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``; every one works on
+            a picture of its own.
+        examples: list of `Example`.
+        info: DatasetInfo.
+        folder: `EvaluationFolder` that was started.
+        submission: also write predictions as the dataset's test server takes them.
+
+    Returns:
+        (records, failures): {name: PictureRecord} of the examples that are finished, and {name: message} of those
+        that could not be read.
+    """
+    finished = folder.records()
+    waiting = [example for example in examples if example.name not in finished]
+    failures = {}
+    free = queue.SimpleQueue()
+    for labeler in labelers:
+        free.put(labeler)
+
+    def work(example):
+        labeler = free.get()
+        try:
+            return _score(labeler, example, info, folder, submission)
+        finally:
+            free.put(labeler)
+
+    with ThreadPoolExecutor(len(labelers)) as pool:
+        futures = {pool.submit(work, example): example.name for example in waiting}
+        try:
+            for future in track(as_completed(futures), "evaluating", total=len(waiting)):
+                name, result = futures[future], future.result()
+                if isinstance(result, str):
+                    failures[name] = result
+                    continue
+                folder.add(result)
+                finished[name] = result
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {example.name: finished[example.name] for example in examples if example.name in finished}, failures
+
+
+def _score(labeler, example, info, folder, submission):
+    """PictureRecord, or the message of why the picture could not be read."""
+    try:
+        image, label = read_example(example, info)
+    except (ValueError, OSError) as error:
+        return str(error)
+    prediction = labeler.labels(image)
+    save_label_png(folder.label_file(example.name), prediction)
+    save_label_png(folder.color_file(example.name), prediction, info.colors)
+    if submission:
+        save_submission(folder.submission_file(example.name), prediction, info)
+    return PictureRecord(
+        name=example.name,
+        size=label.shape,
+        confusion=confusion_matrix(prediction, label, info.num_classes, info.ignore_label),
+        boundary=boundary_counts(prediction, label, info.num_classes, info.ignore_label),
+    )

@@ -1,0 +1,102 @@
+"""From weights to objects that label pictures: a sliding window or a single pass, on every device."""
+
+import dataclasses
+from pathlib import Path
+
+import tensorflow as tf
+
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.evaluation.sliding_window import SlidingWindow
+from psanet_tf.evaluation.whole_picture import WholePicture, any_size
+from psanet_tf.training.checkpoints import load_trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelers:
+    """A network, ready to label pictures.
+
+    Attributes:
+        labelers: one per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``.
+        model: the `PSANet` on the first device.
+        info: DatasetInfo, or None if the weights say nothing about their classes.
+        path: the file that the weights were read from.
+    """
+
+    labelers: tuple
+    model: object
+    info: DatasetInfo | None
+    path: Path
+
+
+def load_labelers(weights, config_path=None, section=None, whole=False, devices=None):
+    """Loads a network once per device.
+
+    Args:
+        weights: run folder, ``.keras`` file, or ``.pth`` file of the original implementation.
+        config_path: configuration file; needed for ``.pth``.
+        section: `EvaluateSection`; default: the paper's single-scale protocol.
+        whole: label pictures in one pass at their own size instead of crop by crop.
+        devices: names; default: all GPUs, or the CPU.
+
+    Returns:
+        Labelers.
+
+    Raises:
+        ValueError, OSError: weights that cannot be used; `whole` with a network that works at one size only.
+    """
+    section = section or EvaluateSection()
+    devices = devices or [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
+    labelers, models = [], []
+    for device in devices:
+        with tf.device(device):
+            trained = load_trained(weights, config_path)
+            models.append(trained.model)
+            labeler = whole_picture(trained.model) if whole else sliding_window(trained.model, section)
+            labelers.append(OnDevice(labeler, device))
+    return Labelers(tuple(labelers), models[0], trained.info, trained.path)
+
+
+def sliding_window(model, section):
+    """`SlidingWindow` around a `PSANet` with the crop that it was built for."""
+    crop_size = tuple(model.input_shape[1:3])
+    if None in crop_size:
+        raise ValueError(
+            f"{model.name!r} takes any size, so a sliding window cannot tell its crop; label pictures whole"
+        )
+    return SlidingWindow(
+        _inference(model, crop_size),
+        model.num_classes,
+        crop_size,
+        base_size=section.base_size,
+        scales=section.scales,
+        flip=section.flip,
+        stride_rate=section.stride_rate,
+        batch_size=section.batch_size,
+    )
+
+
+def whole_picture(model):
+    """`WholePicture` around a `PSANet`, rebuilt for any size if need be."""
+    model = any_size(model)
+    return WholePicture(_inference(model, (None, None)), model.num_classes)
+
+
+class OnDevice:
+    """Runs a labeler's work on one device, whatever thread calls it."""
+
+    def __init__(self, labeler, device):
+        self.labeler = labeler
+        self.device = device
+
+    def labels(self, image):
+        with tf.device(self.device):
+            return self.labeler.labels(image)
+
+
+def _inference(model, size):
+    inference = model.inference()
+    return tf.function(
+        lambda pictures: inference(pictures, training=False),
+        input_signature=[tf.TensorSpec([None, *size, 3], tf.float32)],
+    )

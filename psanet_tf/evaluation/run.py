@@ -1,0 +1,108 @@
+"""A whole evaluation: from weights and a configuration to tables, pictures and a report."""
+
+import math
+from pathlib import Path
+
+from PIL import Image
+
+from psanet_tf.config import load_config
+from psanet_tf.data.catalog import info_of
+from psanet_tf.data.readers import list_examples
+from psanet_tf.evaluation.evaluator import evaluate
+from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
+from psanet_tf.evaluation.labelers import load_labelers
+from psanet_tf.evaluation.report import write_report
+from psanet_tf.evaluation.results import EvaluationFolder
+from psanet_tf.evaluation.score_tables import summarize, write_tables
+from psanet_tf.files import atomic_file
+from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.visualization.confusion import confusion_picture
+
+
+def run_evaluation(
+    weights, out, config_path=None, overrides=(), split=None, whole=False, limit=None, worst=10, submission=False
+):
+    """Scores a network on a split and writes everything there is to say about it.
+
+    Pictures that `out` has results of, from an earlier call with the same settings, are not done again.
+
+    Args:
+        weights: run folder, ``.keras`` or ``.pth`` file.
+        out: folder of the results; default: ``evaluation`` in the run folder.
+        config_path: configuration file; default: the run folder's.
+        overrides: strings ``"section.key=value"``.
+        split: default: ``data.val_split``.
+        whole: one pass per picture at its own size instead of the sliding window.
+        limit: score so many pictures only, evenly spread over the split.
+        worst: how many pictures the sheet of the worst shows.
+        submission: also write predictions as the dataset's test server takes them.
+
+    Returns:
+        (EvaluationFolder, summary); see `summarize`.
+
+    Raises:
+        ValueError, OSError: bad weights, configuration or data; other settings than `out` has results of; or not one
+            picture could be read.
+    """
+    weights = Path(weights)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1 picture, got {limit}")
+    if worst < 0:
+        raise ValueError(f"worst must not be negative, got {worst}")
+    config_path = config_path or config_beside(weights)
+    if config_path is None:
+        raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")
+    config = load_config(config_path, overrides)
+    info = info_of(config.data)
+    split = split or config.data.val_split
+    examples = spread(list_examples(config.data, split), limit)
+    folder = EvaluationFolder(out or default_folder(weights))
+    network = load_labelers(weights, config_path, config.evaluate, whole)
+    settings = {"weights": _identity(network.path), "evaluate": config.evaluate.model_dump(mode="json"), "whole": whole}
+    if network.model.num_classes != info.num_classes:
+        raise ValueError(
+            f"{weights} tells {network.model.num_classes} classes apart, dataset {info.name!r} has {info.num_classes}"
+        )
+    folder.start(settings, config.data, split, info)
+    records, failures = evaluate(network.labelers, examples, info, folder, submission)
+    if not records:
+        raise ValueError("not one picture could be read:\n  " + "\n  ".join(failures.values()))
+    records = list(records.values())
+    summary = summarize(records, info, failures)
+    _write_pictures(folder, records, worst)
+    write_report(folder, summary, records, network.model)
+    write_tables(folder, summary, records)
+    return folder, summary
+
+
+def spread(examples, limit):
+    """At most `limit` of the examples, evenly spread."""
+    if limit is None or limit >= len(examples):
+        return examples
+    return [examples[index * len(examples) // limit] for index in range(limit)]
+
+
+def config_beside(weights):
+    """The configuration of the run folder that the weights are, or lie in; None if there is none."""
+    folders = [weights, *weights.resolve().parents[:2]]
+    return next((RunFolder(folder).config_file for folder in folders if RunFolder(folder).config_file.is_file()), None)
+
+
+def default_folder(weights):
+    """Where results go if nothing else is said."""
+    return (weights if weights.is_dir() else weights.parent) / "evaluation"
+
+
+def _write_pictures(folder, records, worst):
+    confusion = confusion_picture(sum(record.confusion for record in records), folder.info.class_names)
+    pictures = {"confusion.png": confusion}
+    if worst:
+        pictures["worst.png"] = evaluation_sheet(folder, worst_first(records)[:worst])
+    for name, picture in pictures.items():
+        with atomic_file(folder.path / name) as temporary:
+            Image.fromarray(picture).save(temporary)
+
+
+def _identity(file):
+    """What tells these weights from others at the same place."""
+    return [str(file.resolve()), file.stat().st_size, math.floor(file.stat().st_mtime)]

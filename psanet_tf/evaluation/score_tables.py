@@ -1,0 +1,102 @@
+"""Scores of an evaluation as JSON, CSV, and a table to read."""
+
+import csv
+import json
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from psanet_tf.evaluation.boundary import boundary_iou
+from psanet_tf.evaluation.results import SCORES_FILE
+from psanet_tf.files import atomic_file
+from psanet_tf.metrics import scores_from_confusion
+
+
+def summarize(records, info, failures=()):
+    """Scores of all pictures together.
+
+    Args:
+        records: list of `PictureRecord`, at least one.
+        info: DatasetInfo.
+        failures: {name: message} of pictures that could not be read.
+
+    Returns:
+        dict for JSON: ``miou``, ``macc``, ``allacc``, ``boundary_miou``, ``pictures``, ``failed``, and ``classes``, a
+        list of ``name``, ``iou``, ``accuracy``, ``boundary_iou``, ``pixels`` (in the labels).
+    """
+    confusion = sum(record.confusion for record in records)
+    scores = scores_from_confusion(confusion)
+    boundary = boundary_iou(sum(record.boundary for record in records))
+    return {
+        "miou": scores.miou,
+        "macc": scores.macc,
+        "allacc": scores.allacc,
+        "boundary_miou": float(boundary.mean()),
+        "pictures": len(records),
+        "failed": dict(failures),
+        "classes": [
+            {
+                "name": name,
+                "iou": float(scores.iou[index]),
+                "accuracy": float(scores.accuracy[index]),
+                "boundary_iou": float(boundary[index]),
+                "pixels": int(confusion[index].sum()),
+            }
+            for index, name in enumerate(info.class_names)
+        ],
+    }
+
+
+def write_tables(folder, summary, records):
+    """Writes ``scores.json``, ``classes.csv``, ``pictures.csv`` and ``confusion.csv`` into an `EvaluationFolder`."""
+    _write_csv(
+        folder.path / "classes.csv",
+        ["class", "iou", "accuracy", "boundary_iou", "pixels"],
+        [list(values.values()) for values in summary["classes"]],
+    )
+    _write_csv(
+        folder.path / "pictures.csv",
+        ["name", "height", "width", "miou_of_present_classes", "pixel_accuracy"],
+        [[record.name, *record.size, record.miou, record.pixel_accuracy] for record in records],
+    )
+    names = [values["name"] for values in summary["classes"]]
+    confusion = sum(record.confusion for record in records)
+    _write_csv(
+        folder.path / "confusion.csv",
+        ["true class \\ predicted", *names],
+        [[name, *row] for name, row in zip(names, np.asarray(confusion).tolist(), strict=True)],
+    )
+    # Last: its presence says that the evaluation is complete.
+    with atomic_file(folder.path / SCORES_FILE) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2), encoding="utf-8")
+
+
+def print_table(summary):
+    """Prints per-class and mean scores in percent on standard output."""
+    table = Table("class", "IoU", "accuracy", "boundary IoU", title=f"{summary['pictures']} pictures, percent")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for values in summary["classes"]:
+        table.add_row(values["name"], *(_percent(values[key]) for key in ("iou", "accuracy", "boundary_iou")))
+    table.add_section()
+    table.add_row("mean", *(_percent(summary[key]) for key in ("miou", "macc", "boundary_miou")))
+    console = Console()
+    console.print(table)
+    console.print(score_line(summary), highlight=False)
+
+
+def score_line(summary):
+    """ "mIoU 43.12 / mAcc 53.90 / allAcc 81.20", in percent as the literature has it."""
+    return " / ".join(f"{name} {_percent(summary[name.lower()])}" for name in ("mIoU", "mAcc", "allAcc"))
+
+
+def _percent(value):
+    return f"{100 * value:.2f}"
+
+
+def _write_csv(path, header, rows):
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)
