@@ -68,7 +68,7 @@ class DataSection(Section):
         if self.dataset == "custom" and self.class_names is None:
             raise ValueError("class_names is required for dataset: custom")
         if self.dataset != "custom":
-            given = sorted(_CUSTOM_KEYS & self.model_fields_set)
+            given = sorted(key for key in _CUSTOM_KEYS if getattr(self, key) is not None)
             if given:
                 raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
         return self

@@ -140,9 +140,12 @@ class EvaluationFolder:
 
     def read(self, example):
         """uint8 image [H, W, 3], labels [H, W] and prediction [H, W] of a finished picture."""
-        image, label = read_example(example, self.info)
-        with Image.open(self.label_file(example.name)) as prediction:
-            return image, label, np.asarray(prediction)
+        return *read_example(example, self.info), self.read_prediction(example.name)
+
+    def read_prediction(self, name):
+        """uint8 [H, W]."""
+        with Image.open(self.label_file(name)) as picture:
+            return np.asarray(picture)
 
     def records(self):
         """{name: PictureRecord} of all finished pictures. A last line cut short by an interruption is left out."""

@@ -1,0 +1,128 @@
+"""Several evaluations of the same pictures side by side."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from psanet_tf.evaluation.gallery import shares
+from psanet_tf.evaluation.report import cells, describe, legend, score_cards
+from psanet_tf.evaluation.results import SETTINGS_FILE, EvaluationFolder
+from psanet_tf.evaluation.score_tables import score_line
+from psanet_tf.files import atomic_file
+from psanet_tf.visualization.colors import colorize
+from psanet_tf.visualization.legend import legend_strip
+from psanet_tf.visualization.pages import write_page
+from psanet_tf.visualization.sheet import picture_sheet
+
+_CELL_WIDTH = 300
+
+
+def compare_evaluations(folders, out, pictures=8, names=None):
+    """Writes ``comparison.html`` and ``comparison.png``: scores, and input, truth and predictions side by side.
+
+    Args:
+        folders: two or more folders of `psanet evaluate`, or run folders that hold one named ``evaluation``.
+        out: folder to write into.
+        pictures: how many; those where the evaluations differ most.
+        names: what to call the evaluations; default: the names of their folders.
+
+    Returns:
+        {name: summary}, in the order of `folders`; see `summarize`.
+
+    Raises:
+        ValueError: fewer than two folders, other datasets, no picture in common, or names that do not match.
+        FileNotFoundError: a folder holds no finished evaluation.
+    """
+    if len(folders) < 2:
+        raise ValueError(f"a comparison needs at least two evaluations, got {len(folders)}")
+    if pictures < 1:
+        raise ValueError(f"pictures must be at least 1, got {pictures}")
+    evaluations = [EvaluationFolder(_evaluation_in(Path(folder))) for folder in folders]
+    names = list(names or map(_name, evaluations))
+    if len(names) != len(evaluations):
+        raise ValueError(f"{len(evaluations)} evaluations need as many names, got {len(names)}")
+    info = evaluations[0].info
+    for evaluation in evaluations[1:]:
+        if evaluation.info.class_names != info.class_names:
+            raise ValueError(
+                f"{evaluations[0].path} and {evaluation.path} have different classes "
+                f"({info.name!r} and {evaluation.info.name!r}) and cannot be compared"
+            )
+    summaries = [evaluation.scores for evaluation in evaluations]
+    records = [evaluation.records() for evaluation in evaluations]
+    chosen = _most_different(records, pictures)
+    if not chosen:
+        raise ValueError("the evaluations have no picture in common")
+    examples = evaluations[0].examples()
+    rows = [_pictures(evaluations, examples[name]) for name in chosen]
+    captions = [_caption(name, names, records) for name in chosen]
+    titles = ["input", "truth", *names]
+    shown = [records[0][name] for name in chosen]
+    out = Path(out)
+    write_page(
+        out / "comparison.html",
+        "comparison.html.j2",
+        dataset=f"{info.name}, split {evaluations[0].settings['split']}",
+        runs=[
+            {"name": name, "how": describe(evaluation.settings), "cards": score_cards(summary)}
+            for name, evaluation, summary in zip(names, evaluations, summaries, strict=True)
+        ],
+        classes=[
+            {
+                "name": name,
+                "color": info.colors[index].tolist(),
+                "ious": [summary["classes"][index]["iou"] for summary in summaries],
+            }
+            for index, name in enumerate(info.class_names)
+        ],
+        legend=legend(info, shown),
+        rows=[
+            {"name": name, "caption": caption, "cells": cells(titles, row)}
+            for name, caption, row in zip(chosen, captions, rows, strict=True)
+        ],
+    )
+    footer = legend_strip(shares(shown), info.colors, info.class_names, len(titles) * (_CELL_WIDTH + 8) + 8)
+    headings = ["input", "truth", *(f"{name}: {score_line(s)}" for name, s in zip(names, summaries, strict=True))]
+    sheet = picture_sheet(rows, headings, captions, _CELL_WIDTH, footer)
+    with atomic_file(out / "comparison.png") as temporary:
+        Image.fromarray(sheet).save(temporary)
+    return dict(zip(names, summaries, strict=True))
+
+
+def _evaluation_in(folder):
+    if (folder / SETTINGS_FILE).is_file():
+        return folder
+    if (folder / "evaluation" / SETTINGS_FILE).is_file():
+        return folder / "evaluation"
+    raise FileNotFoundError(
+        f"neither {folder} nor {folder / 'evaluation'} holds an evaluation; run psanet evaluate first"
+    )
+
+
+def _name(evaluation):
+    path = evaluation.path.resolve()
+    return path.parent.name if path.name == "evaluation" else path.name
+
+
+def _most_different(records, count):
+    """Names of pictures that all evaluations have, those first whose scores differ most."""
+    common = set.intersection(*(set(group) for group in records))
+
+    def spread(name):
+        scores = [group[name].miou for group in records]
+        return max(scores) - min(scores)
+
+    return sorted(common, key=lambda name: (-spread(name), name))[:count]
+
+
+def _pictures(evaluations, example):
+    """Input, truth and one prediction per evaluation, uint8 [H, W, 3] each."""
+    colors = evaluations[0].info.colors
+    image, label, prediction = evaluations[0].read(example)
+    predictions = [prediction, *(other.read_prediction(example.name) for other in evaluations[1:])]
+    return [image, colorize(label, colors), *(colorize(labels, colors) for labels in predictions)]
+
+
+def _caption(name, names, records):
+    scores = ", ".join(f"{run} {100 * group[name].miou:.1f}" for run, group in zip(names, records, strict=True))
+    return f"{name}: mIoU of the classes present: {scores}"
