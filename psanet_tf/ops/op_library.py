@@ -72,6 +72,19 @@ def load_op_library():
     return _state
 
 
+def registered_kernels():
+    """{op: {device type: [dtype, ...]}} of the kernels that TensorFlow has for the library's ops."""
+    from tensorflow.python.framework import dtypes, kernels
+
+    found = {}
+    for op in ("PsaMask", "PsaMaskGrad"):
+        devices = found.setdefault(op, {})
+        for kernel in kernels.get_registered_kernels_for_op(op).kernel:
+            types = [dtypes.as_dtype(t).name for c in kernel.constraint for t in c.allowed_values.list.type]
+            devices.setdefault(kernel.device_type, []).extend(types)
+    return {op: {device: sorted(types) for device, types in sorted(devices.items())} for op, devices in found.items()}
+
+
 def cache_folder():
     """Where libraries that were built at first use are kept."""
     chosen = os.environ.get("PSANET_CACHE_DIR")
