@@ -1,0 +1,74 @@
+"""`psanet export`: a trained network becomes a SavedModel for TensorFlow Serving."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psanet_tf.cli.app import app
+
+
+class Precision(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Implementation(StrEnum):
+    STOCK = "stock"
+    CUSTOM = "custom"
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Option(help="Run folder of `psanet train`, or a .keras file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; the export becomes its next version, 1, 2, ...")],
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration with the dataset and protocol, for a .keras file without one.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="bfloat16 halves the file and is faster where the processor has it.")
+    ] = Precision.FLOAT32,
+    implementation: Annotated[
+        Implementation,
+        typer.Option(help="stock: runs in every TensorFlow Serving; custom: needs one with the op PsaMask linked in."),
+    ] = Implementation.STOCK,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The network sees pictures whole, at any size, instead of crops.")
+    ] = False,
+    warm_up: Annotated[
+        bool, typer.Option(help="Write requests that make a server's first answer as fast as the next.")
+    ] = True,
+):
+    """Write a SavedModel, load it back and compare its answers with the Keras model's.
+
+    Example: psanet export --weights runs/scenes --out models/psanet
+    """
+    from psanet_tf.serving.export import export_saved_model
+    from psanet_tf.training.checkpoints import load_trained
+
+    trained = load_trained(weights, config_path=config)
+    if trained.info is None:
+        raise ValueError(f"{weights} does not say which classes its labels are: give the configuration with --config")
+    exported = export_saved_model(
+        trained.model,
+        out,
+        trained.info,
+        evaluate=None if trained.config is None else trained.config.evaluate,
+        precision=precision.value,
+        implementation=implementation.value,
+        whole=whole,
+        warm_up=warm_up,
+    )
+    agreement = exported.agreement
+    size = sum(file.stat().st_size for file in exported.path.rglob("*") if file.is_file())
+    print(
+        f"loaded back and compared with the Keras model: {agreement.labels:.2%} of the labels equal, "
+        f"probabilities differ by at most {agreement.largest:.1e}"
+    )
+    print(f"the SavedModel ({size / 1e6:.1f} MB, {precision.value}) is in {exported.path}")
+    print(f"try it:     psanet serve {out}")
+    print(
+        f"production: docker run -p 8501:8501 -v {out.resolve()}:/models/{out.name} -e MODEL_NAME={out.name} ", end=""
+    )
+    print("tensorflow/serving  (more in export/)")

@@ -1,0 +1,152 @@
+"""From a trained network to a SavedModel that a stock TensorFlow Serving answers with."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import tensorflow as tf
+
+from psanet_tf import __version__
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.normalization import MEAN, STD
+from psanet_tf.evaluation.whole_picture import any_size
+from psanet_tf.files import atomic_folder
+from psanet_tf.models import PSANet
+from psanet_tf.ops.op_library import OpUnavailableError
+from psanet_tf.ops.psa_mask import psa_mask_implementation
+from psanet_tf.serving.metadata import ASSET_NAME, MAX_PIXELS, ModelMetadata
+from psanet_tf.serving.protos import serving_apis
+from psanet_tf.serving.servable import signatures_on_disk
+from psanet_tf.serving.signatures import ServingModule
+from psanet_tf.serving.verification import verify_export
+from psanet_tf.serving.versions import versions_on_disk
+from psanet_tf.serving.warmup import write_warm_up
+
+PRECISIONS = ("float32", "bfloat16")
+IMPLEMENTATIONS = ("stock", "custom")
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An exported model: where it is and how it compares with the Keras model (`Agreement`)."""
+
+    path: Path
+    agreement: object
+
+
+def export_saved_model(
+    model,
+    out_dir,
+    info,
+    evaluate=None,
+    precision="float32",
+    implementation="stock",
+    whole=False,
+    warm_up=True,
+):
+    """Writes the next version of a model into `out_dir`, loads it back and compares it with the Keras model.
+
+    The folder appears whole or not at all, so that a server that polls `out_dir` never sees half a model.
+
+    Args:
+        model: `PSANet`, trained.
+        out_dir: folder of the model; its versions are the folders `1`, `2`, ... in it.
+        info: `DatasetInfo`, the classes.
+        evaluate: `EvaluateSection`, how pictures of any size are labelled; default: the paper's protocol.
+        precision: "float32" or "bfloat16"; bfloat16 halves the file and uses the matrix units of CPUs (AMX)
+            and GPUs that have them; logits are float32 in either.
+        implementation: "stock" has stock ops only in the graph; "custom" calls the op `PsaMask`, which a server
+            must have linked in.
+        whole: the network sees pictures whole, at any size, instead of crops.
+        warm_up: write `assets.extra/tf_serving_warmup_requests`, with which a server answers its first request
+            as fast as the others; needs the package tensorflow-serving-api.
+
+    Returns:
+        Export.
+
+    Raises:
+        ValueError: an argument out of its range, a network that does not allow `whole`, classes that do not
+            fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
+    """
+    evaluate = evaluate or EvaluateSection()
+    _check(model, info, precision, implementation, whole)
+    if warm_up:
+        serving_apis()  # tell now, not after minutes of work
+    network = serving_network(model, precision, whole)
+    crop_size = None if whole else tuple(model.input_shape[1:3])
+    metadata = ModelMetadata(
+        dataset=info.name,
+        class_names=info.class_names,
+        colors=tuple(tuple(color) for color in info.colors.tolist()),
+        ignore_label=info.ignore_label,
+        crop_size=crop_size,
+        mean=tuple(MEAN.tolist()),
+        std=tuple(STD.tolist()),
+        base_size=evaluate.base_size,
+        scales=tuple(evaluate.scales),
+        flip=evaluate.flip,
+        stride_rate=evaluate.stride_rate,
+        max_pixels=MAX_PIXELS,
+        precision=precision,
+        implementation=implementation,
+        directions=_directions(model),
+        package_version=__version__,
+    )
+    out_dir = Path(out_dir)
+    path = out_dir / str(max(versions_on_disk(out_dir), default=0) + 1)
+    with atomic_folder(path) as temporary:
+        asset = temporary / ASSET_NAME
+        asset.write_text(metadata.to_json(), encoding="utf-8")
+        with _psa_mask(implementation):
+            module = ServingModule(network, metadata, asset, evaluate)
+        tf.saved_model.save(module, str(temporary), signatures=module.signatures())
+        asset.unlink()  # it is in assets/ now
+        if warm_up:
+            write_warm_up(temporary, signatures_on_disk(temporary), metadata)
+        agreement = verify_export(temporary, model, metadata)
+    return Export(path, agreement)
+
+
+def serving_network(model, precision, whole):
+    """The network that is traced: `model` itself, or one with its weights in another precision or for any size."""
+    network = any_size(model) if whole else model
+    arguments = network.get_config() | {"dtype": {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]}
+    if arguments == network.get_config():
+        return network
+    other = PSANet.from_config(arguments)
+    other.set_weights(network.get_weights())
+    return other
+
+
+def _check(model, info, precision, implementation, whole):
+    if not isinstance(model, PSANet):
+        raise ValueError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+    if info.num_classes != model.num_classes:
+        raise ValueError(
+            f"the network has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
+        )
+    zoom_factor = model.get_config()["zoom_factor"]
+    if zoom_factor != 8:
+        raise ValueError(f"the network must answer at input size (zoom_factor 8), got {zoom_factor}")
+    if not whole and None in model.input_shape[1:3]:
+        raise ValueError(f"a network of any size, {model.input_shape}, has no crop size: export it with whole=True")
+
+
+@contextlib.contextmanager
+def _psa_mask(implementation):
+    try:
+        with psa_mask_implementation(implementation):
+            yield
+    except OpUnavailableError as error:
+        raise ValueError(f"implementation 'custom' needs the compiled op: {error}") from error
+
+
+def _directions(model):
+    arguments = model.get_config()
+    if not arguments["use_psa"]:
+        return ()
+    return ("collect", "distribute") if arguments["psa_type"] == "bi-direction" else (arguments["psa_type"],)

@@ -1,0 +1,91 @@
+"""Attention maps as a graph: `psanet_tf.attention_maps` for use inside a `tf.function`."""
+
+import tensorflow as tf
+
+from psanet_tf.data.normalization import normalize
+from psanet_tf.evaluation.attention import LONGEST_SIDE
+from psanet_tf.serving.graph_window import pad_to_stride
+
+
+class GraphAttention:
+    """Attention at points of one picture, placed in the network's input as `psanet_tf.attention_maps` does.
+
+    Args:
+        matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations.
+        crop_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
+        shrink_factor: of the attention module.
+    """
+
+    def __init__(self, matrices, crop_size, shrink_factor):
+        self._matrices = matrices
+        self._crop_size = crop_size
+        self._shrink_factor = shrink_factor
+
+    def maps(self, picture, points, name):
+        """Attention at points.
+
+        Args:
+            picture: uint8 [H, W, 3].
+            points: float32 [P, 2], x and y in pixels from the left and from the top.
+            name: string tensor for error messages.
+
+        Returns:
+            ``{"collect": [P, h, w], "distribute": [P, h, w], "picture_box": [4]}``, float32, with the directions
+            that the network has; the box is (top, left, bottom, right) of the picture in map positions, with the
+            centre of map row r at r.
+
+        Raises:
+            tf.errors.InvalidArgumentError: when run, a point that is not on the picture.
+        """
+        picture_size = tf.shape(picture)[:2]
+        limits = tf.cast(tf.reverse(picture_size, [0]), tf.float32)
+        size_text = tf.strings.format("columns and rows, {}", tf.reverse(picture_size, [0]))
+        inside = tf.debugging.Assert(
+            tf.reduce_all((points >= 0) & (points < limits)),
+            [tf.strings.join([name, " must be x, y from 0 to below the picture's ", size_text])],
+        )
+        with tf.control_dependencies([inside]):
+            points = tf.identity(points)
+        inputs, resized_size, offset = self._place(picture)
+        input_size = tf.shape(inputs)[1:3]
+        map_size = (input_size - 1) // 8 // self._shrink_factor + 1
+        step = tf.cast(input_size - 1, tf.float64) / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
+        scale = tf.cast(resized_size, tf.float64) / tf.cast(picture_size, tf.float64)
+        offset = tf.cast(offset, tf.float64)
+        in_input = (tf.cast(tf.reverse(points, [1]), tf.float64) + 0.5) * scale - 0.5 + offset
+        cells = tf.clip_by_value(tf.cast(tf.round(in_input / step), tf.int32), 0, map_size - 1)
+        flat = cells[:, 0] * map_size[1] + cells[:, 1]
+        shape = tf.concat([[tf.size(flat)], map_size], axis=0)
+        outputs = {
+            direction: tf.reshape(_at(tf.cast(matrix[0], tf.float32), flat, direction), shape)
+            for direction, matrix in self._matrices(inputs).items()
+        }
+        first = (offset - 0.5) / step
+        last = (offset + tf.cast(resized_size, tf.float64) - 0.5) / step
+        return {**outputs, "picture_box": tf.cast(tf.concat([first, last], axis=0), tf.float32)}
+
+    def _place(self, picture):
+        """(normalized input [1, H, W, 3], [rows, columns] of the picture in it, [top, left] of the picture in it)."""
+        picture_size = tf.cast(tf.shape(picture)[:2], tf.float64)
+        if self._crop_size is None:
+            scale = tf.minimum(LONGEST_SIDE / tf.reduce_max(picture_size), 1)
+        else:
+            scale = tf.minimum(tf.reduce_min(tf.constant(self._crop_size, tf.float64) / picture_size), 1)
+        resized_size = tf.maximum(tf.cast(tf.round(scale * picture_size), tf.int32), 1)
+        # The mean colour is 0 once normalized.
+        resized = normalize(tf.image.resize(picture, resized_size))[None]
+        padded = resized if self._crop_size else pad_to_stride(resized)
+        input_size = tf.constant(self._crop_size) if self._crop_size else tf.shape(padded)[1:3]
+        offset = (input_size - resized_size) // 2
+        after = input_size - resized_size - offset
+        paddings = tf.stack([[0, 0], [offset[0], after[0]], [offset[1], after[1]], [0, 0]])
+        inputs = tf.pad(resized, paddings)
+        inputs.set_shape([1, *(self._crop_size or (None, None)), 3])
+        return inputs, resized_size, offset
+
+
+def _at(matrix, flat, direction):
+    """[P, positions]: what points gather from everywhere, or what they hand out to everywhere."""
+    if direction == "collect":
+        return tf.gather(matrix, flat)
+    return tf.transpose(tf.gather(matrix, flat, axis=1))

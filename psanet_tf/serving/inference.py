@@ -1,0 +1,72 @@
+"""What both protocols of the embedded server do with a request: find the version, check, queue, answer."""
+
+import contextlib
+import threading
+from dataclasses import dataclass
+
+from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.servable import check_inputs
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model a request means; neither version nor label: the newest version."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Inference:
+    """Answers requests for one model.
+
+    Args:
+        versions: `VersionManager`.
+        batcher: `Batcher`.
+        max_concurrent_requests: further requests are refused as UNAVAILABLE, which clients may try again.
+    """
+
+    def __init__(self, versions, batcher, max_concurrent_requests=64):
+        if max_concurrent_requests < 1:
+            raise ValueError(f"max_concurrent_requests must be at least 1, got {max_concurrent_requests}")
+        self.versions = versions
+        self._batcher = batcher
+        self._limit = max_concurrent_requests
+        self._lock = threading.Lock()
+        self._current = 0
+
+    @contextlib.contextmanager
+    def admitted(self):
+        """Counts a request for the length of the block.
+
+        Raises:
+            ServingError: UNAVAILABLE, too many at the same time.
+        """
+        with self._lock:
+            if self._current >= self._limit:
+                raise ServingError("UNAVAILABLE", f"more than {self._limit} requests at the same time; try again later")
+            self._current += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._current -= 1
+
+    def use(self, spec):
+        """Context manager: the `Servable` for a `ModelSpec`."""
+        return self.versions.use(spec.name, spec.version, spec.label)
+
+    def submit(self, servable, signature_name, inputs, outputs=(), deadline=None):
+        """Checks and queues a request; see `Batcher.submit`."""
+        signature = servable.signature(signature_name)
+        check_inputs(signature, inputs)
+        unknown = [name for name in outputs if name not in signature.outputs]
+        if unknown:
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"output tensor alias not found in signature: {unknown[0]} "
+                f"Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.",
+            )
+        if len(set(outputs)) != len(outputs):
+            raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias in {list(outputs)}")
+        return self._batcher.submit(servable, signature, inputs, outputs, deadline)

@@ -1,0 +1,62 @@
+"""TensorFlow Serving's messages and services, from the package tensorflow-serving-api (extra ``serving``)."""
+
+import importlib
+import types
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.serving.errors import invalid_argument
+
+_MODULES = (
+    "get_model_metadata_pb2",
+    "get_model_status_pb2",
+    "model_management_pb2",
+    "model_service_pb2_grpc",
+    "predict_pb2",
+    "prediction_log_pb2",
+    "prediction_service_pb2_grpc",
+)
+
+
+def serving_apis():
+    """The message and service modules of tensorflow-serving-api, as one namespace.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        modules = {name: importlib.import_module(f"tensorflow_serving.apis.{name}") for name in _MODULES}
+    except ImportError as error:
+        raise ValueError(
+            f"this needs the package tensorflow-serving-api: pip install 'psanet-tf[serving]' ({error})"
+        ) from error
+    return types.SimpleNamespace(**modules)
+
+
+def to_array(proto, max_bytes, name):
+    """The array in a `TensorProto`.
+
+    Args:
+        proto: from a request.
+        max_bytes: a message may say a large shape and hold one value for all of it; more memory than this is
+            not handed out.
+        name: of the input, for error messages.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, values and shape do not fit.
+    """
+    try:
+        dtype = tf.as_dtype(proto.dtype)
+        shape = [dim.size for dim in proto.tensor_shape.dim]
+        size = 1 if dtype == tf.string else dtype.size
+        if min(shape, default=1) < 0 or np.prod(shape, dtype=float) * size > max_bytes:
+            raise invalid_argument(f"input {name}: a tensor of shape {shape} is larger than {max_bytes} bytes")
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, KeyError) as error:
+        raise invalid_argument(f"input {name} is no valid tensor: {error}") from None
+
+
+def to_proto(array):
+    """`TensorProto` of an array."""
+    return tf.make_tensor_proto(array)

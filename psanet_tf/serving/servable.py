@@ -1,0 +1,259 @@
+"""One version of a SavedModel in memory, run the way TensorFlow Serving runs it: a session over its graph."""
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from psanet_tf.ops.op_library import load_op_library
+from psanet_tf.serving.errors import ServingError, from_tensorflow, invalid_argument
+
+DEFAULT_SIGNATURE = "serving_default"
+PREDICT_METHOD = "tensorflow/serving/predict"
+# Signatures that a SavedModel carries for TensorFlow itself.
+_INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a signature says of one tensor; -1 in `shape` is any length, `shape` None any rank."""
+
+    tensor_name: str
+    dtype: tf.DType
+    shape: tuple | None
+
+    @property
+    def batched(self):
+        return bool(self.shape) and self.shape[0] == -1
+
+    def accepts(self, shape):
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self):
+        shape = "[?]" if self.shape is None else f"[{','.join(map(str, self.shape))}]"
+        return f"{self.dtype.name} {shape}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    name: str
+    inputs: dict  # input name -> TensorSpec
+    outputs: dict
+    method_name: str
+
+    @property
+    def batched(self):
+        """Whether requests can share one call: every tensor has a first dimension of any length."""
+        return all(spec.batched for spec in (*self.inputs.values(), *self.outputs.values()))
+
+
+class Servable:
+    """A loaded version. Thread-safe; closed when `retire` was called and the last user has left.
+
+    Args:
+        path: folder with `saved_model.pb`.
+        version: its number.
+
+    Raises:
+        ServingError: the folder holds no model that this TensorFlow can load.
+    """
+
+    def __init__(self, path, version):
+        self.path = Path(path)
+        self.version = version
+        self._users = 0
+        self._retired = False
+        self._on_closed = None
+        self._lock = threading.Lock()
+        self._calls = {}
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            _load_custom_ops(path)
+            with self._session.graph.as_default(), _without_deprecation_warning():
+                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+        except tf.errors.OpError as error:
+            self._session.close()
+            raise from_tensorflow(error) from error
+        except (OSError, ValueError, RuntimeError, DecodeError) as error:
+            self._session.close()
+            raise ServingError("FAILED_PRECONDITION", f"cannot load {path}: {error}") from error
+        self.signature_defs = _public(meta_graph.signature_def)
+        self.signatures = {name: _signature(name, item) for name, item in self.signature_defs.items()}
+
+    def signature(self, name):
+        """The signature of that name ("" or None: the default one).
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, there is none.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            known = ", ".join(sorted(self.signatures))
+            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def; it has {known}')
+        return self.signatures[name]
+
+    def run(self, signature_name, inputs, outputs=()):
+        """Runs a signature.
+
+        Args:
+            signature_name: see `signature`.
+            inputs: input name -> array; checked by `check_inputs` beforehand.
+            outputs: names of the outputs wanted, all of them if empty.
+
+        Returns:
+            dict output name -> array.
+
+        Raises:
+            ServingError: the graph refused the values.
+        """
+        signature = self.signature(signature_name)
+        wanted = tuple(outputs) or tuple(sorted(signature.outputs))
+        call = self._call(signature, wanted)
+        try:
+            values = call(*(inputs[name] for name in sorted(signature.inputs)))
+        except tf.errors.OpError as error:
+            raise from_tensorflow(error) from error
+        return dict(zip(wanted, values, strict=True))
+
+    def _call(self, signature, wanted):
+        key = (signature.name, wanted)
+        with self._lock:
+            if key not in self._calls:
+                with self._session.graph.as_default():
+                    self._calls[key] = self._session.make_callable(
+                        [signature.outputs[name].tensor_name for name in wanted],
+                        feed_list=[signature.inputs[name].tensor_name for name in sorted(signature.inputs)],
+                    )
+            return self._calls[key]
+
+    @contextlib.contextmanager
+    def in_use(self):
+        """Keeps the version loaded for the length of the block."""
+        self.acquire()
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def acquire(self):
+        with self._lock:
+            if self._retired and not self._users:
+                raise ServingError("UNAVAILABLE", f"version {self.version} has been unloaded")
+            self._users += 1
+
+    def release(self):
+        with self._lock:
+            self._users -= 1
+            last = self._retired and not self._users
+        if last:
+            self._close()
+
+    def retire(self, on_closed=None):
+        """Unloads the version once nobody uses it any more; then calls `on_closed`."""
+        with self._lock:
+            self._retired = True
+            self._on_closed = on_closed
+            idle = not self._users
+        if idle:
+            self._close()
+
+    def _close(self):
+        self._session.close()
+        if self._on_closed is not None:
+            self._on_closed()
+
+
+def signatures_on_disk(path):
+    """Signature name -> `Signature` of the SavedModel in the folder `path`, which is not loaded."""
+    definitions = _public(_read_meta_graph(path).signature_def)
+    return {name: _signature(name, item) for name, item in definitions.items()}
+
+
+def operations_on_disk(path):
+    """The names of all ops in the graph of the SavedModel in the folder `path`, functions included."""
+    graph_def = _read_meta_graph(path).graph_def
+    nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+    functions = {function.signature.name for function in graph_def.library.function}
+    return {node.op for node in nodes} - functions
+
+
+def check_inputs(signature, inputs):
+    """Compares names, dtypes and shapes of `inputs` (name -> array) with what the signature takes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, naming every difference in TensorFlow Serving's words.
+    """
+    extra = sorted(set(inputs) - set(signature.inputs))
+    missing = sorted(set(signature.inputs) - set(inputs))
+    if extra or missing:
+        raise invalid_argument(
+            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
+            f"len({{{','.join(sorted(inputs))}}}) != len({{{','.join(sorted(signature.inputs))}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        )
+    for name, spec in signature.inputs.items():
+        array = inputs[name]
+        dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
+        if dtype != spec.dtype or not spec.accepts(array.shape):
+            shape = ",".join(map(str, array.shape))
+            raise invalid_argument(f"input {name} must be {spec} (-1: any length), got {dtype.name} [{shape}]")
+        if array.size == 0:
+            raise invalid_argument(f"input {name} is empty: its shape is [{','.join(map(str, array.shape))}]")
+
+
+def batch_rows(signature, inputs):
+    """The number of rows of a request that may share a call with others; None if it may not."""
+    if not signature.batched:
+        return None
+    lengths = {np.shape(array)[0] for array in inputs.values()}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _read_meta_graph(path):
+    content = (Path(path) / "saved_model.pb").read_bytes()
+    return saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+
+
+def _load_custom_ops(path):
+    """Loads the library of the compiled op if the model calls it; a stock model needs no library."""
+    if "PsaMask" in operations_on_disk(path):
+        load_op_library()
+
+
+@contextlib.contextmanager
+def _without_deprecation_warning():
+    """TensorFlow points to an eager loader; a model server runs sessions, and can give their memory back."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _public(definitions):
+    return {name: item for name, item in definitions.items() if name not in _INTERNAL_SIGNATURES}
+
+
+def _signature(name, definition):
+    return Signature(
+        name,
+        {key: _spec(info) for key, info in definition.inputs.items()},
+        {key: _spec(info) for key, info in definition.outputs.items()},
+        definition.method_name,
+    )
+
+
+def _spec(info):
+    shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+    return TensorSpec(info.name, tf.as_dtype(info.dtype), shape)

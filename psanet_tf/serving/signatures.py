@@ -1,0 +1,141 @@
+"""The functions that an exported model answers with."""
+
+import json
+
+import tensorflow as tf
+
+from psanet_tf.data.normalization import normalize
+from psanet_tf.keras_api import keras
+from psanet_tf.serving.decoding import decode_picture
+from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
+from psanet_tf.serving.graph_attention import GraphAttention
+from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
+
+
+class ServingModule(tf.Module):
+    """A network's parameters, stored once, and a `tf.function` for each signature.
+
+    ============== ============================================ ===============================================
+    signature      inputs                                       outputs
+    ============== ============================================ ===============================================
+    serving_default images uint8 [B, H, W, 3]                   labels uint8 [B, H, W], scores uint8 [B, H, W]
+    probabilities  images uint8 [B, H, W, 3]                    probabilities float32 [B, H, W, K]
+    predict_bytes  image_bytes string [B], JPEG or PNG          label_bytes string [B], PNG of the picture's size
+    attention      image_bytes string [B],                      collect, distribute float32 [B, P, h, w],
+                   points float32 [B, P, 2] (x, y in pixels)    picture_box float32 [B, 4] (see `GraphAttention`)
+    metadata       keys string [B]                              values string [B], JSON
+    ============== ============================================ ===============================================
+
+    B is any number. H, W are the crop size, or anything for a network that takes any size. scores are the
+    probability of the label times 255, rounded. `attention` is there if the network has the module, with the
+    directions that it has; for a network that takes any size, pictures in one request need equal sizes there.
+
+    Args:
+        network: `PSANet`.
+        metadata: `ModelMetadata`.
+        metadata_asset: path of the file that holds it, to be copied into the SavedModel.
+        evaluate: `EvaluateSection` for `predict_bytes`.
+    """
+
+    def __init__(self, network, metadata, metadata_asset, evaluate):
+        super().__init__(name="psanet_serving")
+        self._metadata = metadata
+        self._crop_size = metadata.crop_size
+        self._image_spec = tf.TensorSpec([None, *(self._crop_size or (None, None)), 3], tf.float32, name="images")
+        pool = ParameterPool()
+        inference = network.inference()
+        self._logits = self._folded(lambda images: {"logits": inference(images, training=False)}, pool)
+        self._window = GraphWindow(
+            lambda images: self._logits(images)["logits"], metadata.num_classes, self._crop_size, evaluate
+        )
+        self._attention = None
+        if metadata.directions:
+            layer = network.get_layer("psa")
+            features = keras.Model(network.inputs[0], layer.input)
+            matrices = self._folded(lambda images: layer.attention(features(images, training=False)), pool)
+            self._attention = GraphAttention(matrices, self._crop_size, layer.shrink_factor)
+        self.parameters = list(pool.values())
+        self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
+
+    def _folded(self, function, pool):
+        """`function` of images as one `tf.function`, so that its graph is in the file once for all signatures."""
+        graph = fold_batch_norm(tf.function(function, [self._image_spec]).get_concrete_function(), pool)
+        return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)
+
+    def signatures(self):
+        """Signature name -> `tf.function` with its input signature, for `tf.saved_model.save`."""
+        images = tf.TensorSpec(self._image_spec.shape, tf.uint8, name="images")
+        image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
+        points = tf.TensorSpec([None, None, 2], tf.float32, name="points")
+        keys = tf.TensorSpec([None], tf.string, name="keys")
+        arguments = {
+            "serving_default": (self.label_images, [images]),
+            "probabilities": (self.probabilities, [images]),
+            "predict_bytes": (self.predict_bytes, [image_bytes]),
+            "metadata": (self.metadata_values, [keys]),
+        }
+        if self._attention is not None:
+            arguments["attention"] = (self.attention, [image_bytes, points])
+        return {name: tf.function(*argument, autograph=False) for name, argument in arguments.items()}
+
+    def label_images(self, images):
+        logits = self._image_logits(images)
+        largest = tf.reduce_max(logits, axis=-1)
+        # The softmax of the largest logit, without the other classes' divisions.
+        scores = 1 / tf.reduce_sum(tf.exp(logits - largest[..., None]), axis=-1)
+        return {
+            "labels": tf.cast(tf.argmax(logits, -1, tf.int32), tf.uint8),
+            "scores": tf.cast(tf.round(scores * 255), tf.uint8),
+        }
+
+    def probabilities(self, images):
+        return {"probabilities": tf.nn.softmax(self._image_logits(images))}
+
+    def predict_bytes(self, image_bytes):
+        def label(index):
+            return tf.io.encode_png(self._window.labels(self._picture(image_bytes, index))[..., None])
+
+        return {"label_bytes": _map_pictures(label, image_bytes, tf.TensorSpec([], tf.string))}
+
+    def attention(self, image_bytes, points):
+        same = tf.debugging.Assert(
+            tf.equal(tf.shape(points)[0], tf.size(image_bytes)),
+            ["points must have a list of points for each of image_bytes"],
+        )
+
+        def maps(index):
+            name = tf.strings.format("points[{}]", index)
+            return self._attention.maps(self._picture(image_bytes, index), points[index], name)
+
+        specs = {name: tf.TensorSpec([None, None, None]) for name in self._metadata.directions}
+        with tf.control_dependencies([same]):
+            return _map_pictures(maps, image_bytes, {**specs, "picture_box": tf.TensorSpec([4])})
+
+    def metadata_values(self, keys):
+        """The JSON of metadata fields; the key "all" stands for the object of all fields."""
+        fields = json.loads(self._metadata.to_json())
+        table = {"all": fields, **fields}
+        names = tf.constant(list(table))
+        texts = tf.constant([json.dumps(value) for value in table.values()])
+        found = keys[:, None] == names[None]
+        known = tf.debugging.Assert(
+            tf.reduce_all(tf.reduce_any(found, axis=1)), [f"keys must be among: {', '.join(table)}"]
+        )
+        with tf.control_dependencies([known]):
+            return {"values": tf.gather(texts, tf.argmax(tf.cast(found, tf.int32), axis=1))}
+
+    def _picture(self, image_bytes, index):
+        name = tf.strings.format("image_bytes[{}]", index)
+        return decode_picture(image_bytes[index], self._metadata.max_pixels, name)
+
+    def _image_logits(self, images):
+        normalized = normalize(images)
+        if self._crop_size is not None:
+            return self._logits(normalized)["logits"]
+        padded = self._logits(pad_to_stride(normalized))["logits"]
+        return padded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+
+def _map_pictures(function, strings, output_spec):
+    """`function(index)` for every string, one picture after the other: each may be large."""
+    return tf.map_fn(function, tf.range(tf.size(strings)), fn_output_signature=output_spec, parallel_iterations=1)

@@ -1,0 +1,80 @@
+"""Requests that a server runs before a new version takes real ones (``assets.extra/tf_serving_warmup_requests``)."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.serving.protos import serving_apis, to_array
+
+FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+# For models whose signature leaves the size open.
+_ANY_SIZE = 65
+_MAX_BYTES = 2**30
+
+
+def write_warm_up(path, signatures, metadata):
+    """Writes one record per signature, small: pictures are black.
+
+    Args:
+        path: folder of the SavedModel.
+        signatures: signature name -> `Signature`.
+        metadata: `ModelMetadata`.
+
+    Raises:
+        ValueError: tensorflow-serving-api is not installed.
+    """
+    apis = serving_apis()
+    target = Path(path) / FILE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size = metadata.crop_size or (_ANY_SIZE, _ANY_SIZE)
+    jpeg = tf.io.encode_jpeg(np.zeros((*size, 3), np.uint8)).numpy()
+    examples = {
+        "images": _black_images(size),
+        "image_bytes": tf.make_tensor_proto([jpeg]),
+        "points": tf.make_tensor_proto(np.zeros((1, 1, 2), np.float32)),
+        "keys": tf.make_tensor_proto([b"all"]),
+    }
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for name, signature in sorted(signatures.items()):
+            log = apis.prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.signature_name = name
+            for key in signature.inputs:
+                request.inputs[key].CopyFrom(examples[key])
+            writer.write(log.SerializeToString())
+
+
+def read_warm_up(path):
+    """List of (signature name, inputs as name -> array) in the SavedModel folder `path`; empty without the file."""
+    source = Path(path) / FILE
+    if not source.is_file():
+        return []
+    apis = serving_apis()
+    requests = []
+    for record in tf.data.TFRecordDataset(str(source)).as_numpy_iterator():
+        request = apis.prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        inputs = {key: to_array(value, _MAX_BYTES, key) for key, value in request.inputs.items()}
+        requests.append((request.model_spec.signature_name, inputs))
+    return requests
+
+
+def replay(servable):
+    """Runs a `Servable`'s own warm-up records and returns how many there were.
+
+    Raises:
+        ServingError: the model does not take one of them.
+    """
+    requests = read_warm_up(servable.path)
+    for signature_name, inputs in requests:
+        servable.run(signature_name, inputs)
+    return len(requests)
+
+
+def _black_images(size):
+    """uint8 [1, H, W, 3] of zeros, in a few bytes: a tensor's last value stands for those that are not there."""
+    proto = tf.make_tensor_proto(np.zeros(1, np.uint8), shape=[1])
+    proto.tensor_shape.CopyFrom(tf.TensorShape([1, *size, 3]).as_proto())
+    proto.ClearField("tensor_content")
+    proto.int_val[:] = [0]
+    return proto

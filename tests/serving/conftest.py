@@ -1,0 +1,58 @@
+"""A small network with weights that give every class some pixels, and its exports."""
+
+import numpy as np
+import pytest
+
+from psanet_tf import PSANet
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.serving.export import export_saved_model
+
+EVALUATE = EvaluateSection(base_size=60, scales=(1.0, 0.75), flip=True)
+
+
+def small_network(seed=2, num_classes=21, size=33, **arguments):
+    """PSANet with drawn weights and statistics: none is at its initial value, as after training."""
+    model = PSANet(num_classes, blocks=(1, 1, 1, 1), width=8, input_shape=(size, size, 3), **arguments)
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(_draw(weight, generator))
+    return model
+
+
+def _draw(weight, generator):
+    if "variance" in weight.path:
+        return generator.uniform(0.5, 2, weight.shape)
+    if "gamma" in weight.path:
+        return generator.uniform(0.5, 1.5, weight.shape)
+    if len(weight.shape) == 4:
+        return generator.normal(0, np.sqrt(2 / np.prod(weight.shape[:3])), weight.shape)
+    return generator.normal(0, 0.3, weight.shape)
+
+
+@pytest.fixture(scope="session")
+def make_network():
+    return small_network
+
+
+@pytest.fixture(scope="session")
+def network():
+    return small_network()
+
+
+@pytest.fixture(scope="session")
+def classes():
+    return dataset_info("voc2012")
+
+
+@pytest.fixture(scope="session")
+def evaluate():
+    return EVALUATE
+
+
+@pytest.fixture(scope="session")
+def model_folder(network, classes, tmp_path_factory):
+    """Folder of a model with one float32 version."""
+    folder = tmp_path_factory.mktemp("models") / "psanet"
+    export_saved_model(network, folder, classes, evaluate=EVALUATE)
+    return folder

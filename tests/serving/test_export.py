@@ -1,0 +1,224 @@
+"""What `export_saved_model` writes, loaded back as a server loads it."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import SlidingWindow, __version__
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.data.readers import read_image
+from psanet_tf.evaluation.whole_picture import any_size
+from psanet_tf.keras_api import keras
+from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.export import export_saved_model
+from psanet_tf.serving.metadata import ModelMetadata
+from psanet_tf.serving.servable import Servable, operations_on_disk
+from psanet_tf.serving.verification import made_picture, model_logits, verify_export
+from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
+from psanet_tf.serving.warmup import read_warm_up, replay
+
+
+@pytest.fixture(scope="module")
+def servable(model_folder):
+    return Servable(model_folder / "1", 1)
+
+
+@pytest.fixture(scope="module")
+def whole(network, classes, evaluate, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return Servable(export_saved_model(network, folder, classes, evaluate, whole=True).path, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_labels_scores_and_probabilities(network, servable, batch):
+    images = np.stack([made_picture((33, 33), seed=seed) for seed in range(batch)])
+    expected = np.stack([tf.nn.softmax(model_logits(network, image)) for image in images])
+    answer = servable.run("serving_default", {"images": images})
+    probabilities = servable.run("probabilities", {"images": images})["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert len(np.unique(expected.argmax(-1))) > 2
+    assert (answer["labels"] == expected.argmax(-1)).mean() >= 0.999
+    assert answer["labels"].dtype == answer["scores"].dtype == np.uint8
+    assert np.abs(answer["scores"] - 255 * expected.max(-1)).max() <= 0.51
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, lambda x: tf.io.encode_jpeg(x, quality=95)])
+def test_pictures_of_any_size_are_labelled_as_by_the_sliding_window(network, servable, evaluate, encode, tmp_path):
+    pictures = [made_picture(size, seed) for seed, size in enumerate([(70, 91), (40, 33), (33, 33)])]
+    data = np.array([encode(picture).numpy() for picture in pictures], object)
+    window = SlidingWindow(
+        tf.function(network.inference()), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
+    )
+    answer = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"]
+    for encoded, label in zip(data, answer, strict=True):
+        (tmp_path / "picture").write_bytes(encoded)
+        expected = window.labels(read_image(tmp_path / "picture"))
+        label = tf.io.decode_png(label).numpy()
+        assert label.shape == (*expected.shape, 1)
+        assert (label[..., 0] == expected).mean() >= 0.999
+
+
+def test_a_whole_model_takes_any_size(network, whole):
+    for size in [(33, 33), (41, 57), (50, 38)]:
+        image = made_picture(size)
+        padded = np.pad(image, [(0, -(size[0] - 1) % 8), (0, -(size[1] - 1) % 8), (0, 0)])
+        answer = whole.run("serving_default", {"images": image[None]})["labels"][0]
+        assert answer.shape == size
+        if padded.shape == image.shape:
+            expected = model_logits(any_size(network), image).argmax(-1)
+            assert (answer == expected).mean() >= 0.999
+
+
+def test_variables_are_stored_once(network, model_folder):
+    weights = sum(weight.shape.num_elements() * 4 for weight in network.inference().weights)
+    stored = sum(file.stat().st_size for file in (model_folder / "1" / "variables").iterdir())
+    # Folded: no gamma, mean and variance; beside them a few bytes per variable.
+    assert 0.9 * weights < stored < 1.05 * weights
+
+
+def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluate, tmp_path, model_folder):
+    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, precision="bfloat16")
+    folders = [path / "variables" for path in (exported.path, model_folder / "1")]
+    narrow, wide = (sum(file.stat().st_size for file in folder.iterdir()) for folder in folders)
+    assert narrow < 0.55 * wide
+    assert exported.agreement.labels > 0.95
+    image = made_picture((33, 33))[None]
+    answer = Servable(exported.path, 1).run("probabilities", {"images": image})["probabilities"]
+    assert answer.dtype == np.float32
+
+
+def test_stock_models_hold_stock_operations_only(model_folder):
+    operations = operations_on_disk(model_folder / "1")
+    assert {"Conv2D", "BiasAdd", "DecodePng", "BatchMatMulV2"} <= operations
+    assert operations <= set(dir(tf.raw_ops))
+    assert "FusedBatchNormV3" not in operations
+
+
+def test_versions_count_up_and_nothing_else_is_left(network, classes, evaluate, tmp_path):
+    folder = tmp_path / "m"
+    (folder / "7").mkdir(parents=True)
+    (folder / "7" / "saved_model.pb").write_bytes(b"")
+    (folder / "notes").mkdir()
+    exported = export_saved_model(network, folder, classes, evaluate, warm_up=False)
+    assert exported.path == folder / "8"
+    assert sorted(path.name for path in folder.iterdir()) == ["7", "8", "notes"]
+    assert not (exported.path / WARM_UP_FILE).exists()
+    assert sorted(path.name for path in exported.path.iterdir()) == [
+        "assets",
+        "fingerprint.pb",
+        "saved_model.pb",
+        "variables",
+    ]
+
+
+def test_a_failed_check_leaves_nothing(network, classes, evaluate, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("does not answer as the Keras model")
+
+    monkeypatch.setattr("psanet_tf.serving.export.verify_export", fail)
+    with pytest.raises(ValueError, match="does not answer"):
+        export_saved_model(network, tmp_path / "m", classes, evaluate)
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_the_check_tells_another_network(make_network, model_folder):
+    metadata = ModelMetadata.from_json((model_folder / "1" / "assets" / "metadata.json").read_text())
+    other = make_network(seed=3)
+    with pytest.raises(ValueError, match="does not answer as the Keras model does"):
+        verify_export(model_folder / "1", other, metadata)
+
+
+def test_metadata_is_an_asset_and_a_signature(network, classes, evaluate, model_folder, servable):
+    text = (model_folder / "1" / "assets" / "metadata.json").read_text()
+    metadata = ModelMetadata.from_json(text)
+    assert metadata.class_names == classes.class_names
+    np.testing.assert_array_equal(metadata.palette, classes.colors)
+    assert metadata.crop_size == (33, 33)
+    assert metadata.scales == evaluate.scales
+    assert metadata.package_version == __version__
+    answer = servable.run("metadata", {"keys": np.array([b"all", b"crop_size"], object)})["values"]
+    assert ModelMetadata.from_json(answer[0].decode()) == metadata
+    assert json.loads(answer[1]) == [33, 33]
+    with pytest.raises(ServingError, match="keys must be among: all, dataset, class_names"):
+        servable.run("metadata", {"keys": np.array([b"colour"], object)})
+
+
+def test_metadata_of_something_else():
+    with pytest.raises(ValueError, match="not the metadata of a psanet_tf model"):
+        ModelMetadata.from_json('{"classes": 3}')
+
+
+def test_every_signature_has_a_small_warm_up_record(model_folder, servable):
+    records = read_warm_up(model_folder / "1")
+    assert sorted(name for name, _ in records) == sorted(servable.signatures)
+    assert (model_folder / "1" / WARM_UP_FILE).stat().st_size < 10_000
+    assert replay(servable) == len(servable.signatures)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no JPEG or PNG picture"),
+        (b"this is no picture at all", "no JPEG or PNG picture"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 40, "Invalid JPEG"),
+        (b"GIF89a" + b"\0" * 40, "no JPEG or PNG picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused(servable, data, message):
+    good = tf.io.encode_png(made_picture((33, 33))).numpy()
+    with pytest.raises(ServingError, match=message) as caught:
+        servable.run("predict_bytes", {"image_bytes": np.array([good, data], object)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_headers_of_huge_pictures_are_refused_before_decoding(servable):
+    png = bytearray(tf.io.encode_png(made_picture((33, 33))).numpy())
+    png[16:24] = (10_000).to_bytes(4, "big") * 2
+    jpeg = bytearray(tf.io.encode_jpeg(made_picture((33, 33))).numpy())
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = (10_000).to_bytes(2, "big") * 2
+    for data in (png, jpeg):
+        with pytest.raises(ServingError, match=r"image_bytes\[0\] has 10000 rows x 10000 columns") as caught:
+            servable.run("predict_bytes", {"image_bytes": np.array([bytes(data)], object)})
+        assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_truncated_pictures_are_refused(servable):
+    png = tf.io.encode_png(made_picture((33, 33))).numpy()
+    with pytest.raises(ServingError) as caught:
+        servable.run("predict_bytes", {"image_bytes": np.array([png[: len(png) // 2]], object)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16, got 'float16'"),
+        ({"implementation": "cuda"}, "implementation must be one of stock, custom, got 'cuda'"),
+        ({"info": dataset_info("cityscapes")}, "the network has 21 classes, but the dataset 'cityscapes' has 19"),
+    ],
+)
+def test_wrong_arguments(network, classes, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export_saved_model(network, tmp_path / "m", **{"info": classes, **arguments})
+    assert not (tmp_path / "m").exists()
+
+
+def test_wrong_networks(make_network, classes, tmp_path):
+    with pytest.raises(ValueError, match="compact"):
+        export_saved_model(make_network(compact=True), tmp_path / "m", classes, whole=True)
+    with pytest.raises(ValueError, match="zoom_factor 8"):
+        export_saved_model(make_network(zoom_factor=4), tmp_path / "m", classes)
+    with pytest.raises(ValueError, match="has no crop size"):
+        export_saved_model(any_size(make_network()), tmp_path / "m", classes)
+    with pytest.raises(ValueError, match=r"must be a psanet_tf.PSANet, got Functional"):
+        inputs = keras.Input([33, 33, 3])
+        export_saved_model(keras.Model(inputs, inputs), tmp_path / "m", classes)
+
+
+def test_the_baseline_and_compact_networks_export_too(make_network, classes, evaluate, tmp_path):
+    for arguments in ({"use_psa": False}, {"compact": True}, {"psa_type": "collect"}):
+        exported = export_saved_model(make_network(**arguments), tmp_path / "m", classes, evaluate, warm_up=False)
+        assert exported.agreement.labels >= 0.999

@@ -1,0 +1,60 @@
+"""The sliding window as a graph against the one that defines the protocol."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import SlidingWindow
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.normalization import normalize
+from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
+from psanet_tf.serving.verification import made_picture
+
+
+def graph_labels(network, crop_size, evaluate, picture):
+    window = GraphWindow(tf.function(network.inference()), network.num_classes, crop_size, evaluate)
+    spec = tf.TensorSpec([None, None, 3], tf.uint8)
+    return tf.function(window.labels, [spec], autograph=False)(picture).numpy()
+
+
+@pytest.mark.parametrize(
+    ("size", "arguments"),
+    [
+        ((90, 131), {"base_size": 60}),
+        ((131, 90), {"base_size": 75, "scales": (0.5, 1.0, 1.25), "flip": False}),
+        ((64, 64), {"base_size": 61, "stride_rate": 0.5}),
+        ((20, 40), {"base_size": 30}),  # smaller than a crop
+        ((3, 200), {"base_size": 50}),
+    ],
+)
+def test_labels_are_those_of_the_protocol(network, size, arguments):
+    evaluate = EvaluateSection(**arguments)
+    picture = made_picture(size, seed=3)
+    reference = SlidingWindow(
+        tf.function(network.inference()), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
+    )
+    expected = reference.labels(picture)
+    assert len(np.unique(expected)) > 2
+    labels = graph_labels(network, (33, 33), evaluate, picture)
+    assert labels.shape == size
+    assert (labels == expected).mean() >= 0.999
+
+
+def test_a_network_of_any_size_sees_the_resized_picture_whole(make_network):
+    whole = make_network(mask_size=(5, 5))
+    any_size = type(whole)(**{**whole.get_config(), "input_shape": (None, None, 3)})
+    any_size.set_weights(whole.get_weights())
+    evaluate = EvaluateSection(base_size=49, flip=False)
+    picture = made_picture((49, 41))  # 8n + 1 and the base size: nothing is resized or padded
+    expected = any_size.inference()(normalize(picture)[None])[0].numpy().argmax(-1)
+    labels = graph_labels(any_size, None, evaluate, picture)
+    assert len(np.unique(expected)) > 2
+    assert (labels == expected).mean() >= 0.999
+
+
+@pytest.mark.parametrize(("length", "padded"), [(1, 9), (9, 9), (10, 17), (17, 17), (18, 25)])
+def test_padding_to_the_output_stride(length, padded):
+    images = tf.ones([1, length, length, 3])
+    result = pad_to_stride(images)
+    assert result.shape == (1, padded, padded, 3)
+    assert tf.reduce_sum(result) == length * length * 3
