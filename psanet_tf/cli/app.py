@@ -20,7 +20,7 @@ def main():
     _register()
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("PSANET_DEBUG"):
             raise
         print(f"psanet: error: {error}\n(set PSANET_DEBUG=1 to see where it came from)", file=sys.stderr)
@@ -29,4 +29,4 @@ def main():
 
 def _register():
     """Imports every subcommand module; each adds its commands to `app`. They import TensorFlow only when run."""
-    from psanet_tf.cli import data, evaluate, export  # noqa: F401
+    from psanet_tf.cli import compare, data, doctor, evaluate, export, predict  # noqa: F401

@@ -1,14 +1,11 @@
 """Labels every picture of a split, on all devices, and counts what the scores are summed from."""
 
-import queue
-from concurrent.futures import ThreadPoolExecutor, as_completed
-
 from psanet_tf.data.readers import read_example
 from psanet_tf.evaluation.boundary import boundary_counts
+from psanet_tf.evaluation.parallel import on_all_devices
 from psanet_tf.evaluation.results import PictureRecord
 from psanet_tf.evaluation.submission import save_submission
 from psanet_tf.metrics import confusion_matrix
-from psanet_tf.progress import track
 from psanet_tf.visualization.colors import save_label_png
 
 
@@ -28,32 +25,18 @@ def evaluate(labelers, examples, info, folder, submission=False):
         that could not be read.
     """
     finished = folder.records()
-    waiting = [example for example in examples if example.name not in finished]
     failures = {}
-    free = queue.SimpleQueue()
-    for labeler in labelers:
-        free.put(labeler)
 
-    def work(example):
-        labeler = free.get()
-        try:
-            return _score(labeler, example, info, folder, submission)
-        finally:
-            free.put(labeler)
+    def work(labeler, example):
+        return _score(labeler, example, info, folder, submission)
 
-    with ThreadPoolExecutor(len(labelers)) as pool:
-        futures = {pool.submit(work, example): example.name for example in waiting}
-        try:
-            for future in track(as_completed(futures), "evaluating", total=len(waiting)):
-                name, result = futures[future], future.result()
-                if isinstance(result, str):
-                    failures[name] = result
-                    continue
-                folder.add(result)
-                finished[name] = result
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    waiting = [example for example in examples if example.name not in finished]
+    for example, result in on_all_devices(labelers, waiting, work, "evaluating"):
+        if isinstance(result, str):
+            failures[example.name] = result
+            continue
+        folder.add(result)
+        finished[example.name] = result
     return {example.name: finished[example.name] for example in examples if example.name in finished}, failures
 
 

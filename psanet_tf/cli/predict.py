@@ -1,0 +1,69 @@
+"""`psanet predict`: labels pictures and videos."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psanet_tf.cli.app import app
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Pictures, videos, folders of them, or quoted patterns.")
+    ],
+    weights: Annotated[
+        Path, typer.Option(help="Run folder, .keras file, .pth of the original, or folder of an exported SavedModel.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("predictions"),
+    config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. evaluate.scales=[0.5,1.0].")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="One pass at the picture's own size instead of the sliding window.")
+    ] = False,
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Also write files as the dataset's test server takes them.")
+    ] = False,
+):
+    """Label pictures of any size: class indices (palette PNG), overlay with legend, and both side by side.
+
+    A picture is turned as its orientation tag says. Videos come out as videos, with labels laid over.
+
+    Examples:
+        psanet predict photo.jpg --weights runs/psanet
+        psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
+    """
+    from psanet_tf.evaluation.pictures import find_pictures, is_video, label_pictures
+    from psanet_tf.evaluation.sources import open_labelers
+
+    files = find_pictures(inputs)
+    labelers, info = open_labelers(weights, config, overrides or (), whole)
+    videos = [file for file in files if is_video(file.path)]
+    pictures = [file for file in files if not is_video(file.path)]
+    failures = label_pictures(labelers, pictures, info, out, submission) if pictures else {}
+    for video in videos:
+        _label_video(labelers[0], video, out, info, failures)
+    if len(pictures) > sum(path in failures for path in (file.path for file in pictures)):
+        print(f"labels: {out / 'labels'}\noverlays: {out / 'overlays'}\nside by side: {out / 'side_by_side'}")
+    if submission and pictures:
+        print(f"for the test server: {out / 'submission'}")
+    if failures:
+        print(f"{len(failures)} of {len(files)} files could not be read:")
+        for message in failures.values():
+            print(f"  {message}")
+        raise typer.Exit(1)
+
+
+def _label_video(labeler, video, out, info, failures):
+    from psanet_tf.evaluation.video import label_video
+
+    target = out / "videos" / f"{video.name}.mp4"
+    try:
+        frames = label_video(labeler, video.path, target, info)
+    except ValueError as error:
+        failures[video.path] = str(error)
+    else:
+        print(f"video: {target} ({frames} frames)")
