@@ -19,8 +19,9 @@ def compare(
 ):
     """Compare evaluations: scores, IoU per class, and input, truth and predictions side by side.
 
+    \b
     Example:
-        psanet compare runs/fcn runs/psanet --name FCN --name PSANet --out comparison
+      psanet compare runs/fcn runs/psanet --name FCN --name PSANet --out comparison
     """
     from psanet_tf.evaluation.comparison import compare_evaluations
     from psanet_tf.evaluation.score_tables import score_line

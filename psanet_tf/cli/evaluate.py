@@ -31,9 +31,10 @@ def evaluate(
 
     Works on all GPUs. Interrupted, it goes on where it stopped when called again.
 
+    \b
     Examples:
-        psanet evaluate --weights runs/psanet
-        psanet evaluate --weights psanet50.pth --config configs/ade20k/psanet50.yaml --multi-scale --out results
+      psanet evaluate --weights runs/psanet
+      psanet evaluate --weights psanet50.pth --config configs/ade20k/psanet50.yaml --multi-scale --out results
     """
     from psanet_tf.evaluation.run import run_evaluation
     from psanet_tf.evaluation.score_tables import print_table

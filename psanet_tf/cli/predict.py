@@ -32,9 +32,10 @@ def predict(
 
     A picture is turned as its orientation tag says. Videos come out as videos, with labels laid over.
 
+    \b
     Examples:
-        psanet predict photo.jpg --weights runs/psanet
-        psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
+      psanet predict photo.jpg --weights runs/psanet
+      psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
     """
     from psanet_tf.evaluation.pictures import find_pictures, is_video, label_pictures
     from psanet_tf.evaluation.sources import open_labelers
