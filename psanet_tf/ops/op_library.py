@@ -134,7 +134,7 @@ def _usable(path, expected):
 def _cached_by_another_compiler(expected, error):
     """A library that was built here when there was a compiler."""
     for path in sorted(cache_folder().glob("psa_mask-*.so")):
-        if op_build.mismatch(op_build.read_stamp(path), expected) is None:
+        if _usable(path, expected):
             return path
     raise error
 

@@ -1,64 +1,143 @@
-"""`psa_mask` against the original's numbers and against a loop."""
+"""`psa_mask`, compiled op and stock ops: against the original's numbers and against a loop."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from psanet_tf.ops import psa_mask
+from psanet_tf.ops import OpUnavailableError, psa_mask, psa_mask_implementation
+from psanet_tf.ops.op_library import load_op_library
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
+@pytest.fixture(scope="session", params=["custom", "stock"])
+def implementation(request):
+    if request.param == "custom":
+        _need_op()
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def op():
+    return _need_op()
+
+
+def _need_op():
+    try:
+        return load_op_library()
+    except OpUnavailableError as error:
+        pytest.skip(str(error))
+
+
 def gather_by_loop(mask, mask_size):
-    """The formula of the docstring, one element at a time."""
+    """The formula of the docstring, one element at a time, and its transpose: (forward, gradient of a cotangent)."""
     n, h, w, _ = mask.shape
     mask_h, mask_w = mask_size
-    out = np.zeros((n, h, w, h, w), mask.dtype)
+    used = []
     for row in range(h):
         for column in range(w):
             for k in range(h):
                 for l in range(w):  # noqa: E741
                     i, j = k - row + (mask_h - 1) // 2, l - column + (mask_w - 1) // 2
                     if 0 <= i < mask_h and 0 <= j < mask_w:
-                        out[:, row, column, k, l] = mask[:, row, column, i * mask_w + j]
-    return out.reshape(n, h * w, h * w)
+                        used.append(((row, column, i * mask_w + j), (row * w + column, k * w + l)))
+
+    out = np.zeros((n, h * w, h * w), mask.dtype)
+    for (row, column, channel), (p, q) in used:
+        out[:, p, q] = mask[:, row, column, channel]
+
+    def gradient(cotangent):
+        gx = np.zeros_like(mask)
+        for (row, column, channel), (p, q) in used:
+            gx[:, row, column, channel] += cotangent[:, p, q]
+        return gx
+
+    return out, gradient
 
 
-def forward_and_gradient(x, gy, mask_size):
+def forward_and_gradient(x, gy, mask_size, implementation):
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = psa_mask(x, mask_size)
+        y = psa_mask(x, mask_size, implementation)
     return y, tape.gradient(y, x, gy)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "dynamic", "xla"])
-def test_golden_cases_are_bit_equal(golden, mode):
+def test_golden_cases_are_bit_equal(golden, implementation, mode):
     arrays, cases = golden("psa_mask")
     assert len(cases) == 15
     for case in cases:
         key, mask_size = case["key"], (case["mask_h"], case["mask_w"])
         x, gy = tf.constant(arrays[f"{key}/x"]), tf.constant(arrays[f"{key}/gy"])
-        function = forward_and_gradient
+
+        def function(x, gy, mask_size=mask_size):
+            return forward_and_gradient(x, gy, mask_size, implementation)
+
         if mode == "dynamic":
-            shapes = [tf.TensorSpec([None, None, None, x.shape[3]]), tf.TensorSpec([None, None, None])]
-            function = tf.function(lambda x, gy, size=mask_size: forward_and_gradient(x, gy, size), shapes)
-            y, gx = function(x, gy)
-        else:
-            if mode != "eager":
-                function = tf.function(forward_and_gradient, jit_compile=mode == "xla")
-            y, gx = function(x, gy, mask_size)
+            signature = [tf.TensorSpec([None, None, None, x.shape[3]]), tf.TensorSpec([None, None, None])]
+            function = tf.function(function, signature)
+        elif mode != "eager":
+            function = tf.function(function, jit_compile=mode == "xla")
+        y, gx = function(x, gy)
         np.testing.assert_array_equal(y, arrays[f"{key}/y"], err_msg=key)
         np.testing.assert_array_equal(gx, arrays[f"{key}/gx"], err_msg=key)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_moves_bits(dtype):
-    rng = np.random.default_rng(3)
-    for h, w, mask_size in [(3, 4, (5, 7)), (1, 1, (1, 1)), (1, 5, (3, 3)), (4, 3, (9, 1)), (2, 2, (7, 5))]:
-        x = tf.cast(rng.normal(size=(2, h, w, mask_size[0] * mask_size[1])), dtype)
-        y = psa_mask(x, mask_size)
-        assert y.dtype == dtype
-        np.testing.assert_array_equal(y.numpy(), gather_by_loop(x.numpy(), mask_size))
+def test_golden_cases_are_bit_equal_in_every_dtype(golden, implementation, dtype):
+    arrays, cases = golden("psa_mask")
+    for case in cases:
+        x, y, gy, gx = (tf.cast(arrays[f"{case['key']}/{name}"], dtype) for name in ("x", "y", "gy", "gx"))
+        found_y, found_gx = forward_and_gradient(x, gy, (case["mask_h"], case["mask_w"]), implementation)
+        assert found_y.dtype == found_gx.dtype == dtype
+        np.testing.assert_array_equal(found_y.numpy(), y.numpy(), err_msg=case["key"])
+        np.testing.assert_array_equal(found_gx.numpy(), gx.numpy(), err_msg=case["key"])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7)),
+    half=st.tuples(st.integers(0, 7), st.integers(0, 8)),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 2**31),
+)
+def test_custom_and_stock_equal_the_loop(op, size, half, dtype, seed):
+    n, h, w = size
+    mask_size = (2 * half[0] + 1, 2 * half[1] + 1)
+    rng = np.random.default_rng(seed)
+    x = tf.cast(rng.normal(size=(n, h, w, mask_size[0] * mask_size[1])), dtype)
+    gy = tf.cast(rng.normal(size=(n, h * w, h * w)), dtype)
+    expected_y, gradient = gather_by_loop(x.numpy(), mask_size)
+    for implementation in ("custom", "stock"):
+        y, gx = forward_and_gradient(x, gy, mask_size, implementation)
+        np.testing.assert_array_equal(y.numpy(), expected_y, err_msg=implementation)
+        np.testing.assert_array_equal(gx.numpy(), gradient(gy.numpy()), err_msg=implementation)
+
+
+@pytest.mark.parametrize("h, w", [(33, 65), (45, 45)])
+def test_custom_equals_stock_at_real_sizes(op, h, w):
+    x = tf.random.stateless_normal([2, h, w, (2 * h - 1) * (2 * w - 1)], seed=[1, h])
+    gy = tf.random.stateless_normal([2, h * w, h * w], seed=[2, w])
+    mask_size = (2 * h - 1, 2 * w - 1)
+    found, expected = (forward_and_gradient(x, gy, mask_size, form) for form in ("custom", "stock"))
+    for actual, desired in zip(found, expected, strict=True):
+        assert tf.reduce_all(actual == desired)
+
+
+def test_not_a_number_and_signed_zero_pass_unchanged(implementation):
+    bits = np.array([0x7FC00001, 0x80000000, 0xFFC01234, 0x00000001], np.uint32)
+    x = np.resize(bits, (1, 2, 2, 9)).view(np.float32)
+    y = psa_mask(x, implementation=implementation)
+    np.testing.assert_array_equal(y.numpy().view(np.uint32)[0, 0, 0], x.view(np.uint32)[0, 0, 0, 4])
+    assert set(y.numpy().view(np.uint32).ravel()) <= set(bits)
+
+
+def test_empty_batch(implementation):
+    y, gx = forward_and_gradient(tf.zeros([0, 3, 4, 35]), tf.zeros([0, 12, 12]), (5, 7), implementation)
+    assert y.shape == (0, 12, 12)
+    assert gx.shape == (0, 3, 4, 35)
 
 
 def test_default_mask_covers_every_offset():
@@ -67,14 +146,79 @@ def test_default_mask_covers_every_offset():
     assert psa_mask(x).shape == (1, 12, 12)
 
 
-def test_gradient_of_the_gradient_is_the_gather():
+def test_static_shape_in_a_graph(implementation):
+    shapes = []
+
+    def function(x, mask_size=None):
+        shapes.append(psa_mask(x, mask_size, implementation).shape.as_list())
+
+    tf.function(function).get_concrete_function(tf.TensorSpec([None, 3, 4, 35]))
+    tf.function(function).get_concrete_function(tf.TensorSpec([2, None, 4, 35]), (5, 7))
+    assert shapes == [[None, 12, 12], [2, None, None]]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradient_of_the_gradient_is_the_gather(implementation, jit_compile):
     x = tf.random.stateless_normal([1, 3, 2, 15], seed=[1, 2])
     v = tf.random.stateless_normal([1, 6, 6], seed=[3, 4])
-    with tf.GradientTape() as outer:
-        outer.watch(v)
-        _, gx = forward_and_gradient(x, v, (5, 3))
-    seed = tf.random.stateless_normal(gx.shape, seed=[5, 6])
-    np.testing.assert_array_equal(outer.gradient(gx, v, seed), psa_mask(seed, (5, 3)))
+    seed = tf.random.stateless_normal(x.shape, seed=[5, 6])
+
+    @tf.function(jit_compile=jit_compile)
+    def gradient_of_gradient(x, v, seed):
+        with tf.GradientTape() as outer:
+            outer.watch(v)
+            _, gx = forward_and_gradient(x, v, (5, 3), implementation)
+        return outer.gradient(gx, v, seed)
+
+    expected, _ = gather_by_loop(seed.numpy(), (5, 3))
+    np.testing.assert_array_equal(gradient_of_gradient(x, v, seed), expected)
+
+
+def test_gradient_outside_of_the_function_that_xla_compiles(implementation):
+    x = tf.random.stateless_normal([2, 3, 4, 35], seed=[1, 2])
+    gy = tf.random.stateless_normal([2, 12, 12], seed=[3, 4])
+    function = tf.function(lambda x: psa_mask(x, implementation=implementation), jit_compile=True)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    _, gradient = gather_by_loop(x.numpy(), (5, 7))
+    np.testing.assert_array_equal(tape.gradient(y, x, gy), gradient(gy.numpy()))
+
+
+def ops_of(function, *specs):
+    graph = tf.function(function).get_concrete_function(*specs).graph
+    return {node.type for node in graph.get_operations()}
+
+
+def test_implementation_is_what_the_context_says(op):
+    spec = tf.TensorSpec([1, 3, 3, 25])
+    assert "PsaMask" in ops_of(psa_mask, spec)
+    assert "PsaMask" not in ops_of(lambda x: psa_mask(x, implementation="stock"), spec)
+    with psa_mask_implementation("stock"):
+        assert "PsaMask" not in ops_of(lambda x: psa_mask(x, implementation="custom"), spec)
+        with psa_mask_implementation("custom"):
+            assert "PsaMask" in ops_of(lambda x: psa_mask(x, implementation="stock"), spec)
+        assert "PsaMask" not in ops_of(psa_mask, spec)
+    assert "PsaMask" in ops_of(psa_mask, spec)
+
+
+def test_context_ends_with_an_error_too():
+    with pytest.raises(KeyError):
+        with psa_mask_implementation("stock"):
+            raise KeyError
+    with pytest.raises(ValueError, match=r"must be one of \('auto', 'custom', 'stock'\), got 'gpu'"):
+        with psa_mask_implementation("gpu"):
+            pass
+    with pytest.raises(ValueError, match="got 'cuda'"):
+        psa_mask(tf.zeros([1, 1, 1, 1]), implementation="cuda")
+
+
+def test_auto_uses_the_op_inside_xla_too(op):
+    if not op.stamp["xla"]:
+        pytest.skip(op.stamp["xla_problem"])
+    function = tf.function(psa_mask, jit_compile=True)
+    concrete = function.get_concrete_function(tf.TensorSpec([1, 3, 3, 25]))
+    assert "PsaMask" in {node.type for node in concrete.graph.get_operations()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,225 @@
+"""The loaded op: its kernels, its checks, and how it goes with XLA, several devices and Keras."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.layers import PSALayer
+from psanet_tf.ops import OpUnavailableError, op_build, op_library, psa_mask_implementation
+
+ROOT = Path(__file__).parents[2]
+DTYPES = ["bfloat16", "float16", "float32", "float64"]
+
+
+@pytest.fixture(scope="module")
+def library():
+    try:
+        return op_library.load_op_library()
+    except OpUnavailableError as error:
+        pytest.skip(str(error))
+
+
+def test_kernels_of_every_dtype_are_registered(library):
+    devices = {"CPU", "GPU"} if library.stamp["cuda"] else {"CPU"}
+    for kernels in op_library.registered_kernels().values():
+        found = {device: types for device, types in kernels.items() if device in ("CPU", "GPU")}
+        assert found == dict.fromkeys(devices, DTYPES)
+
+
+def test_cuda_part_is_built_where_nvcc_is_and_needs_no_cuda_library(library):
+    if op_build.find_nvcc() is None:
+        assert library.stamp["cuda"] is None
+        pytest.skip("no nvcc")
+    assert library.stamp["cuda_problem"] is None
+    if shutil.which("nm") is None:
+        pytest.skip("no nm")
+    symbols = subprocess.run(["nm", "-D", str(library.path)], capture_output=True, text=True, check=True).stdout
+    assert "PsanetLaunchMask" in symbols
+    # Neither taken from TensorFlow's libraries, which export another version's, nor open to being replaced by them.
+    assert re.findall(r"\bcuda\w+", symbols) == []
+
+
+def test_device_problem_is_said_where_there_is_no_gpu(library):
+    if tf.config.list_physical_devices("GPU"):
+        assert library.device_problem() is None
+    elif library.stamp["cuda"]:
+        assert re.search("driver|device", library.device_problem())
+    else:
+        assert library.device_problem().startswith("the op was built without its CUDA part")
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask_size", "message"),
+    [
+        ([2, 3, 9], (3, 3), "mask must be .N, H, W, mask_height . mask_width = 3 . 3 = 9., got shape .2,3,9."),
+        ([2, 3, 3, 8], (3, 3), "got shape .2,3,3,8."),
+        ([2, 3, 3, 8], (2, 4), "odd and positive, got 2 and 4"),
+        ([0, 1, 1, 1], (65537, 65537), "at most 1073741824 entries"),
+        ([0, 65536, 65536, 1], (1, 1), "at most 1073741824 positions"),
+    ],
+)
+def test_kernel_names_what_is_wrong(library, shape, mask_size, message):
+    mask_height, mask_width = mask_size
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        library.ops.psa_mask(mask=tf.zeros(shape), mask_height=mask_height, mask_width=mask_width)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "mask_shape", "message"),
+    [
+        ([2, 9, 8], [2, 3, 3, 9], "gradient must be of shape .2,9,9. for maps of 3 x 3, got shape .2,9,8."),
+        ([2, 9, 9], [2, 3, 3, 10], "got shape .2,3,3,10."),
+        ([2, 9, 9], [2, 3, 27], "mask_shape must be a vector of 4 numbers, got shape .3."),
+        ([2, 9, 9], [-2, 3, 3, 9], "non-negative, got -2"),
+    ],
+)
+def test_gradient_kernel_names_what_is_wrong(library, gradient, mask_shape, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        library.ops.psa_mask_grad(gradient=tf.zeros(gradient), mask_shape=mask_shape, mask_height=3, mask_width=3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask_size", "message"),
+    [
+        ([None, 3, 9], (3, 3), "must be rank 4"),
+        ([None, None, None, 8], (3, 3), "3 . 3 = 9 channels, got shape .\\?,\\?,\\?,8."),
+        (None, (3, 2), "odd and positive, got 3 and 2"),
+    ],
+)
+def test_shape_function_names_what_is_wrong(library, shape, mask_size, message):
+    def function(mask):
+        return library.ops.psa_mask(mask=mask, mask_height=mask_size[0], mask_width=mask_size[1])
+
+    with pytest.raises(ValueError, match=message):
+        tf.function(function).get_concrete_function(tf.TensorSpec(shape))
+
+
+def test_shape_of_the_gradient_is_inferred(library):
+    @tf.function(input_signature=[tf.TensorSpec([None, 9, 9]), tf.TensorSpec([])])
+    def function(gradient, _):
+        mask_shape = tf.stack([tf.shape(gradient)[0], 3, 3, 9])
+        output = library.ops.psa_mask_grad(gradient=gradient, mask_shape=mask_shape, mask_height=3, mask_width=3)
+        assert output.shape.as_list() == [None, 3, 3, 9]
+        return output
+
+    function(tf.zeros([2, 9, 9]), 0.0)
+
+
+def test_wrong_shape_under_xla_is_named(library):
+    if not library.stamp["xla"]:
+        pytest.skip(library.stamp["xla_problem"])
+    function = tf.function(
+        lambda mask: library.ops.psa_mask(mask=mask, mask_height=3, mask_width=3),
+        input_signature=[tf.TensorSpec(None)],
+        jit_compile=True,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mask must be .N, H, W"):
+        function(tf.zeros([1, 2, 2, 8]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+def test_compiled_psa_layer_equals_the_layer_with_stock_ops(library, psa_type, dtype):
+    layer = PSALayer(psa_type=psa_type, mid_channels=4, dtype=dtype)
+    x = tf.random.stateless_normal([2, 9, 9, 8], [1, 2])
+    layer(x)
+
+    def forward_and_gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32) ** 2)
+        return y, tape.gradient(loss, [x, *layer.trainable_weights])
+
+    with psa_mask_implementation("stock"):
+        expected = tf.nest.flatten(forward_and_gradient(x))
+    # float16 gradients of sums in another order differ by their rounding; the gather itself adds none.
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    for jit_compile in (False, True):
+        function = tf.function(forward_and_gradient, jit_compile=jit_compile)
+        found = tf.nest.flatten(function(x))
+        types = {node.type for node in function.get_concrete_function(x).graph.get_operations()}
+        assert ("PsaMask" in types) == (not jit_compile or library.stamp["xla"])
+        for actual, desired in zip(found, expected, strict=True):
+            desired = np.asarray(tf.cast(desired, tf.float32))
+            actual = np.asarray(tf.cast(actual, tf.float32))
+            assert np.abs(actual - desired).max() <= tolerance * max(np.abs(desired).max(), 1e-3)
+
+
+SEVERAL_DEVICES_AND_LATE_XLA = """
+    import numpy as np
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    # XLA registers its kernels once, here; the op's library is loaded later.
+    assert tf.function(lambda x: x + 1, jit_compile=True)(1.0) == 2.0
+
+    from psanet_tf.keras_api import keras
+    from psanet_tf.layers import PSALayer
+    from psanet_tf.ops import op_library, psa_mask, psa_mask_implementation
+
+    x = tf.random.stateless_normal([2, 3, 5, 45], [1, 2])
+    stock = psa_mask(x, implementation="stock")
+    np.testing.assert_array_equal(tf.function(psa_mask, jit_compile=True)(x), stock)
+    np.testing.assert_array_equal(psa_mask(x), stock)
+    kernels = op_library.registered_kernels()["PsaMask"]
+    assert ("XLA_CPU_JIT" in kernels) == op_library.load_op_library().stamp["xla"], kernels
+
+    def train(strategy, implementation):
+        keras.utils.set_random_seed(1)
+        with psa_mask_implementation(implementation), strategy.scope():
+            inputs = keras.Input([9, 9, 8])
+            outputs = PSALayer(mid_channels=4, synchronized_batch_norm=True)(inputs)
+            model = keras.Model(inputs, keras.layers.Conv2D(3, 1)(outputs))
+            model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+            rng = np.random.default_rng(2)
+            pictures, targets = rng.normal(size=(8, 9, 9, 8)), rng.normal(size=(8, 9, 9, 3))
+            model.fit(pictures, targets, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert two.num_replicas_in_sync == 2
+    one = tf.distribute.get_strategy()
+    for actual, expected in zip(train(two, "auto"), train(one, "stock"), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("legacy", ["0", "1"])
+def test_two_devices_and_xla_before_the_library(library, legacy):
+    if legacy == "1":
+        pytest.importorskip("tf_keras")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": legacy, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    code = textwrap.dedent(SEVERAL_DEVICES_AND_LATE_XLA)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "done"
+    assert "psa_mask uses stock" not in result.stderr
+
+
+def test_saved_model_holds_no_custom_op_where_stock_was_asked_for(library, tmp_path):
+    inputs = keras.Input([5, 5, 4])
+    model = keras.Model(inputs, PSALayer(mid_channels=4, shrink_factor=1)(inputs))
+    signature = [tf.TensorSpec([None, 5, 5, 4])]
+    for implementation in ("custom", "stock"):
+        module = tf.Module()
+        module.model_weights = model.weights
+        with psa_mask_implementation(implementation):
+            module.serve = tf.function(lambda x: model(x), input_signature=signature)
+            tf.saved_model.save(module, str(tmp_path / implementation))
+        graph = (tmp_path / implementation / "saved_model.pb").read_bytes()
+        assert (b"PsaMask" in graph) == (implementation == "custom")
+    x = tf.random.stateless_normal([2, 5, 5, 4], [1, 2])
+    for implementation in ("custom", "stock"):
+        served = tf.saved_model.load(str(tmp_path / implementation))
+        np.testing.assert_allclose(served.serve(x), model(x), rtol=1e-5, atol=1e-6)

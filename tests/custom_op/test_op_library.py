@@ -1,0 +1,312 @@
+"""Finding, refusing, building and loading the op's library."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.layers import PSALayer
+from psanet_tf.ops import OpUnavailableError, op_build, op_library
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def library():
+    try:
+        return op_library.load_op_library()
+    except OpUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("PSANET_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(library, tmp_path_factory):
+    """A whole and loadable library whose stamp says that it is for another TensorFlow."""
+    contents = library.path.read_bytes()
+    stamp = f'"tensorflow": "{tf.__version__}"'.encode()
+    assert contents.count(stamp) == 1
+    path = tmp_path_factory.mktemp("planted") / "planted.so"
+    path.write_bytes(contents.replace(stamp, f'"tensorflow": "9{tf.__version__[1:]}"'.encode()))
+    return path
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{textwrap.dedent(text)}")
+    path.chmod(0o755)
+    return path
+
+
+def start_python(code, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output, [line for line in errors.splitlines() if line.startswith("psa_mask")]
+
+
+def test_stamp_says_what_the_library_is_for(library):
+    assert op_build.mismatch(library.stamp, op_build.identity()) is None
+    assert library.stamp["tensorflow"] == tf.__version__
+    assert (library.stamp["cuda"] is None) == (library.stamp["cuda_problem"] is not None)
+    assert library.stamp["xla"] == (library.stamp["xla_problem"] is None)
+
+
+def test_library_for_another_tensorflow_is_refused_wherever_it_lies(library, planted, cache, monkeypatch, caplog):
+    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", planted)
+    path = cache / f"psa_mask-{op_build.make_plan().key}.so"
+    path.write_bytes(planted.read_bytes())
+    builds = []
+
+    def build(plan, output):
+        builds.append(output)
+        output.write_bytes(library.path.read_bytes())
+
+    monkeypatch.setattr(op_build, "build", build)
+    with caplog.at_level(logging.WARNING, "psanet_tf"):
+        assert op_library._find_or_build() == path
+    assert builds == [path]
+    refused = [record.getMessage() for record in caplog.records if "not loading" in record.getMessage()]
+    assert refused[0] == (
+        f"psa_mask: not loading {planted}: it was built for tensorflow 9{tf.__version__[1:]}, here is {tf.__version__}"
+    )
+    assert any(str(path) in line for line in refused[1:])
+    caplog.clear()
+    assert op_library._find_or_build() == path
+    assert builds == [path]
+
+
+def test_file_without_a_stamp_is_refused(tmp_path, caplog):
+    path = tmp_path / "op.so"
+    for contents in (b"\x7fELF", op_build.STAMP_MARK + b"{broken\0", op_build.STAMP_MARK + b"{"):
+        path.write_bytes(contents)
+        assert not op_library._usable(path, {"tensorflow": "2.20.0"})
+    assert "it says nothing of what it was built for" in caplog.text
+
+
+def test_installed_library_is_taken_first(library, monkeypatch, cache):
+    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", library.path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert op_library._find_or_build() == library.path
+
+
+def test_cached_library_outlives_the_compiler(library, cache, monkeypatch):
+    cached = cache / "psa_mask-built-before.so"
+    cached.write_bytes(library.path.read_bytes())
+    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", cache / "none.so")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert op_library._find_or_build() == cached
+
+
+def test_other_sources_make_another_key(tmp_path, monkeypatch):
+    plan = op_build.make_plan()
+    assert plan.key == op_build.make_plan().key
+    monkeypatch.setattr(op_build, "source_folder", lambda: tmp_path)
+    (tmp_path / "psa_mask_op.cc").write_text("int other;\n")
+    assert op_build.make_plan().key != plan.key
+    assert op_build.mismatch(plan.identity, op_build.identity()).startswith("it was built for sources ")
+
+
+def test_without_a_compiler_stock_ops_are_used_and_one_line_says_why(planted, cache, tmp_path):
+    (cache / "psa_mask-planted.so").write_bytes(planted.read_bytes())
+    inputs = keras.Input([9, 9, 8])
+    model = keras.Model(inputs, PSALayer(psa_type="distribute", mid_channels=4)(inputs))
+    for weight in model.weights:
+        weight.assign(tf.random.stateless_uniform(weight.shape, [1, len(weight.shape)], 0.1, 1.0))
+    model.save(tmp_path / "with_op.keras")
+    x = np.random.default_rng(5).normal(size=(2, 9, 9, 8)).astype("float32")
+    np.savez(tmp_path / "numbers.npz", x=x, y=model(x))
+    (tmp_path / "bin").mkdir()
+    code = f"""
+        import numpy as np
+        import tensorflow as tf
+        import psanet_tf
+        from psanet_tf.keras_api import keras
+        from psanet_tf.ops import OpUnavailableError, op_library, psa_mask
+        assert op_library._state is None, "loaded by the import"
+        numbers = np.load({str(tmp_path / "numbers.npz")!r})
+        model = keras.models.load_model({str(tmp_path / "with_op.keras")!r})
+        np.testing.assert_allclose(model(numbers["x"]), numbers["y"], rtol=1e-5, atol=1e-6)
+        psa_mask(tf.zeros([1, 2, 2, 9]))
+        try:
+            psa_mask(tf.zeros([1, 2, 2, 9]), implementation="custom")
+        except OpUnavailableError as error:
+            print(error)
+        from psanet_tf.cli.doctor import doctor
+        doctor()
+    """
+    # No compiler on PATH, none in CXX.
+    process = start_python(code, PATH=str(tmp_path / "bin"), CXX="", PSANET_CACHE_DIR=str(cache))
+    output, log = finish(process)
+    reason = "no C++ compiler: neither g++ nor c++ is on PATH"
+    assert len(log) == 2, log
+    assert log[0].startswith(f"psa_mask: not loading {cache / 'psa_mask-planted.so'}: it was built for tensorflow 9")
+    assert log[1] == f"psa_mask uses stock TensorFlow ops: {reason}"
+    lines = output.splitlines()
+    assert lines[0] == reason
+    assert f"{'psa_mask:':<18} stock TensorFlow ops: {reason}" in lines
+
+
+def test_two_processes_build_once(tmp_path, cache):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    # The real compiler, which keeps a list and cannot compile the XLA part.
+    compiler = script(
+        tmp_path / "compiler",
+        f"""
+        echo "$@" >> {tmp_path / "calls"}
+        case "$*" in
+          *psa_mask_xla.cc*) echo "psa_mask_xla.cc:1:1: error: no such header"; exit 1 ;;
+        esac
+        exec g++ "$@"
+        """,
+    )
+    code = """
+        import json
+        import numpy as np
+        import tensorflow as tf
+        from psanet_tf.ops import op_library, psa_mask
+        x = tf.random.stateless_normal([2, 5, 4, 63], [1, 2])
+        stock = psa_mask(x, implementation="stock").numpy()
+        np.testing.assert_array_equal(psa_mask(x, implementation="custom"), stock)
+        np.testing.assert_array_equal(tf.function(psa_mask, jit_compile=True)(x), stock)
+        library = op_library.load_op_library()
+        print(json.dumps([str(library.path), library.stamp]))
+    """
+    processes = [start_python(code, CXX=str(compiler), PSANET_CACHE_DIR=str(cache)) for _ in range(2)]
+    results = [finish(process) for process in processes]
+    (first_path, stamp), (second_path, _) = (json.loads(output) for output, _ in results)
+    assert first_path == second_path
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum("/psa_mask_op.cc -o" in call for call in calls) == 1
+    assert not list(cache.glob(".build-*"))
+    # The XLA part was left out, and "auto" steps aside inside of XLA.
+    assert not stamp["xla"]
+    for _, log in results:
+        assert log[-1].startswith("psa_mask uses stock TensorFlow ops inside XLA-compiled functions: the op was built")
+        assert "no such header" in log[-1]
+    compiled = [sum("psa_mask: compiled" in line for line in log) for _, log in results]
+    assert sorted(compiled) == [0, 1]
+
+
+def test_compiler_that_fails_is_quoted(tmp_path, cache, monkeypatch):
+    compiler = script(tmp_path / "compiler", "echo ignored; echo 'op.cc:1:1: error: out of patience'; exit 1")
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(
+        OpUnavailableError, match=r"status 1: op.cc:1:1: error: out of patience \(see (.*\.log)\)"
+    ) as raised:
+        op_library._find_or_build()
+    log = Path(str(raised.value).rpartition("see ")[2].rstrip(")"))
+    assert "ignored" in log.read_text()
+    assert not list(cache.glob("*.so"))
+
+
+def test_unusable_cache_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PSANET_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", tmp_path / "none.so")
+    with pytest.raises(OpUnavailableError, match=r"file/cache cannot be used \(.*PSANET_CACHE_DIR can name another"):
+        op_library._find_or_build()
+
+
+def test_cache_is_where_the_environment_says(monkeypatch):
+    monkeypatch.delenv("PSANET_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert op_library.cache_folder() == Path("/somewhere/psanet_tf")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert op_library.cache_folder() == Path.home() / ".cache" / "psanet_tf"
+
+
+@pytest.fixture
+def quick_compiler(tmp_path, monkeypatch):
+    """Compiles every source but the stamp to nothing, links the stamp alone, and fails where FAIL_AT says."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    compiler = tmp_path / "quick"
+    compiler.write_text(
+        f"#!{sys.executable} -S\n"
+        + textwrap.dedent("""
+            import os, sys
+            arguments = sys.argv[1:]
+            step = "compile" if "-c" in arguments else "link"
+            for argument in arguments:
+                if (step, os.path.basename(argument)) == tuple(os.environ["FAIL_AT"].split()):
+                    sys.exit(f"fatal error: cannot {step} {os.path.basename(argument)}")
+            output = ["-o", arguments[arguments.index("-o") + 1]]
+            if step == "link":
+                arguments = ["-shared", *[name for name in arguments if name.endswith("stamp.cc.o")], *output]
+            elif not any(name.endswith("stamp.cc") for name in arguments):
+                arguments = ["-x", "c++", "-c", "/dev/null", *output]
+            os.execvp("g++", ["g++", *arguments])
+        """)
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    return monkeypatch
+
+
+def built_stamp(tmp_path):
+    op_build.build(op_build.make_plan(), tmp_path / "op.so")
+    return op_build.read_stamp(tmp_path / "op.so")
+
+
+def test_part_that_fails_is_left_out_and_the_stamp_says_so(quick_compiler, tmp_path):
+    nvcc = script(tmp_path / "nvcc", 'echo "nvcc fatal error: no host compiler"; exit 1')
+    tool = op_build.Tool(str(nvcc), "release 13.9, V13.9.1")
+    quick_compiler.setattr(op_build, "find_nvcc", lambda: tool)
+    quick_compiler.setenv("FAIL_AT", "compile psa_mask_xla.cc")
+    stamp = built_stamp(tmp_path)
+    assert (stamp["cuda"], stamp["xla"]) == (None, False)
+    assert stamp["cuda_problem"] == "nvcc failed with status 1: nvcc fatal error: no host compiler"
+    assert stamp["xla_problem"].endswith("fatal error: cannot compile psa_mask_xla.cc")
+    quick_compiler.setattr(op_build, "find_nvcc", lambda: None)
+    quick_compiler.setenv("FAIL_AT", "link psa_mask_xla.cc.o")
+    stamp = built_stamp(tmp_path)
+    assert (stamp["cuda_problem"], stamp["xla"]) == ("no nvcc", False)
+    assert stamp["xla_problem"].endswith("fatal error: cannot link psa_mask_xla.cc.o")
+    quick_compiler.setenv("FAIL_AT", "link nothing")
+    stamp = built_stamp(tmp_path)
+    assert (stamp["xla"], stamp["xla_problem"]) == (True, None)
+
+
+def test_part_that_must_not_fail(quick_compiler, tmp_path):
+    quick_compiler.setattr(op_build, "find_nvcc", lambda: None)
+    for step in ("compile psa_mask_kernel_cpu.cc", "link psa_mask_op.cc.o"):
+        quick_compiler.setenv("FAIL_AT", step)
+        with pytest.raises(op_build.BuildError, match=f"fatal error: cannot {step}"):
+            op_build.build(op_build.make_plan(), tmp_path / "op.so")
+        assert not (tmp_path / "op.so").exists()
+
+
+def test_nvcc_is_looked_for_in_cuda_home_first(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    nvcc = script(tmp_path / "bin" / "nvcc", 'echo "Cuda compilation tools, release 12.9, V12.9.41"')
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert op_build.find_nvcc() == op_build.Tool(str(nvcc), "release 12.9, V12.9.41")
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    assert op_build.find_nvcc() != op_build.Tool(str(nvcc), "")
