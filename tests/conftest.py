@@ -42,3 +42,44 @@ def two_replicas():
     keys of collective operations, and TensorFlow aborts where shapes or dtypes then differ.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def evaluated_runs(tmp_path_factory):
+    """Folder with a dataset in ADE20K's layout (``data``) and two run folders, ``psanet`` and ``fcn``.
+
+    Six pictures of 40x56 pixels in the eight classes of the scenes; networks for 41x41 crops with random weights.
+    """
+    import json
+
+    from PIL import Image
+
+    from psanet_tf import PSANet
+    from psanet_tf.config import dump_config, load_config
+    from psanet_tf.data.catalog import dataset_info
+    from psanet_tf.keras_api import keras
+
+    root = tmp_path_factory.mktemp("evaluated")
+    generator = np.random.default_rng(0)
+    for index in range(6):
+        small = generator.integers(0, 9, (5, 7)).astype("uint8")
+        label = np.kron(small, np.ones((8, 8), "uint8"))
+        image = (label[..., None] * np.array([25, 10, 5]) + generator.integers(0, 30, (40, 56, 3))).astype("uint8")
+        for folder, array in (("images", image), ("annotations", label)):
+            path = root / "data" / folder / "validation" / f"picture_{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    for name, use_psa in (("psanet", True), ("fcn", False)):
+        run = root / name
+        run.mkdir()
+        keras.utils.set_random_seed(1)
+        model = PSANet(8, blocks=(1, 1, 1, 1), width=8, input_shape=(41, 41, 3), use_psa=use_psa)
+        model.save(run / "best.keras")
+        (run / "dataset.json").write_text(json.dumps(dataset_info("scenes").to_dict()))
+        (run / "source.yaml").write_text(
+            f"data: {{dataset: scenes, root: {root / 'data'}, crop_size: [41, 41]}}\n"
+            f"model: {{blocks: [1, 1, 1, 1], width: 8, use_psa: {str(use_psa).lower()}}}\n"
+            "evaluate: {base_size: 56}\n"
+        )
+        (run / "config.yaml").write_text(dump_config(load_config(run / "source.yaml")))
+    return root

@@ -1,0 +1,79 @@
+"""One way in: trained weights and exported models label alike."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.evaluation.labelers import load_labelers, sliding_window
+from psanet_tf.evaluation.saved_model import SavedModelLabeler, saved_model_folder
+from psanet_tf.evaluation.sources import open_labelers
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype("uint8")
+
+
+def test_a_run_folder_uses_its_own_protocol_and_overrides(evaluated_runs, image):
+    (labeler,), info = open_labelers(evaluated_runs / "psanet")
+    assert info.class_names == dataset_info("scenes").class_names
+    assert labeler.labeler.base_size == 56
+    (other,), _ = open_labelers(evaluated_runs / "psanet", overrides=["evaluate.base_size=40"])
+    assert other.labeler.base_size == 40
+    assert labeler.labels(image).shape == (50, 70)
+
+
+def test_a_lone_file_has_unnamed_classes(evaluated_runs, tmp_path):
+    lone = tmp_path / "a" / "b" / "model.keras"
+    lone.parent.mkdir(parents=True)
+    shutil.copy(evaluated_runs / "fcn" / "best.keras", lone)
+    (labeler,), info = open_labelers(lone)
+    assert info.class_names[3] == "class 3"
+    assert labeler.labeler.base_size == EvaluateSection().base_size
+    with pytest.raises(ValueError, match="overrides need a configuration"):
+        open_labelers(lone, overrides=["evaluate.flip=false"])
+
+
+def test_whole_pictures(evaluated_runs, image):
+    (labeler,), _ = open_labelers(evaluated_runs / "psanet", whole=True)
+    assert labeler.labels(image).shape == (50, 70)
+
+
+def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_path):
+    from psanet_tf.serving.export import export_saved_model
+
+    network = load_labelers(evaluated_runs / "psanet", section=EvaluateSection(base_size=60))
+    info = dataset_info("scenes")
+    export_saved_model(network.model, tmp_path / "m", info, EvaluateSection(base_size=60), warm_up=False)
+    (labeler,), exported = open_labelers(tmp_path / "m")
+    assert isinstance(labeler, SavedModelLabeler)
+    assert exported.class_names == info.class_names
+    expected = network.labelers[0].labels(image)
+    assert (labeler.labels(image) == expected).mean() > 0.999
+    with pytest.raises(ValueError, match="is a SavedModel"):
+        open_labelers(tmp_path / "m", whole=True)
+
+
+def test_other_saved_models_are_refused(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "7"))
+    tf.saved_model.save(tf.Module(), str(tmp_path / "12"))
+    assert saved_model_folder(tmp_path) == tmp_path / "12"
+    with pytest.raises(ValueError, match="lacks the signatures metadata, predict_bytes"):
+        open_labelers(tmp_path)
+
+
+def test_a_network_of_any_size_needs_whole(evaluated_runs):
+    from psanet_tf.evaluation.whole_picture import any_size
+
+    model = any_size(load_labelers(evaluated_runs / "fcn").model)
+    with pytest.raises(ValueError, match="label pictures whole"):
+        sliding_window(model, EvaluateSection())
+
+
+def test_no_weights(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_labelers(tmp_path / "none")
