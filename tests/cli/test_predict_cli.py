@@ -1,0 +1,75 @@
+"""`psanet predict`, as a user calls it."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from psanet_tf.cli.app import _register, app, main
+
+
+def run(*arguments):
+    _register()
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name, size in (("a.jpg", (30, 50, 3)), ("b.png", (61, 20, 3))):
+        Image.fromarray(generator.integers(0, 256, size).astype("uint8")).save(tmp_path / "in" / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", [[], ["--whole"], ["--set", "evaluate.scales=[0.5,1.0]"]])
+def test_every_picture_gets_labels_and_an_overlay_of_its_size(evaluated_runs, folder, how):
+    out = folder / "out"
+    result = run(folder / "in", "--weights", evaluated_runs / "psanet", "--out", out, "--submission", *how)
+    assert result.exit_code == 0, result.output
+    assert f"overlays: {out / 'overlays'}" in result.output
+    for name, size in (("a", (50, 30)), ("b", (20, 61))):
+        labels, overlay = (Image.open(out / kind / f"{name}.png") for kind in ("labels", "overlays"))
+        assert (labels.size, labels.mode, overlay.size, overlay.mode) == (size, "P", size, "RGB")
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(out / "submission" / f"{name}.png")), np.asarray(labels).astype(int) + 1
+        )
+        assert (out / "side_by_side" / f"{name}.png").is_file()
+
+
+def test_broken_files_are_said_at_the_end_with_status_1(evaluated_runs, folder):
+    (folder / "in" / "c.png").write_bytes(b"no picture")
+    (folder / "in" / "d.mp4").write_bytes(b"no video")
+    result = run(folder / "in", "--weights", evaluated_runs / "fcn", "--out", folder / "out")
+    assert result.exit_code == 1
+    assert "2 of 4 files could not be read" in result.output
+    assert "c.png is not a readable picture" in result.output
+    assert "d.mp4 is not a readable video" in result.output
+    assert sorted(file.name for file in (folder / "out" / "labels").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_video(evaluated_runs, tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as target:
+        stream = target.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for value in (0, 128, 255):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), value, "uint8"), format="rgb24")
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    result = run(tmp_path / "clip.mp4", "--weights", evaluated_runs / "fcn", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "clip.mp4 (3 frames)" in result.output
+
+
+def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["psanet", "predict", "none.jpg", "--weights", str(evaluated_runs / "fcn")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PSANET_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+    assert exit_status.value.code == 2
+    assert "psanet: error: there is no file or folder none.jpg" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
