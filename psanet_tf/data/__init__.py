@@ -2,6 +2,7 @@
 
 import importlib
 
+# Imported when first used: only some of them need TensorFlow.
 _MODULE_OF = {
     "MEAN": "normalization",
     "STD": "normalization",
@@ -14,6 +15,14 @@ _MODULE_OF = {
     "read_example": "readers",
     "read_image": "readers",
     "read_label": "readers",
+    "AugmentationParameters": "augmentation",
+    "apply_augmentation": "augmentation",
+    "draw_augmentation": "augmentation",
+    "evaluation_dataset": "pipeline",
+    "steps_per_epoch": "pipeline",
+    "training_dataset": "pipeline",
+    "UnreadableExamples": "unreadable",
+    "readable_pipeline_errors": "unreadable",
     "write_scenes": "scenes",
 }
 

@@ -10,7 +10,7 @@ def normalize(image):
     """``(image - MEAN) / STD`` per channel.
 
     Args:
-        image: uint8 or float [..., 3], RGB, 0..255; a NumPy array or a tensor.
+        image: uint8 or float [..., H, W, 3], RGB, 0..255; a NumPy array or a tensor.
 
     Returns:
         float32 of the same shape and kind; the mean colour becomes 0.
@@ -19,4 +19,6 @@ def normalize(image):
         return (image.astype(np.float32) - MEAN) / STD
     import tensorflow as tf
 
-    return (tf.cast(image, tf.float32) - MEAN) / STD
+    from psanet_tf.data.channels import per_channel
+
+    return per_channel(tf.divide, per_channel(tf.subtract, tf.cast(image, tf.float32), MEAN), STD)

@@ -1,14 +1,18 @@
 """Lists the pictures of a dataset in its owner's layout, and reads one picture or label file."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from psanet_tf.data.catalog import OUT_OF_RANGE, label_value_table
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+# The two bytes of a PNG file that tell bit depth and colour type.
+PNG_KIND = slice(24, 26)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,71 +60,6 @@ def list_examples(data, split):
     return examples
 
 
-def read_image(path, upright=False):
-    """Reads a picture.
-
-    Args:
-        path: JPEG, PNG, or another format that Pillow reads.
-        upright: turn the picture as its orientation tag says. Not for pictures with labels: those were drawn on the
-            stored pixels.
-
-    Returns:
-        uint8 [H, W, 3], RGB. Grey pictures are spread to three channels, of 16-bit ones the upper 8 bits are taken,
-        and transparent pixels are laid on white.
-
-    Raises:
-        ValueError: the file is no picture or is cut short; the message names it.
-        FileNotFoundError: there is no such file.
-    """
-    picture = _open(path)
-    if upright:
-        picture = ImageOps.exif_transpose(picture)
-    return np.asarray(_to_rgb(picture))
-
-
-def _to_rgb(picture):
-    if picture.mode.startswith("I"):
-        # Pillow's own conversion cuts off at 255.
-        values = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
-
-
-def read_label(path, info):
-    """Reads a label file and turns its values into train ids.
-
-    Args:
-        path: a single-channel PNG; of palette PNGs the index is read, not the colour.
-        info: DatasetInfo of its dataset.
-
-    Returns:
-        uint8 [H, W], train ids; `info.ignore_label` where there is none.
-
-    Raises:
-        ValueError: the file is no picture, has several channels, or holds a value that is no class of the
-            dataset; the message names it.
-        FileNotFoundError: there is no such file.
-    """
-    picture = _open(path)
-    if picture.mode not in ("L", "P", "1", "I", "I;16"):
-        raise ValueError(f"{path}: labels must be a single-channel picture, this one is {picture.mode}")
-    values = np.asarray(picture)
-    table = label_value_table(info, train_ids=str(path).endswith("_labelTrainIds.png"))
-    if values.dtype == np.uint8:
-        label = table[values]
-    else:
-        label = np.where((values >= 0) & (values < 256), table[np.clip(values, 0, 255).astype(np.uint8)], OUT_OF_RANGE)
-    if (label == OUT_OF_RANGE).any():
-        wrong = np.unique(values[label == OUT_OF_RANGE])
-        shown = ", ".join(str(value) for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
-        allowed = np.flatnonzero(table != OUT_OF_RANGE)
-        raise ValueError(f"{path}: label values out of range: {shown}; {info.name} has values {_ranges(allowed)}")
-    return label
-
-
 def read_example(example, info):
     """Reads a picture and its labels.
 
@@ -144,14 +83,96 @@ def read_example(example, info):
     return image, label
 
 
-def _open(path):
+def read_image(path):
+    """Reads a picture.
+
+    Returns:
+        uint8 [H, W, 3], RGB. Grey pictures are spread to three channels; orientation tags are not followed
+        (labels were drawn on the stored pixels).
+
+    Raises:
+        ValueError: the file is no picture or is cut short; the message names it.
+        FileNotFoundError: there is no such file.
+    """
+    return np.asarray(_open(path, _contents(path)).convert("RGB"))
+
+
+def read_label(path, info):
+    """Reads a label file and turns its values into train ids.
+
+    Args:
+        path: an 8-bit grey PNG, or a palette PNG, of which the index is read, not the colour.
+        info: DatasetInfo of its dataset.
+
+    Returns:
+        uint8 [H, W], train ids; `info.ignore_label` where there is none.
+
+    Raises:
+        ValueError: the file is no such picture, or holds a value that is no class of the dataset; the message
+            names it.
+        FileNotFoundError: there is no such file.
+    """
+    values = np.asarray(_open_label(path))
+    table = label_value_table(info, train_ids=has_train_ids(path))
+    label = table[values]
+    if (label == OUT_OF_RANGE).any():
+        wrong = np.unique(values[label == OUT_OF_RANGE])
+        shown = ", ".join(str(value) for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
+        allowed = _ranges(np.flatnonzero(table != OUT_OF_RANGE))
+        raise ValueError(f"{path}: label values out of range: {shown}; {info.name} has values {allowed}")
+    return label
+
+
+def label_palette(path):
+    """uint8 [n, 3], the colours of a palette PNG; None of any other label file.
+
+    Raises:
+        ValueError, FileNotFoundError: as `read_label`.
+    """
+    picture = _open_label(path)
+    return np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3) if picture.mode == "P" else None
+
+
+def has_train_ids(label_path):
+    """Whether a file holds train ids instead of its dataset's own values (Cityscapes has both kinds)."""
+    return str(label_path).endswith("_labelTrainIds.png")
+
+
+def label_kinds(palette):
+    """What `PNG_KIND` must hold: the palette PNGs, or 8-bit grey. Grey of fewer bits would be scaled to 0..255."""
+    return [bytes([depth, 3]) for depth in (1, 2, 4, 8)] if palette else [bytes([8, 0])]
+
+
+def _open_label(path):
+    contents = _contents(path)
+    picture = _open(path, contents)
+    if picture.format != "PNG" or contents[PNG_KIND] not in label_kinds(True) + label_kinds(False):
+        kind = f"{picture.format} of mode {picture.mode}" if picture.format != "PNG" else _png_kind(contents)
+        raise ValueError(f"{path}: labels must be an 8-bit grey or a palette PNG, this is {kind}")
+    return picture
+
+
+def _png_kind(contents):
+    depth, color_type = contents[PNG_KIND]
+    colors = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+    return f"{depth}-bit {colors.get(color_type, 'unknown')} PNG"
+
+
+def _contents(path):
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    return Path(path).read_bytes()
+
+
+def _open(path, contents):
     try:
-        picture = Image.open(path)
+        picture = Image.open(io.BytesIO(contents))
         picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture: {error}") from None
+        reason = (
+            str(error).replace(f"{io.BytesIO.__name__}", "file") if "BytesIO" not in str(error) else "unknown format"
+        )
+        raise ValueError(f"{path} is not a readable picture: {reason}") from None
     return picture
 
 

@@ -1,0 +1,244 @@
+"""Random augmentation of a picture with its labels: parameters are drawn first, then applied.
+
+The chain of the paper's public implementation: scale, rotate, blur, mirror, crop. Scaling and rotation are one
+resampling here, of the pixels that the crop keeps and no others. All of it is TensorFlow operations without state, so
+it runs in a tf.data pipeline on any number of threads.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.data.channels import per_channel
+
+_BLUR_MARGIN = 2  # pixels that a 5x5 kernel looks beyond the one it computes
+_BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+
+
+class AugmentationParameters(NamedTuple):
+    """What is done to one picture; `_asdict()` gives the keyword arguments of `apply_augmentation`.
+
+    Attributes:
+        scale: float32 scalar, factor on both sides.
+        angle_degrees: float32 scalar, rotation, positive counter-clockwise; 0 for none.
+        blur: bool scalar, whether the 5x5 Gaussian filter is applied.
+        flip: bool scalar, whether left and right are exchanged.
+        offset_yx: int32 [2], row and column where the crop starts, after mirroring and padding.
+    """
+
+    scale: tf.Tensor
+    angle_degrees: tf.Tensor
+    blur: tf.Tensor
+    flip: tf.Tensor
+    offset_yx: tf.Tensor
+
+
+def draw_augmentation(seed, image_size, crop_size, augmentation):
+    """Draws the parameters for one picture.
+
+    Args:
+        seed: two integers; the same seed draws the same parameters.
+        image_size: rows and columns of the picture.
+        crop_size: rows and columns of the crop.
+        augmentation: `AugmentationSection`, the ranges and probabilities.
+
+    Returns:
+        AugmentationParameters.
+
+    Example:
+        >>> parameters = draw_augmentation([0, 1], image.shape[:2], (465, 465), AugmentationSection())
+        >>> crop, crop_label = apply_augmentation(
+        ...     image, label, **parameters._asdict(), crop_size=(465, 465), fill=MEAN, ignore_label=255
+        ... )
+    """
+    draws = tf.random.stateless_uniform([7], seed, alg="philox")
+    smallest, largest = augmentation.scale
+    scale = smallest + (largest - smallest) * draws[0]
+    rotated = draws[1] < augmentation.rotate_probability
+    angle = (2 * draws[2] - 1) * augmentation.rotate_degrees
+    room = tf.maximum(_frame(image_size, scale) - tf.constant(crop_size, tf.int32), 0)
+    return AugmentationParameters(
+        scale=scale,
+        angle_degrees=tf.where(rotated, angle, 0.0),
+        blur=draws[3] < augmentation.blur_probability,
+        flip=draws[4] < augmentation.flip_probability,
+        # A draw just below 1 times a large number may round up to that number.
+        offset_yx=tf.minimum(tf.cast(draws[5:7] * tf.cast(room + 1, tf.float32), tf.int32), room),
+    )
+
+
+def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
+    """Scales, rotates, blurs, mirrors and crops a picture and its labels.
+
+    The scaled picture has round(scale * size) rows and columns. It is rotated inside that frame about
+    (columns / 2, rows / 2), blurred by the kernel 1 4 6 4 1 / 16 along rows and columns (border reflected without the
+    edge pixel), mirrored, padded where it is smaller than the crop (half of the padding, rounded down, at the top and
+    left), and cut. Pictures are interpolated bilinearly, labels take the nearest pixel, both at pixel centres.
+
+    Args:
+        image: uint8 or float32 [H, W, 3], RGB.
+        label: uint8 [H, W].
+        scale: factor on both sides, positive.
+        angle_degrees: rotation, positive counter-clockwise; 0 or None for none.
+        blur: whether to blur.
+        flip: whether to mirror left and right.
+        offset_yx: row and column of the crop's first pixel in the mirrored, padded picture.
+        crop_size: rows and columns (h, w) of the result; two Python integers.
+        fill: three values 0..255, the colour where there is no picture.
+        ignore_label: the label there.
+
+    Returns:
+        float32 [h, w, 3], 0..255, and uint8 [h, w].
+
+    Raises:
+        ValueError, tf.errors.InvalidArgumentError: image and label differ in size; a scale that leaves no pixel; an
+            offset at which the crop does not fit.
+    """
+    image, label = tf.convert_to_tensor(image), tf.convert_to_tensor(label)
+    scale = tf.cast(scale, tf.float32)
+    angle_degrees = tf.cast(0.0 if angle_degrees is None else angle_degrees, tf.float32)
+    blur, flip = tf.cast(blur, tf.bool), tf.cast(flip, tf.bool)
+    offset_yx = tf.cast(offset_yx, tf.int32)
+    fill = tf.cast(fill, tf.float32)
+    frame = _frame(tf.shape(image)[:2], scale)
+    crop = tf.constant(crop_size, tf.int32)
+    with tf.control_dependencies(_checks(image, label, frame, offset_yx, crop)):
+        kept = tf.minimum(frame, crop)
+    padding = tf.maximum(crop - frame, 0) // 2
+
+    # Resampling works in the frame before it is mirrored.
+    column = tf.where(flip, frame[1] - offset_yx[1] - kept[1], offset_yx[1])
+    window = tf.stack([offset_yx[0], column, kept[0], kept[1]])
+    warp = _Warp(frame, scale, angle_degrees)
+    pixels = _warp_and_blur(image, warp, window, blur, fill)
+    values = warp.labels(label, window, ignore_label)
+    pixels, values = tf.cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
+
+    around = tf.stack([padding, crop - kept - padding], axis=1)
+    # `pixels` is the difference from the fill colour, so that padding is 0.
+    pixels = tf.pad(pixels, tf.pad(around, [[0, 1], [0, 0]]))
+    values = tf.pad(values, around, constant_values=tf.cast(ignore_label, tf.uint8))
+    crop_image = tf.reshape(per_channel(tf.add, pixels, fill), (*crop_size, 3))
+    return crop_image, tf.reshape(values, crop_size)
+
+
+def _frame(image_size, scale):
+    """Rows and columns of the scaled picture, int32 [2]."""
+    return tf.cast(tf.round(tf.cast(image_size, tf.float32) * scale), tf.int32)
+
+
+def _checks(image, label, frame, offset_yx, crop):
+    room = tf.maximum(frame - crop, 0)
+    return [
+        tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(label), "image and label differ in size"),
+        tf.debugging.assert_positive(frame, "scale: leaves no pixel"),
+        tf.debugging.assert_non_negative(offset_yx, "offset_yx: must not be negative"),
+        tf.debugging.assert_less_equal(offset_yx, room, "offset_yx: the crop does not fit there"),
+    ]
+
+
+def _warp_and_blur(image, warp, window, blur, fill):
+    """float32 [height, width, 3], the window's pixels minus `fill`."""
+
+    def blurred():
+        # The kernel looks beyond the window, but not beyond the frame, where it is reflected.
+        before = tf.minimum(window[:2], _BLUR_MARGIN)
+        after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
+        larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
+        missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
+        pixels = tf.pad(warp.pixels(image, larger, fill), tf.pad(missing, [[0, 1], [0, 0]]), "REFLECT")
+        kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
+        return tf.nn.depthwise_conv2d(pixels[None], kernel, [1, 1, 1, 1], "VALID")[0]
+
+    return tf.cond(blur, blurred, lambda: warp.pixels(image, window, fill))
+
+
+class _Warp:
+    """Scaling and rotation: samples of the picture at the pixels of a window of the frame.
+
+    A window is int32 [4]: first row, first column, rows, columns. Coordinates x and y count from the outer edge of
+    the first pixel, so that pixel i is centred at i + 0.5.
+    """
+
+    def __init__(self, frame, scale, angle_degrees):
+        self.frame = frame
+        self.scale = scale
+        self.rotated = tf.not_equal(angle_degrees, 0)
+        angle = angle_degrees * (np.pi / 180)
+        # From the frame to the picture: turned back about the centre (given in pixel indices), then scaled back.
+        matrix = tf.stack([[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
+        center = tf.cast(frame[::-1], tf.float32) / 2 + 0.5
+        self._matrix = matrix / scale
+        self._shift = (center - tf.linalg.matvec(matrix, center)) / scale
+
+    def pixels(self, image, window, fill):
+        """Bilinear samples minus `fill`; 0 outside of the picture. float32 [height, width, 3]."""
+        part, origin = self._part(image, window)
+
+        def scaled():
+            # Edge pixels are repeated, for samples between the outermost centres and the border.
+            padded = tf.pad(part, [[1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+            steps = tf.cast(tf.stack([tf.zeros(2, tf.int32), window[2:] - 1]), tf.float32)
+            samples = (tf.cast(window[:2], tf.float32) + steps + 0.5) / self.scale - 0.5
+            samples = samples - tf.cast(origin, tf.float32) + 1
+            box = samples / tf.cast(tf.shape(padded)[:2] - 1, tf.float32)
+            result = tf.raw_ops.CropAndResize(
+                image=padded[None], boxes=tf.reshape(box, [1, 4]), box_ind=[0], crop_size=window[2:]
+            )[0]
+            return per_channel(tf.subtract, result, fill)
+
+        def rotated():
+            difference = per_channel(tf.subtract, tf.cast(part, tf.float32), fill)
+            return self._project(difference, window, origin, "BILINEAR", 0.0)
+
+        return tf.cond(self.rotated, rotated, scaled)
+
+    def labels(self, label, window, ignore_label):
+        """Nearest samples; `ignore_label` outside of the picture. uint8 [height, width]."""
+
+        def scaled():
+            size = tf.shape(label)
+            rows, columns = [
+                tf.minimum(
+                    tf.cast(
+                        (tf.cast(window[axis] + tf.range(window[axis + 2]), tf.float32) + 0.5) / self.scale, tf.int32
+                    ),
+                    size[axis] - 1,
+                )
+                for axis in (0, 1)
+            ]
+            return tf.gather(tf.gather(label, rows), columns, axis=1)
+
+        def rotated():
+            part, origin = self._part(label, window)
+            return self._project(part[..., None], window, origin, "NEAREST", float(ignore_label))[..., 0]
+
+        return tf.cond(self.rotated, rotated, scaled)
+
+    def _part(self, array, window):
+        """The part of a picture that a window of the frame touches, and its first row and column."""
+        first, last = tf.cast(window[:2][::-1], tf.float32), tf.cast((window[:2] + window[2:])[::-1], tf.float32)
+        corners = tf.stack([first, last, tf.stack([first[0], last[1]]), tf.stack([last[0], first[1]])])
+        corners = tf.linalg.matvec(self._matrix, corners) + self._shift
+        # One more pixel around: bilinear samples have neighbours.
+        lowest = tf.cast(tf.floor(tf.reduce_min(corners, 0)), tf.int32)[::-1] - 1
+        highest = tf.cast(tf.math.ceil(tf.reduce_max(corners, 0)), tf.int32)[::-1] + 1
+        size = tf.shape(array)[:2]
+        # Some rotated windows see nothing of the picture.
+        begin = tf.clip_by_value(lowest, 0, size - 1)
+        end = tf.clip_by_value(highest, begin + 1, size)
+        return array[begin[0] : end[0], begin[1] : end[1]], begin
+
+    def _project(self, part, window, origin, interpolation, fill_value):
+        first = tf.cast(window[:2][::-1], tf.float32) + 0.5
+        shift = tf.linalg.matvec(self._matrix, first) + self._shift - 0.5 - tf.cast(origin[::-1], tf.float32)
+        rows = tf.concat([self._matrix, shift[:, None]], axis=1)
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=part[None],
+            transforms=tf.concat([tf.reshape(rows, [1, 6]), [[0.0, 0.0]]], axis=1),
+            output_shape=window[2:],
+            fill_value=fill_value,
+            interpolation=interpolation,
+            fill_mode="CONSTANT",
+        )[0]

@@ -1,0 +1,231 @@
+"""tf.data pipelines for training and for scoring during training.
+
+Which pictures are in a batch, and what augmentation does to them, is a function of (seed, epoch, position in the
+epoch) and of nothing else: the number of threads or workers does not matter, and training resumes in the middle of an
+epoch with the batches that would have come.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.data.augmentation import apply_augmentation, draw_augmentation
+from psanet_tf.data.catalog import info_of, label_value_table
+from psanet_tf.data.decoding import LabelDecoder, decode_picture
+from psanet_tf.data.normalization import MEAN, normalize
+from psanet_tf.data.readers import has_train_ids, label_palette, list_examples
+from psanet_tf.data.unreadable import MARK, UnreadableExamples
+
+_ORDER_STREAM, _AUGMENTATION_STREAM, _SUBSTITUTE_STREAM = 0, 1, 2
+_MAX_SUBSTITUTES = 100
+
+
+def steps_per_epoch(config, global_batch_size):
+    """Whole batches in one pass over the training pictures; which ones are left over changes from epoch to epoch.
+
+    Raises:
+        ValueError: fewer pictures than one batch.
+        FileNotFoundError: no such data.
+    """
+    return _steps(config, list_examples(config.data, config.data.train_split), global_batch_size)
+
+
+def training_dataset(
+    config, global_batch_size, start_epoch=0, start_step=0, num_workers=1, worker_index=0, unreadable=None
+):
+    """Shuffled, augmented, normalized batches without end.
+
+    Args:
+        config: Config; `data` and `train.seed` are read.
+        global_batch_size: pictures per step over all workers and replicas.
+        start_epoch: the first batch is the one that a run from the beginning gives in this epoch ...
+        start_step: ... at this step; steps beyond the epoch's last belong to the next.
+        num_workers: how many processes share each batch.
+        worker_index: which of them this is; it gets that consecutive part of every batch.
+        unreadable: `UnreadableExamples`, which notes what ``data.on_error: skip`` passes over. A random other
+            picture takes the place of one that is skipped.
+
+    Returns:
+        tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), image float32 [B, h, w, 3] normalized,
+        label uint8 [B, h, w] train ids, B = global_batch_size / num_workers, h and w from ``data.crop_size``.
+
+    Raises:
+        ValueError: fewer pictures than one batch, a batch that cannot be shared equally.
+        FileNotFoundError: no such data.
+    """
+    if global_batch_size % num_workers:
+        raise ValueError(f"train.batch_size: {global_batch_size} cannot be shared equally by {num_workers} workers")
+    if not 0 <= worker_index < num_workers:
+        raise ValueError(f"worker_index: must be 0..{num_workers - 1}, got {worker_index}")
+    data = config.data
+    examples = list_examples(data, data.train_split)
+    steps = _steps(config, examples, global_batch_size)
+    share = global_batch_size // num_workers
+    start_epoch, start_step = start_epoch + start_step // steps, start_step % steps
+
+    def epoch_examples(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(examples), dtype=tf.int64), seed=_seed(config, _ORDER_STREAM, epoch), alg="philox"
+        )
+
+        def mine(per_example):
+            parts = tf.reshape(per_example[: steps * global_batch_size], [steps, num_workers, share])
+            return tf.reshape(parts[:, worker_index], [-1])[tf.where(epoch == start_epoch, start_step * share, 0) :]
+
+        positions = mine(tf.range(len(examples), dtype=tf.int64))
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(positions), epoch), positions, mine(order)))
+
+    source = _Source(data, data.train_split, examples)
+    crop_size = data.crop_size
+
+    def augmented(index, epoch, position):
+        image, values = source.decode(index)
+        seed = _seed(config, _AUGMENTATION_STREAM, epoch, position)
+        parameters = draw_augmentation(seed, tf.shape(values), crop_size, data.augmentation)
+        return source.crop(image, values, crop_size, parameters._asdict())
+
+    def substitute(epoch, position, attempt):
+        seed = _seed(config, _SUBSTITUTE_STREAM, epoch, position, attempt)
+        return tf.random.stateless_uniform([], seed, maxval=len(examples), dtype=tf.int64, alg="philox")
+
+    unreadable = unreadable or UnreadableExamples()
+
+    def example(epoch, position, index):
+        if data.on_error == "raise":
+            image, label, readable = _attempt(augmented, crop_size, index, epoch, position)
+            return source.require(readable, index, image, label)
+        return _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index)
+
+    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
+    dataset = epochs.flat_map(epoch_examples).apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
+    return _batches(dataset, example, data, share)
+
+
+def evaluation_dataset(config, batch_size, unreadable=None):
+    """One pass over the validation pictures, each cut or padded about its middle to ``data.crop_size``.
+
+    For a quick score during training; the protocol of the paper is `psanet evaluate`. The last batch is filled up
+    with pictures of the mean colour whose labels are all ignored, so that no picture is lost and all batches have one
+    size. Such a picture also stands for one that ``data.on_error: skip`` passes over.
+
+    Returns:
+        tf.data.Dataset as of `training_dataset`, with B = batch_size.
+
+    Raises:
+        ValueError, FileNotFoundError: no such data.
+    """
+    data = config.data
+    examples = list_examples(data, data.val_split)
+    source = _Source(data, data.val_split, examples)
+    unreadable = unreadable or UnreadableExamples()
+    crop_size = data.crop_size
+    batches = -(-len(examples) // batch_size)
+
+    def middle(index):
+        image, values = source.decode(index)
+        offset = tf.maximum(tf.shape(values) - tf.constant(crop_size), 0) // 2
+        unchanged = {"scale": 1.0, "angle_degrees": 0.0, "blur": False, "flip": False, "offset_yx": offset}
+        return source.crop(image, values, crop_size, unchanged)
+
+    def example(index):
+        image, label, readable = _attempt(middle, crop_size, index)
+        if data.on_error == "raise":
+            return source.require(readable, index, image, label)
+        with tf.control_dependencies([tf.cond(readable, tf.no_op, lambda: unreadable.add(index))]):
+            return tf.identity(image), tf.identity(label)
+
+    def example_or_blank(index):
+        return tf.cond(index < len(examples), lambda: example(index), lambda: _blank(crop_size))
+
+    numbers = tf.data.Dataset.range(batches * batch_size)
+    return _batches(numbers, example_or_blank, data, batch_size)
+
+
+def _steps(config, examples, global_batch_size):
+    if len(examples) < global_batch_size:
+        raise ValueError(
+            f"train.batch_size: split {config.data.train_split!r} holds {len(examples)} pictures, "
+            f"fewer than one batch of {global_batch_size}"
+        )
+    return len(examples) // global_batch_size
+
+
+def _seed(config, stream, *keys):
+    """A seed of its own for each use and key."""
+    seed = tf.constant([config.train.seed, stream], tf.int64)
+    for key in keys:
+        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(key, tf.int64), alg="philox")
+    return seed
+
+
+def _batches(dataset, example, data, batch_size):
+    def normalized(*key):
+        image, label = example(*key)
+        return normalize(image), {"logits": label, "aux_logits": label}
+
+    dataset = dataset.map(normalized, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+class _Source:
+    """Reads, decodes and cuts the examples of one split."""
+
+    def __init__(self, data, split, examples):
+        self.split = split
+        self.info = info_of(data)
+        with tf.init_scope():
+            self._image_paths = tf.constant([str(example.image_path) for example in examples])
+            self._label_paths = tf.constant([str(example.label_path) for example in examples])
+        first = examples[0].label_path
+        table = label_value_table(self.info, has_train_ids(first))
+        self._labels = LabelDecoder(self.info, table, label_palette(first))
+
+    def decode(self, index):
+        """uint8 [H, W, 3] and uint8 [H, W], values as stored."""
+        image = decode_picture(tf.io.read_file(self._image_paths[index]))
+        return image, self._labels.values(tf.io.read_file(self._label_paths[index]))
+
+    def crop(self, image, values, crop_size, parameters):
+        """float32 [h, w, 3], 0..255, and uint8 [h, w], train ids."""
+        image, values = apply_augmentation(
+            image, values, **parameters, crop_size=crop_size, fill=MEAN, ignore_label=self._labels.ignored_value
+        )
+        return image, self._labels.train_ids(values)
+
+    def require(self, readable, index, image, label):
+        message = [MARK, index, "of split", self.split, self._image_paths[index], self._label_paths[index]]
+        with tf.control_dependencies([tf.debugging.Assert(readable, message)]):
+            return tf.identity(image), tf.identity(label)
+
+
+def _attempt(function, crop_size, *key):
+    """(image, label, whether it worked): a blank picture if `function` runs into an error.
+
+    TensorFlow has no operation that catches errors, but a dataset can leave out elements that have one.
+    """
+    tried = tf.data.Dataset.from_tensors(key).map(lambda *key: (*function(*key), True))
+    otherwise = tf.data.Dataset.from_tensors((*_blank(crop_size), False))
+    return tried.ignore_errors(log_warning=False).concatenate(otherwise).take(1).get_single_element()
+
+
+def _blank(crop_size):
+    """A picture of the mean colour whose labels are all ignored."""
+    return tf.broadcast_to(tf.constant(MEAN), (*crop_size, 3)), tf.fill(crop_size, tf.constant(255, tf.uint8))
+
+
+def _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index):
+    """The example at `index`, or else a random other one."""
+
+    def next_attempt(attempt, index, *_):
+        image, label, readable = _attempt(augmented, crop_size, index, epoch, position)
+        with tf.control_dependencies([tf.cond(readable, tf.no_op, lambda: unreadable.add(index))]):
+            return attempt + 1, substitute(epoch, position, attempt), image, label, readable
+
+    start = (tf.constant(0, tf.int64), index, *_blank(crop_size), tf.constant(False))
+    *_, image, label, readable = tf.while_loop(
+        lambda attempt, index, image, label, readable: ~readable & (attempt < _MAX_SUBSTITUTES), next_attempt, start
+    )
+    message = [f"{_MAX_SUBSTITUTES} random pictures in turn could not be read"]
+    with tf.control_dependencies([tf.debugging.Assert(readable, message)]):
+        return tf.identity(image), tf.identity(label)

@@ -1,0 +1,76 @@
+"""Pictures that cannot be read: counted and named, and errors of the input pipeline that say which it was."""
+
+import contextlib
+import re
+
+from psanet_tf.data.catalog import info_of
+from psanet_tf.data.readers import list_examples, read_example
+
+MARK = "cannot read example"
+_SHOWN = 20
+
+
+class UnreadableExamples:
+    """What ``data.on_error: skip`` has passed over in one split; a pipeline fills it."""
+
+    def __init__(self):
+        import tensorflow as tf
+
+        # A table, not a Python object: the pipeline must not call Python.
+        self._table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, default_value=0)
+
+    def add(self, index):
+        """In a pipeline: notes the example at this place of `list_examples`; returns an operation."""
+        return self._table.insert(index, 1)
+
+    def take_summary(self, data, split):
+        """Text that names what was skipped since the last call and says why, or None.
+
+        Args:
+            data, split: what the pipeline read.
+        """
+        indices = sorted(int(index) for index in self._table.export()[0])
+        for index in indices:
+            self._table.remove(index)
+        if not indices:
+            return None
+        examples, info = list_examples(data, split), info_of(data)
+        lines = [f"skipped {len(indices)} of {len(examples)} examples of split {split!r} that cannot be read:"]
+        lines += [f"  {_reason(examples[index], info)}" for index in indices[:_SHOWN]]
+        if len(indices) > _SHOWN:
+            lines.append(f"  and {len(indices) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def readable_pipeline_errors(data):
+    """Turns TensorFlow's report of an example that cannot be read into a ValueError that names the file and says why.
+
+    Args:
+        data: the `DataSection` of the pipelines used inside.
+
+    Example:
+        >>> with readable_pipeline_errors(config.data):
+        ...     model.fit(training_dataset(config, 16), steps_per_epoch=100)
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(MARK + r"\W+(\d+)\W+of split\W+\[([^\]]*)\]", error.message)
+        if found is None:
+            raise
+        example = list_examples(data, found.group(2))[int(found.group(1))]
+        raise ValueError(_reason(example, info_of(data))) from error
+
+
+def _reason(example, info):
+    try:
+        read_example(example, info)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return (
+        f"{example.image_path} or {example.label_path}: can be read, but not by TensorFlow's decoders (pictures: "
+        "JPEG but not CMYK, PNG, BMP; labels: grey PNG, or palette PNG with the colours of the split's first one)"
+    )
