@@ -55,14 +55,14 @@ def draw_augmentation(seed, image_size, crop_size, augmentation):
     draws = tf.random.stateless_uniform([7], seed, alg="philox")
     smallest, largest = augmentation.scale
     scale = smallest + (largest - smallest) * draws[0]
-    rotated = draws[1] < augmentation.rotate_probability
+    rotated = _happens(draws[1], augmentation.rotate_probability)
     angle = (2 * draws[2] - 1) * augmentation.rotate_degrees
     room = tf.maximum(_frame(image_size, scale) - tf.constant(crop_size, tf.int32), 0)
     return AugmentationParameters(
         scale=scale,
-        angle_degrees=tf.where(rotated, angle, 0.0),
-        blur=draws[3] < augmentation.blur_probability,
-        flip=draws[4] < augmentation.flip_probability,
+        angle_degrees=_cond(rotated, lambda: angle, lambda: tf.constant(0.0)),
+        blur=_happens(draws[3], augmentation.blur_probability),
+        flip=_happens(draws[4], augmentation.flip_probability),
         # A draw just below 1 times a large number may round up to that number.
         offset_yx=tf.minimum(tf.cast(draws[5:7] * tf.cast(room + 1, tf.float32), tf.int32), room),
     )
@@ -103,7 +103,7 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
     fill = tf.cast(fill, tf.float32)
     frame = _frame(tf.shape(image)[:2], scale)
     crop = tf.constant(crop_size, tf.int32)
-    with tf.control_dependencies(_checks(image, label, frame, offset_yx, crop)):
+    with tf.control_dependencies([_check(image, label, frame, offset_yx, crop)]):
         kept = tf.minimum(frame, crop)
     padding = tf.maximum(crop - frame, 0) // 2
 
@@ -113,7 +113,7 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
     warp = _Warp(frame, scale, angle_degrees)
     pixels = _warp_and_blur(image, warp, window, blur, fill)
     values = warp.labels(label, window, ignore_label)
-    pixels, values = tf.cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
+    pixels, values = _cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
 
     around = tf.stack([padding, crop - kept - padding], axis=1)
     # `pixels` is the difference from the fill colour, so that padding is 0.
@@ -123,19 +123,31 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
     return crop_image, tf.reshape(values, crop_size)
 
 
+def _happens(draw, probability):
+    return tf.constant(probability == 1) if probability in (0, 1) else draw < probability
+
+
+def _cond(condition, if_true, if_false):
+    """`tf.cond`, or the branch itself where the condition is known when the graph is made: a smaller graph."""
+    known = tf.get_static_value(condition)
+    if known is None:
+        return tf.cond(condition, if_true, if_false)
+    return if_true() if known else if_false()
+
+
 def _frame(image_size, scale):
     """Rows and columns of the scaled picture, int32 [2]."""
     return tf.cast(tf.round(tf.cast(image_size, tf.float32) * scale), tf.int32)
 
 
-def _checks(image, label, frame, offset_yx, crop):
+def _check(image, label, frame, offset_yx, crop):
     room = tf.maximum(frame - crop, 0)
-    return [
-        tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(label), "image and label differ in size"),
-        tf.debugging.assert_positive(frame, "scale: leaves no pixel"),
-        tf.debugging.assert_non_negative(offset_yx, "offset_yx: must not be negative"),
-        tf.debugging.assert_less_equal(offset_yx, room, "offset_yx: the crop does not fit there"),
-    ]
+    fits = tf.reduce_all(
+        tf.concat([tf.shape(image)[:2] == tf.shape(label), frame > 0, offset_yx >= 0, offset_yx <= room], 0)
+    )
+    message = ["image and label must be of one size, a scale must leave pixels, the crop must fit at offset_yx; image"]
+    message += [tf.shape(image), "label", tf.shape(label), "scaled", frame, "crop", crop, "offset_yx", offset_yx]
+    return tf.debugging.Assert(fits, message)
 
 
 def _warp_and_blur(image, warp, window, blur, fill):
@@ -151,7 +163,7 @@ def _warp_and_blur(image, warp, window, blur, fill):
         kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
         return tf.nn.depthwise_conv2d(pixels[None], kernel, [1, 1, 1, 1], "VALID")[0]
 
-    return tf.cond(blur, blurred, lambda: warp.pixels(image, window, fill))
+    return _cond(blur, blurred, lambda: warp.pixels(image, window, fill))
 
 
 class _Warp:
@@ -192,7 +204,7 @@ class _Warp:
             difference = per_channel(tf.subtract, tf.cast(part, tf.float32), fill)
             return self._project(difference, window, origin, "BILINEAR", 0.0)
 
-        return tf.cond(self.rotated, rotated, scaled)
+        return _cond(self.rotated, rotated, scaled)
 
     def labels(self, label, window, ignore_label):
         """Nearest samples; `ignore_label` outside of the picture. uint8 [height, width]."""
@@ -214,7 +226,7 @@ class _Warp:
             part, origin = self._part(label, window)
             return self._project(part[..., None], window, origin, "NEAREST", float(ignore_label))[..., 0]
 
-        return tf.cond(self.rotated, rotated, scaled)
+        return _cond(self.rotated, rotated, scaled)
 
     def _part(self, array, window):
         """The part of a picture that a window of the frame touches, and its first row and column."""
