@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from psanet_tf.data.catalog import OUT_OF_RANGE, label_value_table
 
@@ -83,18 +83,37 @@ def read_example(example, info):
     return image, label
 
 
-def read_image(path):
+def read_image(path, upright=False):
     """Reads a picture.
 
+    Args:
+        path: JPEG, PNG, or another format that Pillow reads.
+        upright: turn the picture as its orientation tag says. Not for pictures with labels: those were drawn on the
+            stored pixels.
+
     Returns:
-        uint8 [H, W, 3], RGB. Grey pictures are spread to three channels; orientation tags are not followed
-        (labels were drawn on the stored pixels).
+        uint8 [H, W, 3], RGB. Grey pictures are spread to three channels, of 16-bit ones the upper 8 bits are taken,
+        and transparent pixels are laid on white.
 
     Raises:
         ValueError: the file is no picture or is cut short; the message names it.
         FileNotFoundError: there is no such file.
     """
-    return np.asarray(_open(path, _contents(path)).convert("RGB"))
+    picture = _open(path, _contents(path))
+    if upright:
+        picture = ImageOps.exif_transpose(picture)
+    return np.asarray(_to_rgb(picture))
+
+
+def _to_rgb(picture):
+    if picture.mode.startswith("I"):
+        # Pillow's own conversion cuts off at 255.
+        values = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
 
 
 def read_label(path, info):
