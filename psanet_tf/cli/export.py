@@ -23,8 +23,9 @@ class Implementation(StrEnum):
 def export(
     weights: Annotated[Path, typer.Option(help="Run folder of `psanet train`, or a .keras file.")],
     out: Annotated[Path, typer.Option(help="Folder of the model; the export becomes its next version, 1, 2, ...")],
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration with the dataset and protocol, for a .keras file without one.")
+    config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. evaluate.flip=false.")
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="bfloat16 halves the file and is faster where the processor has it.")
@@ -44,17 +45,23 @@ def export(
 
     Example: psanet export --weights runs/scenes --out models/psanet
     """
+    from psanet_tf.config import load_config
+    from psanet_tf.evaluation.run import config_beside
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.training.checkpoints import load_trained
 
-    trained = load_trained(weights, config_path=config)
+    config = config or config_beside(weights)
+    if config is None and overrides:
+        raise ValueError(f"{weights} lies in no run folder: overrides need a configuration to apply to")
+    settings = load_config(config, overrides or ()) if config else None
+    trained = load_trained(weights, config)
     if trained.info is None:
         raise ValueError(f"{weights} does not say which classes its labels are: give the configuration with --config")
     exported = export_saved_model(
         trained.model,
         out,
         trained.info,
-        evaluate=None if trained.config is None else trained.config.evaluate,
+        evaluate=settings and settings.evaluate,
         precision=precision.value,
         implementation=implementation.value,
         whole=whole,
@@ -68,7 +75,5 @@ def export(
     )
     print(f"the SavedModel ({size / 1e6:.1f} MB, {precision.value}) is in {exported.path}")
     print(f"try it:     psanet serve {out}")
-    print(
-        f"production: docker run -p 8501:8501 -v {out.resolve()}:/models/{out.name} -e MODEL_NAME={out.name} ", end=""
-    )
-    print("tensorflow/serving  (more in export/)")
+    mount = f"-v {out.resolve()}:/models/{out.name} -e MODEL_NAME={out.name}"
+    print(f"production: docker run -p 8501:8501 {mount} tensorflow/serving  (more in export/)")

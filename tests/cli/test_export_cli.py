@@ -29,14 +29,14 @@ def run(*arguments):
 
 
 def test_export_of_a_run_says_where_it_is_and_what_to_do_next(run_folder, tmp_path):
-    result = run("--weights", run_folder, "--out", tmp_path / "psanet")
+    result = run("--weights", run_folder, "--out", tmp_path / "psanet", "--set", "evaluate.base_size=60")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "psanet" / "1" / "saved_model.pb").is_file()
     assert "100.00% of the labels equal" in result.output
     assert f"is in {tmp_path / 'psanet' / '1'}" in result.output
     assert f"psanet serve {tmp_path / 'psanet'}" in result.output
     metadata = json.loads((tmp_path / "psanet" / "1" / "assets" / "metadata.json").read_text())
-    assert (metadata["base_size"], metadata["flip"]) == (50, False)
+    assert (metadata["base_size"], metadata["flip"]) == (60, False)
 
 
 def test_a_lone_file_needs_a_configuration(run_folder, tmp_path):

@@ -1,12 +1,16 @@
 """A small network with weights that give every class some pixels, and its exports."""
 
+import os
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from psanet_tf import PSANet
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.serving.export import export_saved_model
+from psanet_tf.serving.server import Server
 
 EVALUATE = EvaluateSection(base_size=60, scales=(1.0, 0.75), flip=True)
 
@@ -28,6 +32,34 @@ def _draw(weight, generator):
     if len(weight.shape) == 4:
         return generator.normal(0, np.sqrt(2 / np.prod(weight.shape[:3])), weight.shape)
     return generator.normal(0, 0.3, weight.shape)
+
+
+@pytest.fixture(scope="session")
+def write_toy():
+    """`write_toy(folder, 3)` adds version 3 of a model that multiplies x [N, 2] by its version."""
+
+    def write(folder, version):
+        module = tf.Module()
+        spec = tf.TensorSpec([None, 2], tf.float32, name="x")
+        module.multiply = tf.function(lambda x: {"y": x * version}, [spec], autograph=False)
+        hidden = folder / f".{version}"
+        tf.saved_model.save(module, str(hidden), signatures={"serving_default": module.multiply})
+        os.rename(hidden, folder / str(version))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def server(model_folder):
+    """The small network, served over both protocols."""
+    with Server(model_folder, rest_port=0, grpc_port=0, read_seconds=1, labels={"stable": 1}) as running:
+        yield running
+
+
+@pytest.fixture(params=["grpc", "http"])
+def address(server, request):
+    port = {"grpc": server.grpc_port, "http": server.rest_port}[request.param]
+    return f"{request.param}://127.0.0.1:{port}/psanet"
 
 
 @pytest.fixture(scope="session")

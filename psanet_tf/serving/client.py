@@ -1,0 +1,184 @@
+"""A client for a served model, over either protocol; works against TensorFlow Serving and `psanet serve`."""
+
+import io
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+
+from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.metadata import ModelMetadata
+from psanet_tf.serving.tiles import label_by_tiles
+from psanet_tf.serving.transports import connect
+
+# Below what servers take in one request (32 MB here, 4 MB is gRPC's default and to be raised there).
+_MAX_UPLOAD_BYTES = 24 * 2**20
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+
+
+class Client:
+    """Pictures in, labels out.
+
+    Args:
+        url: ``grpc://host:8500/MODEL`` or ``http://host:8501/MODEL``, with ``/versions/3`` or ``/labels/stable``
+            behind it for one version; also TensorFlow Serving's own ``http://host:8501/v1/models/MODEL``.
+        timeout: seconds for one call, its repetitions included.
+        retries: how often a call is repeated that the server answered with UNAVAILABLE (it is starting, or has
+            too much to do), with growing pauses; no other error is tried again.
+
+    Raises:
+        ValueError: not such an address, or tensorflow-serving-api is not installed (for ``grpc://``).
+
+    Example:
+        >>> client = Client("grpc://127.0.0.1:8500/psanet")
+        >>> labels = client.labels("street.jpg")                     # uint8 [H, W]
+        >>> names = client.metadata().class_names
+    """
+
+    def __init__(self, url, timeout=60.0, retries=5):
+        if not timeout > 0 or retries < 0:
+            raise ValueError(f"timeout must be positive and retries not negative, got {timeout} and {retries}")
+        self._transport = connect(url)
+        self._timeout = timeout
+        self._retries = retries
+        self._metadata = None
+
+    def predict(self, signature, **inputs):
+        """Calls a signature with arrays (strings as object arrays of bytes); returns a dict of arrays.
+
+        Raises:
+            ServingError: with the server's code and message.
+        """
+        end = time.monotonic() + self._timeout
+        pause = _FIRST_PAUSE
+        for attempt in range(self._retries + 1):
+            try:
+                return self._transport.predict(signature, inputs, max(0.001, end - time.monotonic()))
+            except ServingError as error:
+                last = attempt == self._retries or time.monotonic() + pause > end
+                if error.code != "UNAVAILABLE" or last:
+                    raise
+            # Clients that were refused together should not come back together.
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("not reached")
+
+    def metadata(self):
+        """`ModelMetadata`, asked for once."""
+        if self._metadata is None:
+            values = self.predict("metadata", keys=_strings([b"all"]))["values"]
+            self._metadata = ModelMetadata.from_json(_text(values[0]))
+        return self._metadata
+
+    def label_images(self, images):
+        """Labels and scores of pictures that have the network's size.
+
+        Args:
+            images: uint8 [B, H, W, 3], RGB.
+
+        Returns:
+            (labels, scores), both uint8 [B, H, W]; a score of 255 is certain.
+        """
+        answer = self.predict("serving_default", images=np.asarray(images))
+        return answer["labels"], answer["scores"]
+
+    def labels(self, picture):
+        """The class of every pixel of a picture of any size.
+
+        Args:
+            picture: uint8 [H, W, 3] (RGB), the bytes of a JPEG or PNG file, or its path. A picture with more
+                pixels or bytes than the server takes is cut into overlapping tiles, each labelled by itself.
+
+        Returns:
+            uint8 [H, W].
+
+        Raises:
+            ServingError: with the server's code and message.
+            ValueError: not a picture.
+            OSError: a file that cannot be read.
+        """
+        data, size = _encoded(picture)
+        if size[0] * size[1] <= self.metadata().max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
+            return self._label_bytes(data)
+        return label_by_tiles(_pixels(picture), lambda tile: self._label_bytes(_png(tile)))
+
+    def attention(self, picture, points):
+        """Attention maps at points of a picture; see the signature `attention` of `ServingModule`.
+
+        Args:
+            picture: as for `labels`.
+            points: sequence of (x, y) in pixels.
+
+        Returns:
+            dict with "collect" and "distribute" float32 [P, h, w] (those that the network has) and
+            "picture_box" float32 [4].
+        """
+        data, _ = _encoded(picture)
+        points = np.asarray(points, np.float32).reshape(1, -1, 2)
+        answer = self.predict("attention", image_bytes=_strings([data]), points=points)
+        return {name: array[0] for name, array in answer.items()}
+
+    def close(self):
+        self._transport.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _label_bytes(self, data):
+        answer = self.predict("predict_bytes", image_bytes=_strings([data]))
+        return _pixels(answer["label_bytes"][0], mode="L")
+
+
+def _encoded(picture):
+    """(JPEG or PNG bytes, (rows, columns))."""
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise ValueError(f"picture must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+        return _png(picture), picture.shape[:2]
+    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    with _opened(data) as image:
+        size = image.size[::-1]
+        if image.format in ("JPEG", "PNG"):
+            return data, size
+    return _png(_pixels(data)), size
+
+
+def _pixels(picture, mode="RGB"):
+    if isinstance(picture, np.ndarray):
+        return picture
+    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    with _opened(data) as image:
+        return np.asarray(image.convert(mode))
+
+
+def _opened(data):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data))
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a picture that can be read: {error}") from None
+
+
+def _png(pixels):
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    # Light compression: the time matters more than the bytes.
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _strings(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,50 @@
+"""Pictures too large for one request, labelled tile by tile."""
+
+import itertools
+
+import numpy as np
+
+from psanet_tf.progress import track
+
+TILE_SIZE = 2048
+OVERLAP = 256
+
+
+def label_by_tiles(picture, label, tile_size=TILE_SIZE, overlap=OVERLAP):
+    """Labels a picture by overlapping tiles; each pixel takes the answer of the tile in which it lies deepest.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        label: uint8 [h, w, 3] -> uint8 [h, w].
+        tile_size: longest side of a tile.
+        overlap: pixels that neighbouring tiles share; half of them belong to either.
+
+    Returns:
+        uint8 [H, W].
+    """
+    result = np.empty(picture.shape[:2], np.uint8)
+    rows, columns = (_spans(length, tile_size, overlap) for length in picture.shape[:2])
+    tiles = [(row, column) for row in rows for column in columns]
+    for (row, kept_rows), (column, kept_columns) in track(tiles, "labelling tiles"):
+        labels = label(picture[row, column])
+        inner = (_within(kept_rows, row), _within(kept_columns, column))
+        result[kept_rows, kept_columns] = labels[inner]
+    return result
+
+
+def _spans(length, tile_size, overlap):
+    """[(slice of the tile, slice of the pixels whose answer it gives)] along one axis."""
+    if length <= tile_size:
+        return [(slice(0, length), slice(0, length))]
+    count = -(-(length - overlap) // (tile_size - overlap))
+    starts = [round(index * (length - tile_size) / (count - 1)) for index in range(count)]
+    middles = [(first + tile_size + second) // 2 for first, second in itertools.pairwise(starts)]
+    edges = [0, *middles, length]
+    return [
+        (slice(start, start + tile_size), slice(first, last))
+        for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _within(kept, tile):
+    return slice(kept.start - tile.start, kept.stop - tile.start)

@@ -1,0 +1,189 @@
+"""New versions take over without losing a request; what cannot be loaded changes nothing."""
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+
+from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.protos import serving_apis
+from psanet_tf.serving.server import Server
+from psanet_tf.serving.versions import VersionManager, versions_on_disk
+
+X = np.array([[1, 2]], np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, write_toy):
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    write_toy(folder, 1)
+    return folder
+
+
+def answer_of(manager, **which):
+    with manager.use("toy", **which) as servable:
+        return servable.run("", {"x": X})["y"].tolist()
+
+
+def states(manager):
+    return {status.version: status.state for status in manager.status("toy")}
+
+
+def test_the_newest_version_takes_over_and_the_old_one_goes(folder, write_toy):
+    manager = VersionManager("toy", folder)
+    with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(toy\)"):
+        answer_of(manager)
+    manager.poll()
+    assert answer_of(manager) == [[1, 2]]
+    write_toy(folder, 12)
+    manager.poll()
+    assert answer_of(manager) == [[12, 24]]
+    assert states(manager) == {12: "AVAILABLE", 1: "END"}
+    with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(toy, 1\)"):
+        answer_of(manager, version=1)
+    manager.stop()
+    assert states(manager) == {12: "END", 1: "END"}
+
+
+def test_a_version_in_use_is_unloaded_by_its_last_user(folder, write_toy):
+    manager = VersionManager("toy", folder)
+    manager.poll()
+    with manager.use("toy") as old:
+        write_toy(folder, 2)
+        manager.poll()
+        assert states(manager) == {2: "AVAILABLE", 1: "UNLOADING"}
+        assert old.run("", {"x": X})["y"].tolist() == [[1, 2]]
+    assert states(manager) == {2: "AVAILABLE", 1: "END"}
+
+
+def test_several_versions_and_labels(folder, write_toy):
+    write_toy(folder, 2)
+    write_toy(folder, 3)
+    manager = VersionManager("toy", folder, latest_versions=1, labels={"stable": 1})
+    manager.poll()
+    assert states(manager) == {3: "AVAILABLE", 1: "AVAILABLE"}
+    assert answer_of(manager, label="stable") == [[1, 2]]
+    assert answer_of(manager) == [[3, 6]]
+    with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
+        answer_of(manager, label="canary")
+    with pytest.raises(ServingError, match="assign label to 2 version"):
+        manager.set_labels({"stable": 2})
+    manager.set_labels({"stable": 3})
+    manager.poll()
+    assert states(manager) == {3: "AVAILABLE", 1: "END"}
+
+
+def test_a_version_that_cannot_be_loaded_changes_nothing(folder, write_toy):
+    seen = []
+    manager = VersionManager("toy", folder, on_change=seen.append)
+    manager.poll()
+    (folder / "2").mkdir()
+    (folder / "2" / "saved_model.pb").write_bytes(b"rubbish")
+    for _ in range(3):
+        manager.poll()
+        assert answer_of(manager) == [[1, 2]]
+    assert states(manager) == {2: "END", 1: "AVAILABLE"}
+    failures = [status for status in seen if status.version == 2]
+    assert [status.state for status in failures] == ["LOADING", "END"]  # tried once
+    assert failures[1].error_code != "OK" and failures[1].error_message
+    shutil.rmtree(folder / "2")
+    write_toy(folder, 2)
+    manager.poll()
+    assert answer_of(manager) == [[2, 4]]
+
+
+def test_a_version_whose_warm_up_fails_is_not_served(folder):
+    def fail(servable):
+        raise ServingError("INVALID_ARGUMENT", "the warm-up has another shape")
+
+    manager = VersionManager("toy", folder, warm_up=fail)
+    manager.poll()
+    (status,) = manager.status("toy")
+    assert (status.state, status.error_message) == ("END", "the warm-up has another shape")
+    assert not manager.wait_until_available(timeout=0)
+
+
+def test_the_last_version_stays_though_its_folder_is_gone(folder):
+    manager = VersionManager("toy", folder)
+    manager.poll()
+    shutil.rmtree(folder / "1")
+    manager.poll()
+    assert answer_of(manager) == [[1, 2]]
+
+
+def test_what_counts_as_a_version(tmp_path):
+    for name in ("3", "007", ".4", "notes", "5.tmp", "-6"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    (tmp_path / "8").mkdir()  # still without a model
+    assert sorted(versions_on_disk(tmp_path)) == [3, 7]
+    assert versions_on_disk(tmp_path / "none") == {}
+
+
+def test_no_request_is_lost_while_versions_are_swapped(folder, write_toy):
+    """200 requests, 8 at a time, over both protocols, while versions come and go."""
+    apis = serving_apis()
+    versions = iter(range(2, 1000))
+    enough = threading.Event()
+    with Server(folder, rest_port=0, grpc_port=0, poll_seconds=0.02) as server:
+
+        def swap():
+            while not enough.is_set():
+                newest = next(versions)
+                write_toy(folder, newest)
+                if newest > 3:
+                    shutil.rmtree(folder / str(newest - 3))
+
+        def ask_grpc(stub, value):
+            request = apis.predict_pb2.PredictRequest()
+            request.model_spec.name = "toy"
+            request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.float32([[value, 1]])))
+            response = stub.Predict(request, timeout=30)
+            version = response.model_spec.version.value
+            return version, tf.make_ndarray(response.outputs["y"]).tolist() == [[value * version, version]]
+
+        def ask_rest(value):
+            url = f"http://127.0.0.1:{server.rest_port}/v1/models/toy:predict"
+            answer = requests.post(url, json={"instances": [[value, 1]]}, timeout=30)
+            product, version = answer.json()["predictions"][0]
+            return version, product == value * version
+
+        swapper = threading.Thread(target=swap)
+        swapper.start()
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel, ThreadPoolExecutor(8) as pool:
+            stub = apis.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            answers, value = [], 0
+            # At least 200 requests, and as many as it takes to meet five versions.
+            while len(answers) < 200 or len({version for version, _ in answers}) < 5:
+                batch = range(value, value + 40)
+                value += 40
+                answers += pool.map(lambda v: ask_grpc(stub, v) if v % 2 else ask_rest(v), batch)
+        enough.set()
+        swapper.join()
+    assert len(answers) == value
+    assert all(right for _, right in answers)
+
+
+def test_labels_can_be_moved_while_serving(folder, write_toy):
+    apis = serving_apis()
+    write_toy(folder, 2)
+    with Server(folder, rest_port=None, grpc_port=0, latest_versions=2) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = apis.model_service_pb2_grpc.ModelServiceStub(channel)
+            request = apis.model_management_pb2.ReloadConfigRequest()
+            model = request.config.model_config_list.config.add(name="toy", base_path=str(folder))
+            model.version_labels["canary"] = 2
+            stub.HandleReloadConfigRequest(request, timeout=10)
+            assert answer_of(server.versions, label="canary") == [[2, 4]]
+            model.version_labels["canary"] = 9
+            with pytest.raises(grpc.RpcError, match="not currently available"):
+                stub.HandleReloadConfigRequest(request, timeout=10)
+            model.name = "other"
+            with pytest.raises(grpc.RpcError, match="must list just that"):
+                stub.HandleReloadConfigRequest(request, timeout=10)
