@@ -13,6 +13,12 @@ class ModelSection(Section):
         None, description="bottleneck blocks per stage, for small networks; takes the place of depth"
     )
     width: int = Field(64, ge=4, description="channels of the stem and of the first stage's bottlenecks")
+    stem: Literal["deep", "classic"] = Field(
+        "deep", description="three 3x3 convolutions, or one 7x7 as in torchvision and keras.applications"
+    )
+    stride_in_1x1: bool = Field(
+        False, description="strided blocks stride in their first 1x1 convolution, as in keras.applications"
+    )
     use_psa: bool = Field(True, description="false: the dilated FCN without the attention module")
     psa_type: Literal["collect", "distribute", "bi-direction"] = "bi-direction"
     compact: bool = Field(False, description="one weight per position instead of one per relative offset")

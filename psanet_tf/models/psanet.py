@@ -4,7 +4,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer, ResizeLike
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.models.convolution import ConvolutionBuilder
-from psanet_tf.models.resnet import BLOCKS, resnet_stages
+from psanet_tf.models.resnet import BLOCKS, STEMS, resnet_stages
 
 OUTPUT_STRIDE = 8
 
@@ -25,6 +25,10 @@ class PSANet(keras.Model):
         blocks: bottleneck blocks per stage, four integers; takes the place of `depth` for small networks.
         width: channels of the stem and of the first stage's bottlenecks, 64 in the paper; the heads scale
             with it.
+        stem: "deep", the original's three 3x3 convolutions, or "classic", one 7x7 convolution, for the weights of
+            torchvision and keras.applications.
+        stride_in_1x1: strided blocks stride in their first 1x1 convolution, as in keras.applications, not in the
+            3x3.
         zoom_factor: 8 gives logits at input resolution; 1, 2 and 4 give (size - 1) / 8 * zoom_factor + 1.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
         dtype: name of the dtype policy, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
@@ -62,6 +66,8 @@ class PSANet(keras.Model):
         psa_softmax=True,
         blocks=None,
         width=64,
+        stem="deep",
+        stride_in_1x1=False,
         zoom_factor=8,
         synchronized_batch_norm=False,
         dtype=None,
@@ -76,7 +82,7 @@ class PSANet(keras.Model):
         wide_dtype = "float64" if dtype == "float64" else "float32"
         build = ConvolutionBuilder(dtype, synchronized_batch_norm)
         images = keras.Input(input_shape, dtype=wide_dtype, name="images")
-        stages = resnet_stages(images, build, blocks or BLOCKS[depth], width)
+        stages = resnet_stages(images, build, blocks or BLOCKS[depth], width, stem, stride_in_1x1)
         features = stages[-1]
         if use_psa:
             features = PSALayer(
@@ -131,6 +137,8 @@ def _check(config):
         raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, got {depth!r}; or give blocks")
     if blocks is not None and (len(blocks) != 4 or min(blocks) < 1):
         raise ValueError(f"blocks must be four positive integers, one per stage, got {blocks!r}")
+    if config["stem"] not in STEMS:
+        raise ValueError(f"stem must be one of {', '.join(map(repr, STEMS))}, got {config['stem']!r}")
     if not isinstance(width, int) or width < 1:
         raise ValueError(f"width must be a positive integer, got {width!r}")
     if not 0 <= config["dropout"] < 1:

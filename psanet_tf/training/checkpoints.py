@@ -1,100 +1,110 @@
-"""Loads trained networks: run folders, `.keras` files, and checkpoints of the original implementation."""
+"""Checkpoints: `.keras` files of a plain PSANet, and reading them back with what is known about them."""
 
 import dataclasses
-import json
 import zipfile
 from pathlib import Path
 
+import tensorflow as tf
+
 from psanet_tf.config import Config, load_config
 from psanet_tf.data.catalog import DatasetInfo, info_of
+from psanet_tf.files import atomic_file
 from psanet_tf.keras_api import keras
-from psanet_tf.models import PSANet, load_semseg_weights
-from psanet_tf.models.from_config import build_model
-
-CONFIG_FILE = "config.yaml"
-DATASET_FILE = "dataset.json"
-BEST_FILE = "best.keras"
-LAST_FILE = "last.keras"
+from psanet_tf.models import PSANet, build_model, load_semseg_weights
+from psanet_tf.training.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A network with its weights, and what is known of its training.
+    """A trained network and what its run folder says about it.
 
     Attributes:
-        model: `PSANet`.
-        config: Config it was trained or built with, or None.
-        info: DatasetInfo of its classes, or None.
+        model: PSANet.
+        config: Config, or None if there is none.
+        info: DatasetInfo, or None if neither the run folder nor a configuration names the classes.
+        path: the file that was read.
     """
 
     model: PSANet
     config: Config | None
     info: DatasetInfo | None
+    path: Path
 
 
 def load_trained(path, config_path=None):
-    """Loads a network with its weights.
+    """Reads a trained network.
 
     Args:
-        path: run folder (its ``best.keras``, or ``last.keras`` where there is no best one yet), ``.keras`` file, or
+        path: a run folder (its best.keras is taken, or last.keras where nothing was validated), a `.keras`
+            file (beside it, or one folder up, its run's config.yaml and dataset.json are looked for), or a
             ``.pth`` file of the original implementation.
-        config_path: configuration file; needed for ``.pth``. For the others it takes the place of the
-            ``config.yaml`` beside the weights.
+        config_path: a configuration; it takes precedence over the run's, and a ``.pth`` file needs it.
 
     Returns:
-        Trained. Configuration and classes of a ``.keras`` file are those of the run folder that it lies in, if it
-        does.
+        Trained.
 
     Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: the file cannot be read, is not a `PSANet`, or does not fit the configuration.
+        FileNotFoundError: no such file, or a run folder without a checkpoint.
+        ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset;
+            a ``.pth`` file without configuration.
     """
-    path = Path(path)
-    if path.suffix == ".pth":
-        if config_path is None:
-            raise ValueError(f"{path} holds weights only: give the configuration of its network too")
+    path = _checkpoint_file(Path(path))
+    run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
+    config = info = None
+    if config_path is not None:
         config = load_config(config_path)
         info = info_of(config.data)
+    elif run is not None:
+        config, info = run.read_config(), run.read_info()
+    if path.suffix == ".pth":
+        if config is None:
+            raise ValueError(f"{path} does not say which network it belongs to: give its configuration")
         model = build_model(config, info.num_classes)
         load_semseg_weights(model, path)
-        return Trained(model, config, info)
-    file = _weights_file(path)
-    config_path = config_path or _if_there(file.parent / CONFIG_FILE)
-    config = load_config(config_path) if config_path else None
-    if dataset_file := _if_there(file.parent / DATASET_FILE):
-        info = DatasetInfo.from_dict(json.loads(dataset_file.read_text(encoding="utf-8")))
     else:
-        info = info_of(config.data) if config else None
-    model = _load_keras_file(file)
+        model = _load_model(path)
     if info is not None and info.num_classes != model.num_classes:
-        raise ValueError(f"{file} has {model.num_classes} classes, but dataset {info.name!r} has {info.num_classes}")
-    return Trained(model, config, info)
+        raise ValueError(
+            f"{path} has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
+        )
+    return Trained(model, config, info, path)
 
 
-def _weights_file(path):
-    if not path.is_dir():
-        if path.is_file() and path.suffix != ".keras":
-            raise ValueError(f"weights must be a run folder, a .keras or a .pth file, got {path}")
-        if not path.is_file():
-            raise FileNotFoundError(f"there are no weights at {path}")
-        return path
-    for name in (BEST_FILE, LAST_FILE):
-        if (path / name).is_file():
-            return path / name
-    raise FileNotFoundError(f"{path} is no run folder: it holds neither {BEST_FILE} nor {LAST_FILE}")
+def plain_copy(model):
+    """Another PSANet as `model` is used after training: float32, logits at input resolution, no optimizer, on the CPU.
+
+    Its weights have to be set, `copy.set_weights(model.get_weights())`. Keras writes a compiled model's optimizer
+    into `.keras` files too, two or three times the size of the weights.
+    """
+    with tf.device("CPU:0"):
+        return PSANet.from_config(model.get_config() | {"zoom_factor": 8, "dtype": "float32"})
 
 
-def _load_keras_file(file):
-    if not zipfile.is_zipfile(file):
-        raise ValueError(f"{file} is not a .keras file, or is cut short")
+def save_checkpoint(model, path):
+    """Writes a `.keras` file; an older one stays until the new one is whole."""
+    with atomic_file(path) as temporary:
+        model.save(temporary)
+
+
+def _checkpoint_file(path):
+    if path.is_dir():
+        run = RunFolder(path)
+        for file in (run.best_file, run.last_file):
+            if file.is_file():
+                return file
+        raise FileNotFoundError(f"{path} holds neither {run.best_file.name} nor {run.last_file.name}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no run folder or checkpoint {path}")
+    return path
+
+
+def _load_model(path):
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a .keras file, or is cut short")
     try:
-        model = keras.saving.load_model(file, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} cannot be loaded: {error}") from error
+        raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
     if not isinstance(model, PSANet):
-        raise ValueError(f"{file} must hold a PSANet, it holds a {type(model).__name__}")
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a PSANet")
     return model
-
-
-def _if_there(file):
-    return file if file.is_file() else None

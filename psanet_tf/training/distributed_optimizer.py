@@ -126,6 +126,15 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
         self._apply_summed(grads, [self._get_variable_index(variable) for variable in variables])
 
+    def save_own_variables(self, store):
+        # Keras comes to the wrapped optimizer by itself.
+        for index, variable in enumerate(self._variables):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        for index, variable in enumerate(self._variables):
+            variable.assign(store[str(index)])
+
     def get_config(self):
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),

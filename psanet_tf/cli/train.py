@@ -1,0 +1,70 @@
+"""`psanet train`: trains a network, or goes on with an interrupted run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psanet_tf.cli.app import app
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="Configuration, YAML; see configs/.")],
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder to make, or to go on with; needed unless --dry-run.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. train.batch_size=8.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Initial weights: run folder, .keras, .pth of the original or of a torchvision ResNet, "
+            "keras.applications weights. Short for --set train.init=FILE."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print sizes, memory, steps and the time of a step; train nothing.")
+    ] = False,
+):
+    """Train on all GPUs of this machine (or its CPU) and write checkpoints and metrics to the run folder.
+
+    Interrupted, at whatever moment, it goes on where it was when the same command is given again.
+
+    \b
+    Examples:
+      psanet train --config configs/scenes/psanet.yaml --run-dir runs/scenes
+      psanet train --config configs/ade20k/psanet50.yaml --run-dir runs/ade --init resnet50_v2.pth --set data.root=ADE
+      psanet train --config configs/ade20k/psanet50.yaml --dry-run
+    """
+    from psanet_tf.config import load_config
+
+    overrides = list(overrides or ())
+    if init is not None:
+        overrides.append(f"train.init={init}")
+    checked = load_config(config, overrides)
+    if dry_run:
+        from psanet_tf.training.dry_run import dry_run as describe
+
+        print(describe(checked))
+        return
+    if run_dir is None:
+        raise ValueError("--run-dir is missing: the folder for checkpoints and metrics")
+
+    from psanet_tf.training.trainer import train as run_training
+
+    try:
+        result = run_training(checked, run_dir)
+    except FloatingPointError as error:
+        print(f"psanet: training stopped: {error}")
+        raise typer.Exit(1) from None
+    run, position = result.run, result.position
+    if position.best_miou is not None:
+        print(f"best validation mIoU {position.best_miou:.4f} in epoch {position.best_epoch} of {position.epoch}")
+    print(f"checkpoints: {run.best_file} (best), {run.last_file} (last)")
+    print(f"metrics:     {run.csv_file}, {run.json_lines_file}; configuration: {run.config_file}")
+    if checked.train.tensorboard:
+        print(f"curves:      tensorboard --logdir {run.tensorboard_folder}")
+    print(f"next:        psanet evaluate --weights {run.path}")
+    print(f"             psanet export --weights {run.path} --out models/{run.path.name}")

@@ -1,0 +1,97 @@
+"""What a run would be, found out before it: sizes, memory, steps, and a few steps timed."""
+
+import itertools
+import resource
+import statistics
+import time
+
+import tensorflow as tf
+
+from psanet_tf.data.pipeline import training_dataset
+from psanet_tf.data.readers import list_examples
+from psanet_tf.data.unreadable import readable_pipeline_errors
+from psanet_tf.keras_api import keras
+from psanet_tf.training.memory import estimate_memory
+from psanet_tf.training.strategy import build_strategy
+from psanet_tf.training.trainer import build_job, for_model, prepare_data
+
+_TIMED_STEPS = 3
+
+
+def dry_run(config):
+    """Builds everything, trains `_TIMED_STEPS` + 1 steps without a run folder, and describes the run.
+
+    Args:
+        config: Config.
+
+    Returns:
+        Text of several lines.
+
+    Raises:
+        ValueError, OSError: as `train`.
+    """
+    prepare_data(config)
+    section = config.train
+    strategy = build_strategy(section)
+    job = build_job(config, strategy)
+    replicas = strategy.num_replicas_in_sync
+    memory = estimate_memory(job.model, section.batch_size // replicas)
+    seconds = _time_steps(config, job)
+    steps = section.epochs * job.steps
+    counts = {
+        split: len(list_examples(config.data, split)) for split in (config.data.train_split, config.data.val_split)
+    }
+    parameters = sum(variable.shape.num_elements() for variable in (w.value for w in job.model.trainable_weights))
+    lines = [
+        f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output_shape['logits'])}, "
+        f"{job.info.num_classes} classes, {parameters / 1e6:.2f} million trainable parameters",
+        "data: " + ", ".join(f"{count} pictures in {split!r}" for split, count in counts.items()),
+        f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
+        + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
+        f"devices: {', '.join(strategy.extended.worker_devices)}; {section.batch_size // replicas} pictures on each",
+        f"memory per replica, estimated: {_gigabytes(memory.total)} (weights {_gigabytes(memory.weights)}, gradients "
+        f"{_gigabytes(memory.gradients)}, optimizer {_gigabytes(memory.optimizer)}, activations "
+        f"{_gigabytes(memory.activations)})",
+        f"memory, largest measured: {_peak_memory()}",
+        f"one step: {statistics.median(seconds[1:]):.2f} s (the first, which builds the graph, {seconds[0]:.1f} s)",
+        f"whole run without validation: about {_duration(statistics.median(seconds[1:]) * steps)}",
+    ]
+    return "\n".join(lines)
+
+
+def _time_steps(config, job):
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])  # waits for the step to be done
+            times.append(time.monotonic())
+
+    times = [time.monotonic()]
+    batches = for_model(training_dataset(config, config.train.batch_size), config.train)
+    with readable_pipeline_errors(config.data):
+        job.model.fit(
+            batches, steps_per_epoch=_TIMED_STEPS + 1, epochs=1, shuffle=False, callbacks=[Clock()], verbose=0
+        )
+    return [end - start for start, end in itertools.pairwise(times)]
+
+
+def _peak_memory():
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        peaks = [tf.config.experimental.get_memory_info(gpu.name.split("device:")[-1])["peak"] for gpu in gpus]
+        return f"{_gigabytes(max(peaks))} on a GPU"
+    return f"{_gigabytes(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} in this process"
+
+
+def _size(shape):
+    return " x ".join(str(length) for length in shape[1:3])
+
+
+def _gigabytes(count):
+    return f"{count / 1e9:.2f} GB"
+
+
+def _duration(seconds):
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

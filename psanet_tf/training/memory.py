@@ -1,0 +1,82 @@
+"""How much memory training a network takes."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.layers import BatchNormalization, PSALayer
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Estimate for one replica, in bytes.
+
+    Attributes:
+        weights: of all variables of the model.
+        gradients: of the trainable ones.
+        optimizer: velocities, averages, accumulators.
+        activations: what the backward pass needs of the forward pass.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self):
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def estimate_memory(model, batch_size):
+    """Sums up tensors by their shapes; kernels' workspaces and the input pipeline come on top.
+
+    Args:
+        model: PSANet of a fixed input size, compiled, its optimizer built.
+        batch_size: pictures per replica.
+
+    Returns:
+        Memory.
+    """
+    return Memory(
+        weights=bytes_of(model.variables),
+        gradients=bytes_of(model.trainable_variables),
+        optimizer=bytes_of(model.optimizer.variables),
+        activations=batch_size * sum(map(_kept_bytes, model.layers)),
+    )
+
+
+def _kept_bytes(layer):
+    """Bytes per picture that one layer's outputs take until the backward pass."""
+    # Batch normalization's output is the same tensor as its ReLU's, as far as backpropagation needs it.
+    if isinstance(layer, (BatchNormalization, keras.layers.InputLayer)):
+        return 0
+    size = tf.as_dtype(layer.compute_dtype).size
+    kept = size * _elements(layer.output.shape)
+    return kept + (size * _psa_elements(layer) if isinstance(layer, PSALayer) else 0)
+
+
+def _psa_elements(layer):
+    """Elements inside a PSALayer: per direction, features before and after each normalization, and the attention."""
+    _, height, width, _ = layer.input.shape
+    mask_channels = layer.collect_mask_conv.filters if "collect" in layer.directions else 0
+    mask_channels = mask_channels or layer.distribute_mask_conv.filters
+    positions = height * width
+    shrunk = ((height - 1) // layer.shrink_factor + 1) * ((width - 1) // layer.shrink_factor + 1)
+    per_direction = 2 * layer.mid_channels * positions + 4 * layer.mid_channels * shrunk
+    # The softmax is float32 whatever the policy: counted twice.
+    per_direction += mask_channels * shrunk + 3 * shrunk * shrunk
+    return len(layer.directions) * per_direction + 2 * positions * layer.input.shape[-1]
+
+
+def bytes_of(variables):
+    """Bytes that the values of Keras variables take, on one replica."""
+    return sum(value.dtype.size * value.shape.num_elements() for value in (variable.value for variable in variables))
+
+
+def _elements(shape):
+    count = 1
+    for length in shape[1:]:
+        count *= length
+    return count

@@ -1,0 +1,80 @@
+"""What resuming needs, in one file: every variable of model, optimizer and metrics, and the place in the run."""
+
+import dataclasses
+import json
+import zipfile
+
+import numpy as np
+
+from psanet_tf.files import atomic_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """A place in a run.
+
+    Attributes:
+        epoch: whole epochs done.
+        step: steps done in the epoch after them.
+        best_miou: best validation mIoU so far, or None before the first validation.
+        best_epoch: the epoch it is from, counted from 1.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_miou: float | None = None
+    best_epoch: int | None = None
+
+
+def save_state(path, model, position, writes=True):
+    """Writes the state; the older file stays until the new one is whole.
+
+    Args:
+        path: an ``.npz`` file.
+        model: compiled keras.Model whose optimizer is built.
+        position: Position; within an epoch the mean values of its metrics so far are kept too.
+        writes: False on workers that leave the file to the first one; metrics are summed over all workers, so
+            all of them have to come here.
+    """
+    variables = _variables(model)
+    arrays = {f"variable{index}": variable.numpy() for index, variable in enumerate(variables)}
+    if position.step:
+        arrays |= {f"metric{index}": variable.numpy() for index, variable in enumerate(model.metrics_variables)}
+    if not writes:
+        return
+    facts = {"position": dataclasses.asdict(position), "variables": len(variables)}
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, facts=json.dumps(facts), **arrays)
+
+
+def restore_state(path, model):
+    """Sets every variable of model and optimizer as `save_state` found it.
+
+    Args:
+        path: a file of `save_state`.
+        model: compiled keras.Model whose optimizer is built.
+
+    Returns:
+        (Position, values for `model.metrics_variables`, in their order; none at the start of an epoch). The metrics
+        have no variables yet before `fit` runs.
+
+    Raises:
+        ValueError: the file is damaged, or of another model or optimizer.
+    """
+    variables = _variables(model)
+    try:
+        with np.load(path) as stored:
+            facts = json.loads(str(stored["facts"]))
+            arrays = [stored[f"variable{index}"] for index in range(facts["variables"])]
+            metrics = [stored[f"metric{index}"] for index in range(len(stored.files) - 1 - len(arrays))]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); without it the run can only start again") from None
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise ValueError(f"{path} holds the {len(arrays)} variables of another model or optimizer")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return Position(**facts["position"]), metrics
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]

@@ -1,0 +1,48 @@
+"""On which devices a run trains."""
+
+import tensorflow as tf
+
+
+def build_strategy(section):
+    """A `tf.distribute` strategy over all GPUs, or over logical CPU devices where there is none.
+
+    Args:
+        section: `TrainSection`.
+
+    Returns:
+        tf.distribute.MirroredStrategy.
+
+    Raises:
+        ValueError: `batch_size` can't be shared equally by the replicas, or TensorFlow was started before with
+            fewer CPU devices than `cpu_replicas`.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        strategy = tf.distribute.MirroredStrategy()
+    else:
+        devices = [f"CPU:{index}" for index in range(_logical_cpus(section.cpu_replicas))]
+        # Collective operations are for devices that can't read each other's memory; and their keys are shared
+        # by all strategies of a process, where two of them then get in each other's way.
+        strategy = tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
+    replicas = strategy.num_replicas_in_sync
+    if section.batch_size % replicas:
+        raise ValueError(
+            f"train.batch_size: {section.batch_size} pictures cannot be shared equally by {replicas} replicas; "
+            f"{max(1, section.batch_size // replicas) * replicas} can"
+        )
+    return strategy
+
+
+def _logical_cpus(count):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        # TensorFlow has started already; it is all right if it has enough devices.
+        available = len(tf.config.list_logical_devices("CPU"))
+        if available < count:
+            raise ValueError(
+                f"train.cpu_replicas: {count} CPU devices were asked for, but TensorFlow has been started with "
+                f"{available}; split the CPU before the first operation (tf.config.set_logical_device_configuration)"
+            ) from None
+    return count

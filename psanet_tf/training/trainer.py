@@ -1,0 +1,208 @@
+"""`train`: from a configuration to a trained network in a run folder."""
+
+import contextlib
+import dataclasses
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+from psanet_tf.data.catalog import DatasetInfo, info_of
+from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
+from psanet_tf.data.readers import list_examples
+from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
+from psanet_tf.keras_api import keras
+from psanet_tf.layers import BatchNormalization
+from psanet_tf.metrics import MeanIoU
+from psanet_tf.models import build_model
+from psanet_tf.training.averaging import ValidateAverage
+from psanet_tf.training.callbacks import Keeper, Progress
+from psanet_tf.training.initial_weights import load_initial_weights
+from psanet_tf.training.memory import bytes_of
+from psanet_tf.training.recipe import build_losses, build_optimizer
+from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.state import Position, restore_state
+from psanet_tf.training.strategy import build_strategy
+from psanet_tf.training.tensorboard import TensorBoard
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run left.
+
+    Attributes:
+        run: RunFolder.
+        position: Position at its end; best validation mIoU and its epoch.
+    """
+
+    run: RunFolder
+    position: Position
+
+
+def train(config, run_dir, strategy=None):
+    """Trains a PSANet with `model.fit`, or goes on with the run that is in the folder.
+
+    A run that was interrupted, at whatever moment, continues from its last saved state, with the pictures and the
+    augmentation that would have come; on the same devices the final weights are bit-equal.
+
+    Args:
+        config: Config.
+        run_dir: the run folder; made if it is not there.
+        strategy: `tf.distribute` strategy; default: all GPUs, or `train.cpu_replicas` CPU devices.
+
+    Returns:
+        TrainingResult.
+
+    Raises:
+        ValueError: data, configuration or folder can't be used; the message names what and why.
+        OSError: files are missing, or the folder can't be written or is too small.
+        FloatingPointError: the loss became infinite or NaN.
+    """
+    with RunFolder(run_dir).locked() as run:
+        run.check_config(config)
+        prepare_data(config)
+        strategy = strategy or build_strategy(config.train)
+        job = build_job(config, strategy)
+        run.check_space(_bytes_still_needed(run, job, config.train))
+        position, metric_values = Position(), []
+        if run.state_file.is_file():
+            position, metric_values = restore_state(run.state_file, job.model)
+        elif config.train.init is not None:
+            for line in load_initial_weights(job.model, config.train.init):
+                print(line, file=sys.stderr)
+        run.write_facts(config, job.info, list(strategy.extended.worker_devices))
+        if position.epoch < config.train.epochs:
+            position = _fit(config, run, strategy, job, position, metric_values)
+        return TrainingResult(run, position)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one run trains: compiled model, facts about the data, and steps per epoch."""
+
+    model: keras.Model
+    info: DatasetInfo
+    steps: int
+
+
+def prepare_data(config):
+    """Writes the scenes if they are configured and not there; any other dataset must be there."""
+    data = config.data
+    if data.dataset == "scenes" and not Path(data.root).exists():
+        print(f"there are no scenes in {data.root} yet", file=sys.stderr)
+        write_scenes(data.root)
+
+
+def build_job(config, strategy):
+    """Builds and compiles the model in the strategy's scope, optimizer included.
+
+    Args:
+        config: Config.
+        strategy: `tf.distribute` strategy.
+
+    Returns:
+        Job.
+
+    Raises:
+        ValueError, OSError: see `train`.
+    """
+    section = config.train
+    info = info_of(config.data)
+    steps = steps_per_epoch(config, section.batch_size)
+    list_examples(config.data, config.data.val_split)
+    updates = section.epochs * steps // section.accumulation_steps
+    if not updates:
+        raise ValueError(
+            f"train.accumulation_steps: {section.accumulation_steps} steps per update, but the run has "
+            f"{section.epochs * steps} steps"
+        )
+    if section.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(section.seed)
+    with strategy.scope():
+        model = build_model(config, info.num_classes, zoom_factor=section.zoom_factor, dtype=section.precision)
+        if section.freeze_batch_norm:
+            _freeze_batch_norm(model)
+        optimizer = build_optimizer(section, updates)
+        model.compile(
+            optimizer,
+            **build_losses(section, info),
+            metrics={"logits": [MeanIoU(info.num_classes, info.ignore_label)]},
+            # DistributedOptimizer has a loss scale of its own, which looks at all replicas.
+            auto_scale_loss=False,
+        )
+        optimizer.build(model.trainable_variables)
+    return Job(model, info, steps)
+
+
+def _fit(config, run, strategy, job, position, metric_values):
+    section = config.train
+    data = config.data
+    unreadable = {data.train_split: UnreadableExamples(), data.val_split: UnreadableExamples()}
+    validation = evaluation_dataset(config, section.batch_size, unreadable[data.val_split])
+    validation = for_model(validation, section)
+    keeper = Keeper(run, section, job.steps, position, metric_values)
+    callbacks = [keeper]
+    if section.ema_decay is not None:
+        callbacks.append(ValidateAverage())
+    if section.tensorboard:
+        callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, validation))
+    progress = Progress(config, job.steps, position, keeper, unreadable)
+    callbacks.append(progress)
+    # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
+    parts = [(position.epoch, position.epoch + 1, position.step)] if position.step else []
+    first_whole = position.epoch + bool(position.step)
+    parts += [(first_whole, section.epochs, 0)] if first_whole < section.epochs else []
+    with readable_pipeline_errors(data), contextlib.closing(progress):
+        for first_epoch, end_epoch, start_step in parts:
+            batches = training_dataset(
+                config, section.batch_size, first_epoch, start_step, unreadable=unreadable[data.train_split]
+            )
+            job.model.fit(
+                for_model(batches, section),
+                initial_epoch=first_epoch,
+                epochs=end_epoch,
+                steps_per_epoch=job.steps - start_step,
+                shuffle=False,
+                validation_data=validation,
+                validation_freq=_validated_epochs(section),
+                callbacks=callbacks,
+                verbose=0,
+            )
+    return keeper.position
+
+
+def for_model(dataset, section):
+    """A dataset as `fit` takes it: labels at the size of the logits.
+
+    Every n-th pixel of the labels is where an align-corners resize puts the logits of a smaller `zoom_factor`.
+    """
+    every = 8 // section.zoom_factor
+    # All replicas are on this machine: there is nothing to shard.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    dataset = dataset.with_options(options)
+    if every == 1:
+        return dataset
+    return dataset.map(lambda image, labels: (image, {key: y[:, ::every, ::every] for key, y in labels.items()}))
+
+
+def _validated_epochs(section):
+    """Epochs, from 1, after which `fit` validates: every n-th and the last."""
+    return [epoch for epoch in range(1, section.epochs + 1) if epoch % section.validate_every == 0] + (
+        [section.epochs] if section.epochs % section.validate_every else []
+    )
+
+
+def _freeze_batch_norm(model):
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, BatchNormalization):
+            layer.trainable = False
+
+
+def _bytes_still_needed(run, job, section):
+    """What checkpoints and state will take, one of each also under a temporary name, less what is there."""
+    weights, slots = bytes_of(job.model.variables), bytes_of(job.model.optimizer.variables)
+    there = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
+    return (2 + section.keep_last) * weights + 2 * (weights + slots) - there
