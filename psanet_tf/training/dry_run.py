@@ -43,7 +43,7 @@ def dry_run(config):
     }
     parameters = sum(variable.shape.num_elements() for variable in (w.value for w in job.model.trainable_weights))
     lines = [
-        f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output_shape['logits'])}, "
+        f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output['logits'].shape)}, "
         f"{job.info.num_classes} classes, {parameters / 1e6:.2f} million trainable parameters",
         "data: " + ", ".join(f"{count} pictures in {split!r}" for split, count in counts.items()),
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
