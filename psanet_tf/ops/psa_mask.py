@@ -20,6 +20,8 @@ DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 _override = None  # set by `psa_mask_implementation`
 
 
+# AutoGraph would rewrite, and warn about, everything that finds and builds the library.
+@tf.autograph.experimental.do_not_convert
 def psa_mask(mask, mask_size=None, implementation="auto"):
     """Cuts, for every position, the window that falls on the feature map out of its over-complete mask.
 

@@ -205,6 +205,8 @@ def test_two_devices_and_xla_before_the_library(library, legacy):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "done"
     assert "psa_mask uses stock" not in result.stderr
+    # The library is looked for while a function is traced.
+    assert "AutoGraph" not in result.stderr
 
 
 def test_saved_model_holds_no_custom_op_where_stock_was_asked_for(library, tmp_path):
