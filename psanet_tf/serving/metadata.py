@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 
+from psanet_tf.data.catalog import DatasetInfo
+
 ASSET_NAME = "metadata.json"
 # A decoded picture of this size takes 96 MB; more is refused before it is decoded.
 MAX_PIXELS = 32_000_000
@@ -68,7 +70,6 @@ class ModelMetadata:
     def num_classes(self):
         return len(self.class_names)
 
-    @property
-    def palette(self):
-        """uint8 [K, 3]."""
-        return np.array(self.colors, np.uint8)
+    def dataset_info(self):
+        """The classes as a `DatasetInfo`."""
+        return DatasetInfo(self.dataset, self.class_names, np.array(self.colors), self.ignore_label)

@@ -1,11 +1,12 @@
 """TensorFlow Serving's REST API, and the browser page, on aiohttp."""
 
 import asyncio
+import html
 import logging
 import re
 import time
 from importlib import resources
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import orjson
 from aiohttp import web
@@ -91,7 +92,7 @@ class RestServer:
                 return await self._predict(request, match)
         if request.method in ("GET", "HEAD"):
             if path in _PAGE:
-                return _page_file(_PAGE[path])
+                return _page_file(_PAGE[path], self._inference.versions.name)
             match = _STATUS.fullmatch(path)
             if match:
                 return await self._in_thread(self._model_status, match)
@@ -157,7 +158,8 @@ def _model_spec(match):
     return ModelSpec(unquote(match["name"]), version, label)
 
 
-def _page_file(name):
-    content = (resources.files("psanet_tf.serving") / "page" / name).read_bytes()
+def _page_file(name, model):
+    content = (resources.files("psanet_tf.serving") / "page" / name).read_text(encoding="utf-8")
+    content = content.replace('data-model=""', f'data-model="{html.escape(quote(model))}"')
     kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-    return web.Response(body=content, content_type=kinds[name.rsplit(".")[-1]], charset="utf-8")
+    return web.Response(text=content, content_type=kinds[name.rsplit(".")[-1]], charset="utf-8")

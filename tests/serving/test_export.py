@@ -134,7 +134,7 @@ def test_metadata_is_an_asset_and_a_signature(network, classes, evaluate, model_
     text = (model_folder / "1" / "assets" / "metadata.json").read_text()
     metadata = ModelMetadata.from_json(text)
     assert metadata.class_names == classes.class_names
-    np.testing.assert_array_equal(metadata.palette, classes.colors)
+    np.testing.assert_array_equal(metadata.dataset_info().colors, classes.colors)
     assert metadata.crop_size == (33, 33)
     assert metadata.scales == evaluate.scales
     assert metadata.package_version == __version__

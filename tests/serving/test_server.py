@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2
 
 from psanet_tf import attention_maps
 from psanet_tf.data.normalization import normalize
@@ -210,8 +211,6 @@ def test_methods_that_are_not_there(rest, channel):
         assert (answer.status_code, answer.json()) == (400, {"error": f"Malformed request: {method} {path}"})
     apis = serving_apis()
     stub = apis.prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    from tensorflow_serving.apis import classification_pb2
-
     with pytest.raises(grpc.RpcError, match="Predict only"):
         stub.Classify(classification_pb2.ClassificationRequest(), timeout=10)
 
@@ -280,27 +279,33 @@ def test_deadlines(server):
     assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
-def test_pages_of_other_origins_are_let_in_only_if_asked_for(model_folder, rest):
+@pytest.fixture
+def toy_folder(tmp_path, write_toy):
+    write_toy(tmp_path, 1)
+    return tmp_path
+
+
+def test_pages_of_other_origins_are_let_in_only_if_asked_for(toy_folder, rest):
     assert "Access-Control-Allow-Origin" not in requests.get(f"{rest}/v1/models/psanet", timeout=10).headers
-    with Server(model_folder, rest_port=0, grpc_port=None, cors=True) as server:
-        url = f"http://127.0.0.1:{server.rest_port}/v1/models/psanet"
+    with Server(toy_folder, name="toy", rest_port=0, grpc_port=None, cors=True) as server:
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/toy"
         assert requests.get(url, timeout=10).headers["Access-Control-Allow-Origin"] == "*"
         preflight = requests.options(f"{url}:predict", timeout=10)
         assert preflight.headers["Access-Control-Allow-Headers"] == "Content-Type"
 
 
-def test_wrong_arguments(model_folder, tmp_path, server):
+def test_wrong_arguments(toy_folder, server):
     with pytest.raises(NotADirectoryError, match="is no folder"):
-        Server(tmp_path / "none")
+        Server(toy_folder / "none")
     with pytest.raises(ValueError, match="serve the folder above it"):
-        Server(model_folder / "1")
+        Server(toy_folder / "1")
     with pytest.raises(ValueError, match="both None"):
-        Server(model_folder, rest_port=None, grpc_port=None)
+        Server(toy_folder, rest_port=None, grpc_port=None)
     with pytest.raises(ValueError, match="poll_seconds must be positive"):
-        Server(model_folder, poll_seconds=0)
+        Server(toy_folder, poll_seconds=0)
     with pytest.raises(ValueError, match="latest_versions must be at least 1"):
-        Server(model_folder, latest_versions=0)
+        Server(toy_folder, latest_versions=0)
     with pytest.raises(OSError, match="cannot listen on"):
-        Server(model_folder, grpc_port=server.grpc_port, rest_port=None).start()
+        Server(toy_folder, grpc_port=server.grpc_port, rest_port=None).start()
     with pytest.raises(OSError):
-        Server(model_folder, grpc_port=None, rest_port=server.rest_port).start()
+        Server(toy_folder, grpc_port=None, rest_port=server.rest_port).start()

@@ -1,0 +1,182 @@
+"""Client: addresses, repetitions, pictures of every kind, tiles."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from psanet_tf import SlidingWindow
+from psanet_tf.serving.client import Client
+from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.tiles import label_by_tiles
+from psanet_tf.serving.verification import made_picture
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "psanet",
+        "ftp://host:1/psanet",
+        "grpc://host:8500",
+        "grpc://host/psanet",
+        "http://:8501/psanet",
+        "grpc://host:x/p",
+    ],
+)
+def test_wrong_addresses(url):
+    with pytest.raises(ValueError, match="is no address of a served model, such as grpc://"):
+        Client(url)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="timeout must be positive"):
+        Client("http://127.0.0.1:1/psanet", timeout=0)
+
+
+def test_tensorflow_servings_own_addresses(server):
+    with Client(f"http://127.0.0.1:{server.rest_port}/v1/models/psanet/versions/1") as client:
+        assert client.metadata().crop_size == (33, 33)
+
+
+@pytest.mark.parametrize("form", ["array", "png path", "jpeg bytes", "bmp path"])
+def test_labels_of_a_picture(network, evaluate, address, tmp_path, form):
+    picture = made_picture((50, 71), seed=4)
+    given = picture
+    if form.endswith("path"):
+        given = tmp_path / f"picture.{form[:3]}"
+        Image.fromarray(picture).save(given)
+    elif form == "jpeg bytes":
+        given = tf.io.encode_jpeg(picture, quality=100).numpy()
+        (tmp_path / "p").write_bytes(given)
+        picture = np.asarray(Image.open(tmp_path / "p").convert("RGB"))
+    window = SlidingWindow(
+        tf.function(network.inference()), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
+    )
+    with Client(address) as client:
+        labels = client.labels(given)
+    assert labels.dtype == np.uint8
+    assert len(np.unique(labels)) > 2
+    assert (labels == window.labels(picture)).mean() >= 0.999
+
+
+def test_what_is_no_picture(address, tmp_path):
+    with Client(address) as client:
+        with pytest.raises(ValueError, match="not a picture"):
+            client.labels(b"hello")
+        with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\], got float64 \[3, 3\]"):
+            client.labels(np.zeros((3, 3)))
+        with pytest.raises(FileNotFoundError):
+            client.labels(tmp_path / "none.jpg")
+
+
+def test_metadata_tells_the_classes(address, classes):
+    with Client(address) as client:
+        info = client.metadata().dataset_info()
+    assert info.class_names == classes.class_names
+    np.testing.assert_array_equal(info.colors, classes.colors)
+
+
+class Unreliable:
+    """Stands in for a transport: fails with each code in turn, then answers."""
+
+    def __init__(self, *codes):
+        self.codes = list(codes)
+        self.calls = 0
+
+    def predict(self, signature, inputs, timeout):
+        self.calls += 1
+        if self.codes:
+            raise ServingError(self.codes.pop(0), "no")
+        return {"y": 1}
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("psanet_tf.serving.client.time.sleep", pauses.append)
+    return pauses
+
+
+def client_with(transport, **options):
+    client = Client("http://127.0.0.1:1/psanet", **options)
+    client._transport = transport
+    return client
+
+
+def test_unavailable_is_tried_again_with_growing_pauses(pauses):
+    transport = Unreliable("UNAVAILABLE", "UNAVAILABLE", "UNAVAILABLE")
+    assert client_with(transport).predict("s") == {"y": 1}
+    assert transport.calls == 4
+    assert len(pauses) == 3
+    for pause, longest in zip(pauses, (0.1, 0.2, 0.4), strict=True):
+        assert longest / 2 <= pause <= longest
+
+
+@pytest.mark.parametrize(
+    "code", ["INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]
+)
+def test_other_errors_are_not_tried_again(pauses, code):
+    transport = Unreliable(code)
+    with pytest.raises(ServingError) as caught:
+        client_with(transport).predict("s")
+    assert (caught.value.code, transport.calls, pauses) == (code, 1, [])
+
+
+def test_trying_again_ends(pauses):
+    transport = Unreliable(*["UNAVAILABLE"] * 10)
+    with pytest.raises(ServingError):
+        client_with(transport, retries=2).predict("s")
+    assert transport.calls == 3
+    transport = Unreliable(*["UNAVAILABLE"] * 10)
+    with pytest.raises(ServingError):
+        client_with(transport, retries=9, timeout=0.05).predict("s")
+    assert transport.calls == 1  # the first pause would pass the time limit
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_nobody_listens(scheme):
+    # Port 9 of this machine: the discard service, which nothing runs.
+    with (
+        Client(f"{scheme}://127.0.0.1:9/psanet", retries=0, timeout=5) as client,
+        pytest.raises(ServingError) as caught,
+    ):
+        client.metadata()
+    assert caught.value.code == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("size", [(50, 40), (64, 64), (65, 100), (200, 131)])
+def test_tiles_cover_a_picture(size):
+    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    seen = []
+
+    def label(tile):
+        assert max(tile.shape[:2]) <= 64
+        seen.append(tile.shape)
+        return tile[..., 0]
+
+    result = label_by_tiles(picture, label, tile_size=64, overlap=16)
+    np.testing.assert_array_equal(result, picture[..., 0])
+    assert (len(seen) == 1) == (max(size) <= 64)
+
+
+def test_neighbouring_tiles_share_the_overlap_evenly():
+    # Each tile answers with the distance of a pixel to the tile's nearest side.
+    def depth(tile):
+        rows, columns = (np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in tile.shape[:2])
+        return np.minimum(rows[:, None], columns[None]).astype(np.uint8)
+
+    result = label_by_tiles(np.zeros((64, 300, 3), np.uint8), depth, tile_size=64, overlap=16)
+    # Away from the picture's own border every pixel lies at least about half the overlap deep in its tile.
+    assert result[30, 8:-8].min() >= 7
+
+
+def test_large_pictures_go_by_tiles(server, monkeypatch):
+    monkeypatch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 2000)
+    sizes = []
+    monkeypatch.setattr(
+        Client, "_label_bytes", lambda self, data: sizes.append(len(data)) or np.zeros((90, 80), np.uint8)
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (90, 80, 3), dtype=np.uint8)
+    with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet") as client:
+        assert client.labels(noise).shape == (90, 80)
+    assert len(sizes) == 1  # one tile of 2048 covers it

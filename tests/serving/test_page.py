@@ -1,0 +1,114 @@
+"""The browser page in headless Chromium: a picture dropped in, a real click, what is then on the screen.
+
+Screenshots go to the folder that PSANET_SCREENSHOTS names, or nowhere.
+"""
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import STATUS, browser, find_chromium
+from PIL import Image
+
+from psanet_tf import SlidingWindow
+from psanet_tf.serving.server import Server
+from psanet_tf.serving.verification import made_picture
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian's package: chromium)")
+
+LEGEND = "[...document.querySelectorAll('#legend .name')].map(item => item.textContent)"
+
+
+async def pixels(page, selector, size):
+    """uint8 [H, W, 4] of a canvas."""
+    canvas = f"const c = document.querySelector({selector!r})"
+    values = await page.evaluate(
+        f"(() => {{ {canvas}; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }})()"
+    )
+    return np.array(values, np.uint8).reshape(*size, 4)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "blobs.png"
+    Image.fromarray(made_picture((160, 240), seed=5)).save(path)
+    return path
+
+
+async def screenshot(page, name):
+    if folder := os.environ.get("PSANET_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        await page.screenshot(Path(folder) / f"{name}.png")
+
+
+def test_drop_a_picture_and_click_a_point(network, classes, evaluate, server, picture):
+    window = SlidingWindow(
+        network.inference(), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
+    )
+    labels = window.labels(np.asarray(Image.open(picture)))
+
+    async def visit():
+        async with browser() as page:
+            await page.open(f"http://127.0.0.1:{server.rest_port}/")
+            await screenshot(page, "1-empty")
+            await page.drop_file("#drop", picture)
+            await page.wait_for("!document.getElementById('side').hidden && !document.body.ariaBusy")
+            await screenshot(page, "2-labelled")
+            overlay = await pixels(page, "#overlay", (160, 240))
+            assert (overlay[..., :3] == classes.colors[labels]).all(-1).mean() >= 0.999
+            found = {classes.class_names[label] for label in np.unique(labels)}
+            assert set(await page.evaluate(LEGEND)) == found
+            assert "160" in await page.evaluate(STATUS)
+
+            await page.click("#picture", across=0.25, down=0.75)
+            await page.wait_for("!document.getElementById('attention').hidden && !document.body.ariaBusy")
+            await screenshot(page, "3-attention")
+            x, y = map(int, re.fullmatch(r"Attention at (\d+), (\d+)\.", await page.evaluate(STATUS)).groups())
+            assert abs(x - 60) <= 1 and abs(y - 120) <= 1  # the mouse moves in whole pixels of the screen
+            maps = await page.evaluate("[...document.querySelectorAll('#maps canvas')].map(c => c.dataset.direction)")
+            assert maps == ["collect", "distribute"]
+            heat = (await pixels(page, "#maps canvas", (160, 240))).astype(int)
+            # The picture beneath is grey, without any difference; weights are red to yellow.
+            assert (heat[..., 0] - heat[..., 2]).max() > 30
+            assert page.problems == []
+
+    asyncio.run(visit())
+
+
+def test_errors_are_shown_as_the_server_words_them(server, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    tall = tmp_path / "tall.png"
+    Image.fromarray(made_picture((40, 30))).save(tall)
+
+    async def visit():
+        async with browser() as page:
+            await page.open(f"http://127.0.0.1:{server.rest_port}/")
+            await page.drop_file("#drop", tmp_path / "text.png")
+            await page.wait_for("document.getElementById('status').className === 'error'")
+            assert "text.png is not a picture" in await page.evaluate(STATUS)
+            wrong = f"http://127.0.0.1:{server.rest_port}/v1/models/other"
+            await page.evaluate(f"document.getElementById('server').value = {wrong!r}")
+            await page.drop_file("#drop", tall)
+            await page.wait_for("document.getElementById('status').textContent.includes('Servable')")
+            assert await page.evaluate(STATUS) == "Servable not found for request: Latest(other)"
+            await screenshot(page, "4-error")
+
+    asyncio.run(visit())
+
+
+def test_the_page_works_with_a_server_elsewhere_that_allows_it(model_folder, server, picture):
+    async def visit(other):
+        async with browser() as page:
+            # The page from one server, the model from another one: to the browser that is another origin.
+            model = f"http://127.0.0.1:{other.rest_port}/v1/models/psanet"
+            await page.open(f"http://127.0.0.1:{server.rest_port}/?server={model}")
+            await page.drop_file("#drop", picture)
+            await page.wait_for("!document.getElementById('side').hidden && !document.body.ariaBusy")
+            assert len(await page.evaluate(LEGEND)) > 2
+            assert page.problems == []
+
+    with Server(model_folder, rest_port=0, grpc_port=None, cors=True) as other:
+        asyncio.run(visit(other))
