@@ -21,12 +21,21 @@ class RowBuffer:
     def rows(self, first, stop):
         """Tensor [stop - first, w, K]; rows above `first` are given up, so `first` must not decrease."""
         while self._end < stop:
+            # Copies of what is still needed, so that the rest is freed before the next chunk is computed.
+            self._held = [(max(start, first), self._from(first, start, chunk)) for start, chunk in self._needed(first)]
             chunk = next(self._chunks)
             self._held.append((self._end, chunk))
             self._end += chunk.shape[0]
-        self._held = [(start, chunk) for start, chunk in self._held if start + chunk.shape[0] > first]
-        parts = [chunk[max(0, first - start) : stop - start] for start, chunk in self._held if start < stop]
+        parts = [chunk[max(0, first - start) : stop - start] for start, chunk in self._needed(first) if start < stop]
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+
+    def _needed(self, first):
+        self._held = [(start, chunk) for start, chunk in self._held if start + chunk.shape[0] > first]
+        return self._held
+
+    @staticmethod
+    def _from(first, start, chunk):
+        return chunk[first - start :] + 0 if first > start else chunk
 
 
 def resize_rows(buffer, first_row, rows, target_size):

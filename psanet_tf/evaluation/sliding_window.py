@@ -102,7 +102,7 @@ class SlidingWindow:
         height, width = image.shape[:2]
         buffers = []
         for scale in self.scales:
-            size = _scaled_size(image.shape[:2], self.base_size, scale)
+            size = scaled_size(image.shape[:2], self.base_size, scale)
             buffers.append(RowBuffer(self._rows_at(image, size), size))
         rows_per_band = max(1, _BAND_BYTES // (width * self.num_classes * 4))
         for first_row in range(0, height, rows_per_band):
@@ -116,74 +116,62 @@ class SlidingWindow:
     def _rows_at(self, image, size):
         """Yields float32 [rows, w, K] from top to bottom: the probabilities of the picture resized to `size`."""
         (height, width), (crop_height, crop_width) = size, self.crop_size
-        resized = tf.image.resize(image, size)
         below, right = max(0, crop_height - height), max(0, crop_width - width)
         top, left = below // 2, right // 2
         # The mean colour is 0 once normalized.
-        padded = tf.pad(normalize(resized), [[top, below - top], [left, right - left], [0, 0]])
-        row_origins = _origins(height + below, crop_height, self.stride_rate)
-        column_origins = _origins(width + right, crop_width, self.stride_rate)
-        crops_over_row = _coverage(row_origins, crop_height, height + below)
+        padding = [[top, below - top], [left, right - left], [0, 0]]
+        padded = tf.pad(normalize(tf.image.resize(image, size)), padding)
+        row_origins = crop_origins(height + below, crop_height, self.stride_rate)
+        column_origins = crop_origins(width + right, crop_width, self.stride_rate)
+        coverage = _coverage(row_origins, crop_height)[:, None, None] * _coverage(column_origins, crop_width)[:, None]
+        unfinished = None  # sums over the crops so far, of the rows that the next crops cover too
+        for origin, next_origin in itertools.pairwise([*row_origins, height + below]):
+            sums = _add_overlapping(self._strip(padded, origin, column_origins), unfinished, axis=0)
+            # New arrays, not views, and none that outlives its use: while this generator waits, all that it keeps in
+            # memory are the unfinished rows.
+            unfinished = sums[next_origin - origin :] + 0
+            begin, end = max(origin, top), min(next_origin, top + height)
+            if begin < end:
+                sums = sums[begin - origin : end - origin, left : left + width]
+                finished = [sums / coverage[begin:end, left : left + width]]
+                del sums
+                yield finished.pop()
 
-        def finished(sums, start):
-            rows = slice(max(start, top), min(start + sums.shape[0], top + height))
-            sums = sums[rows.start - start : rows.stop - start]
-            return sums / crops_over_row[rows, None, None]
+    def _strip(self, padded, row, column_origins):
+        """float32 [h, w, K]: sum over the crops of one row, whose upper edge is `row`."""
+        finished, unfinished = [], None
+        next_origins = [*column_origins[1:], padded.shape[1]]
+        probabilities = self._row_probabilities(padded, row, column_origins)
+        for origin, next_origin, probability in zip(column_origins, next_origins, probabilities, strict=True):
+            sums = _add_overlapping(probability, unfinished, axis=1)
+            finished.append(sums[:, : next_origin - origin])
+            unfinished = sums[:, next_origin - origin :]
+        return finished[0] if len(finished) == 1 else tf.concat(finished, axis=1)
 
-        # Sums over the rows of crops seen so far, from `start` on.
-        pending, start = None, 0
-        for origin in row_origins:
-            strip = self._strip(padded, origin, column_origins, slice(left, left + width))
-            if pending is None:
-                pending = strip
-                continue
-            chunk = finished(pending[: origin - start], start)
-            if chunk.shape[0]:
-                yield chunk
-            shared = pending.shape[0] - (origin - start)
-            pending = tf.concat([pending[origin - start :] + strip[:shared], strip[shared:]], axis=0)
-            start = origin
-        yield finished(pending, start)
-
-    def _strip(self, padded, row, column_origins, columns):
-        """float32 [h, columns, K]: average over the crops of one row, whose upper edge is `row`."""
+    def _row_probabilities(self, padded, row, column_origins):
+        """Yields float32 [h, w, K] for the crops of one row, from left to right."""
         height, width = self.crop_size
         crops_per_call = max(1, self.batch_size // (2 if self.flip else 1))
-        probabilities = []
         for first in range(0, len(column_origins), crops_per_call):
             origins = column_origins[first : first + crops_per_call]
             crops = tf.stack([padded[row : row + height, x : x + width] for x in origins])
-            probabilities += self._crop_probabilities(crops)
-        pieces = []
-        edges = sorted({edge for x in column_origins for edge in (x, x + width)} | {columns.start, columns.stop})
-        for begin, end in itertools.pairwise(edges):
-            if begin < columns.start or end > columns.stop:
-                continue
-            over = [
-                probability[:, begin - x : end - x]
-                for x, probability in zip(column_origins, probabilities, strict=True)
-                if x <= begin and end <= x + width
-            ]
-            pieces.append(over[0] if len(over) == 1 else tf.add_n(over) / len(over))
-        return pieces[0] if len(pieces) == 1 else tf.concat(pieces, axis=1)
+            yield from self._crop_probabilities(crops)
 
     def _crop_probabilities(self, crops):
-        """One float32 [h, w, K] per crop of [B, h, w, 3]."""
+        """Yields float32 [h, w, K] for each crop of [B, h, w, 3]."""
         count = crops.shape[0]
         pictures = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
         logits = tf.convert_to_tensor(self.predict(pictures))
         expected = (*pictures.shape[:3], self.num_classes)
         if tuple(logits.shape) != expected:
             raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
-        results = []
         # One crop at a time: the temporaries stay small.
         for index in range(count):
             probability = tf.nn.softmax(tf.cast(logits[index], tf.float32))
             if self.flip:
                 mirrored = tf.nn.softmax(tf.cast(logits[count + index], tf.float32))
                 probability = (probability + tf.reverse(mirrored, [1])) / 2
-            results.append(probability)
-        return results
+            yield probability
 
 
 def checked_image(image):
@@ -194,7 +182,7 @@ def checked_image(image):
     return image
 
 
-def _scaled_size(size, base_size, scale):
+def scaled_size(size, base_size, scale):
     """(height, width) with the long side round(scale * base_size), halves to even as the public implementation has."""
     height, width = size
     long_side = max(1, round(scale * base_size))
@@ -203,16 +191,24 @@ def _scaled_size(size, base_size, scale):
     return max(1, round(long_side / width * height)), long_side
 
 
-def _origins(length, crop, stride_rate):
+def crop_origins(length, crop, stride_rate):
     """Where crops begin along an axis: a fixed distance apart, the last one flush with the end."""
     stride = math.ceil(crop * stride_rate)
     count = math.ceil((length - crop) / stride) + 1
     return [min(index * stride, length - crop) for index in range(count)]
 
 
-def _coverage(origins, crop, length):
+def _coverage(origins, crop):
     """float32 [length]: how many crops lie over each position."""
-    coverage = np.zeros(length, np.float32)
+    coverage = np.zeros(origins[-1] + crop, np.float32)
     for origin in origins:
         coverage[origin : origin + crop] += 1
     return coverage
+
+
+def _add_overlapping(array, earlier, axis):
+    """`array` with `earlier`, shorter along `axis`, added to its beginning; None adds nothing."""
+    if earlier is None or earlier.shape[axis] == 0:
+        return array
+    overlap, rest = tf.split(array, [earlier.shape[axis], array.shape[axis] - earlier.shape[axis]], axis=axis)
+    return tf.concat([earlier + overlap, rest], axis=axis)
