@@ -48,7 +48,7 @@ def two_replicas():
 def evaluated_runs(tmp_path_factory):
     """Folder with a dataset in ADE20K's layout (``data``) and two run folders, ``psanet`` and ``fcn``.
 
-    Six pictures of 40x56 pixels in the eight classes of the scenes; networks for 41x41 crops with random weights.
+    Six pictures of 40x56 pixels in the classes of the scenes; networks for 41x41 crops with random weights.
     """
     import json
 
@@ -60,11 +60,12 @@ def evaluated_runs(tmp_path_factory):
     from psanet_tf.keras_api import keras
 
     root = tmp_path_factory.mktemp("evaluated")
+    num_classes = dataset_info("scenes").num_classes
     generator = np.random.default_rng(0)
     for index in range(6):
-        small = generator.integers(0, 9, (5, 7)).astype("uint8")
+        small = generator.integers(0, num_classes + 1, (5, 7)).astype("uint8")
         label = np.kron(small, np.ones((8, 8), "uint8"))
-        image = (label[..., None] * np.array([25, 10, 5]) + generator.integers(0, 30, (40, 56, 3))).astype("uint8")
+        image = (label[..., None] * np.array([20, 10, 5]) + generator.integers(0, 30, (40, 56, 3))).astype("uint8")
         for folder, array in (("images", image), ("annotations", label)):
             path = root / "data" / folder / "validation" / f"picture_{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def evaluated_runs(tmp_path_factory):
         run = root / name
         run.mkdir()
         keras.utils.set_random_seed(1)
-        model = PSANet(8, blocks=(1, 1, 1, 1), width=8, input_shape=(41, 41, 3), use_psa=use_psa)
+        model = PSANet(num_classes, blocks=(1, 1, 1, 1), width=8, input_shape=(41, 41, 3), use_psa=use_psa)
         model.save(run / "best.keras")
         (run / "dataset.json").write_text(json.dumps(dataset_info("scenes").to_dict()))
         (run / "source.yaml").write_text(

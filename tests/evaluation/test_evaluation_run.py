@@ -18,6 +18,8 @@ from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
 from psanet_tf.metrics import segmentation_scores
 
+CLASSES = dataset_info("scenes").num_classes
+
 
 def _truth(root, name):
     values = np.asarray(Image.open(root / "data" / "annotations" / "validation" / f"{name}.png")).astype(int)
@@ -34,7 +36,7 @@ def test_scores_are_those_of_the_label_files(evaluated_runs, evaluated):
     folder, summary = evaluated
     names = [f"picture_{index}" for index in range(6)]
     predictions = np.stack([np.asarray(Image.open(folder.label_file(name))) for name in names])
-    expected = segmentation_scores(predictions, np.stack([_truth(evaluated_runs, name) for name in names]), 8)
+    expected = segmentation_scores(predictions, np.stack([_truth(evaluated_runs, name) for name in names]), CLASSES)
     assert len(np.unique(predictions)) > 1
     for key in ("miou", "macc", "allacc"):
         assert summary[key] == pytest.approx(getattr(expected, key), abs=1e-12)
@@ -167,7 +169,7 @@ def test_bad_arguments(evaluated_runs, tmp_path):
 
 def test_networks_of_other_classes_are_refused(evaluated_runs, tmp_path):
     (tmp_path / "other.yaml").write_text(f"data: {{dataset: ade20k, root: {evaluated_runs / 'data'}}}\n")
-    with pytest.raises(ValueError, match="has 8 classes, but the dataset 'ade20k' has 150"):
+    with pytest.raises(ValueError, match=f"has {CLASSES} classes, but the dataset 'ade20k' has 150"):
         run_evaluation(evaluated_runs / "psanet", tmp_path / "o", config_path=tmp_path / "other.yaml")
     assert not (tmp_path / "o").exists()
 
@@ -183,7 +185,8 @@ def test_spread_covers_the_split():
 
 
 @pytest.mark.parametrize(
-    ("dataset", "first", "last"), [("ade20k", 1, 150), ("cityscapes", 7, 33), ("voc2012", 0, 20), ("scenes", 1, 8)]
+    ("dataset", "first", "last"),
+    [("ade20k", 1, 150), ("cityscapes", 7, 33), ("voc2012", 0, 20), ("scenes", 1, CLASSES)],
 )
 def test_submission_values_are_those_of_the_label_files(dataset, first, last):
     values = submission_values(dataset_info(dataset))
