@@ -20,7 +20,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(wildcard custom_ops/*)
 	$(PIP_INSTALL) tensorflow
-	$(PIP_INSTALL) --no-build-isolation --editable .
+	$(PIP_INSTALL) --no-build-isolation --editable '.[plots]'
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
@@ -34,6 +34,26 @@ lint: $(VENV)/installed-test
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/ops tests/layers tests/models
+
+# Every step is a command that a user would type; each can be repeated and goes on where it was interrupted.
+demo: $(VENV)/installed
+	test -d $(DEMO)/scenes || $(PSANET) data scenes $(DEMO)/scenes
+	$(PSANET) train --config configs/scenes/fcn.yaml --run-dir $(DEMO)/fcn --set data.root=$(DEMO)/scenes
+	$(PSANET) train --config configs/scenes/psanet.yaml --run-dir $(DEMO)/psanet --set data.root=$(DEMO)/scenes
+	$(PSANET) evaluate --weights $(DEMO)/fcn
+	$(PSANET) evaluate --weights $(DEMO)/psanet
+	$(PSANET) predict $(DEMO)/scenes/images/validation/scene_validation_00000[0-3].jpg \
+	    --weights $(DEMO)/psanet --out $(DEMO)/predictions
+	$(PSANET) compare $(DEMO)/fcn $(DEMO)/psanet --name FCN --name PSANet --out $(DEMO)/comparison
+	$(PSANET) export --weights $(DEMO)/psanet --out $(DEMO)/models/psanet
+	@echo
+	@echo 'Done. Look at:'
+	@echo '  $(DEMO)/comparison/comparison.html       input, truth, FCN and PSANet side by side, with scores'
+	@echo '  $(DEMO)/psanet/evaluation/report.html    scores per class, worst pictures, attention maps to hover over'
+	@echo '  $(DEMO)/predictions/                     labelled pictures'
+	@echo '  $(DEMO)/models/psanet/1/                 SavedModel for TensorFlow Serving'
+	@echo 'Next: $(PSANET) predict YOUR.jpg --weights $(DEMO)/psanet, your own data in configs/ade20k/psanet50.yaml'
+	@echo '      (psanet train --dry-run --config ... first), or $(PSANET) serve $(DEMO)/models/psanet.'
 
 clean:
 	rm -rf $(VENV) $(DEMO)
