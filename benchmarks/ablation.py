@@ -3,8 +3,8 @@
     python benchmarks/ablation.py --out ablation
 
 Every run is `psanet train` and `psanet evaluate` with a configuration of configs/scenes; the four differ in the
-attention module only. Runs that are finished are not done again, so that an interrupted ablation goes on. The table that
-it prints is the one of docs/ablation.md.
+attention module only. Runs that are finished are not done again, so that an interrupted ablation goes on. The table
+that it prints is the one of docs/ablation.md.
 """
 
 import argparse
