@@ -1,12 +1,12 @@
 """A synthetic scene-parsing dataset whose labels need context from the far side of the picture.
 
 Each picture shows a landscape under a sky: mountains, grass, trees, a path, two waters one above the other near one
-edge, and two beacons near the opposite edge, each level with one of the waters. A water is a *pond* if the lamp of the
-beacon level with it is yellow, a *lake* if the lamp is red. Everything else in a picture (shape, colour, ripples and
-place of the waters, and all that lies around them) is drawn before the kinds are and does not depend on them, so
+edge, and two beacons near the opposite edge, each level with one of the waters. The lamp of the beacon level with it
+tells the kind of a water: yellow a *pond*, red a *lake*, violet a *lagoon*, cyan a *reservoir*. Everything else in a
+picture (shape, colour, ripples and place of the waters, and all that lies around them) does not depend on the kinds, so
 
-* no local appearance tells a pond from a lake: two pictures that differ in the kinds only have the same pixels
-  everywhere except in the lamps;
+* no local appearance tells them apart: two pictures that differ in the kinds only have the same pixels everywhere
+  except in the lamps;
 * no look at the whole picture without places tells either: the two kinds are drawn independently, so pooling all
   positions says which lamps there are, not which water each of them is level with;
 * a lamp is at least `MIN_DISTANCE` = 80 pixels away from each pixel of every water. The receptive field of a dilated
@@ -31,11 +31,11 @@ from psanet_tf.progress import track
 
 MIN_DISTANCE = 80
 MIN_SIZE = 161
-KINDS = ("pond", "lake")
-LAMP_COLORS = ((250, 215, 40), (225, 35, 45))
+KINDS = ("pond", "lake", "lagoon", "reservoir")
+LAMP_COLORS = ((250, 215, 40), (225, 35, 45), (150, 60, 220), (40, 215, 235))
 
 _JPEG_QUALITY = 95
-_FAR_COLUMNS = 12  # the lamps keep to this many columns at the edge opposite to the waters
+_FAR_COLUMNS = 15  # the lamps keep to this many columns at the edge opposite to the waters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ class _Canvas:
 
     def draw_path(self, horizon):
         middle = self.size * (0.62 + 0.05 * self._wave(60, 2, along_rows=True)) + self.rng.uniform(-6, 6)
-        half_width = 1.5 + 4.5 * (self.rows - horizon) / (self.size - horizon)
+        half_width = 2.5 + 6.5 * (self.rows - horizon) / (self.size - horizon)
         path = (abs(self.columns - middle) < half_width) & (self.rows > horizon)
         sand = np.array([200, 172, 120]) + self.rng.uniform(-10, 10, 3)
         self._paint(path, sand + 12 * self._noise(1.5)[..., None], "path")
@@ -196,30 +196,36 @@ class _Canvas:
 
     def draw_trees(self, horizon, keep_free):
         size, rng = self.size, self.rng
-        for row in np.sort(rng.uniform(horizon + 8, size - 2, rng.integers(9, 15))):
-            column, radius = rng.uniform(0, size), rng.uniform(0.7, 1.3) * (4 + 5 * (row - horizon) / size)
-            crown_row = row - 1.6 * radius
-            crown = np.hypot(self.columns - column, (self.rows - crown_row) * 0.8) < radius * (
-                1 + 0.25 * self._noise(2.5)
-            )
-            trunk = (abs(self.columns - column) < radius * 0.18) & (self.rows > crown_row) & (self.rows < row)
-            tree = crown | trunk
+        outline, leaves = 0.25 * self._noise(3), 16 * self._noise(1.5)
+        for row in np.sort(rng.uniform(horizon + 16, size - 2, rng.integers(7, 12))):
+            radius = rng.uniform(0.8, 1.2) * (6 + 9 * (row - horizon) / size)
+            column, crown_row = rng.uniform(0, size), row - 1.3 * radius
+            box = np.s_[
+                max(int(crown_row - 2 * radius), 0) : int(row) + 1,
+                max(int(column - 2 * radius), 0) : int(column + 2 * radius) + 1,
+            ]
+            right, down = self.columns[box] - column, self.rows[box] - crown_row
+            crown = np.hypot(right, down) < radius * (1 + outline[box])
+            trunk = (abs(right) < radius * 0.2) & (down > 0) & (self.rows[box] < row)
+            tree = np.zeros((size, size), bool)
+            tree[box] = crown | trunk
             # No tree hides a water or stands among the beacons.
             if (tree & keep_free).any() or tree[:, size - _FAR_COLUMNS - 4 :].any():
                 continue
             green = np.array([30, 92, 40]) + rng.uniform(-10, 10, 3)
-            light = 22 * np.clip((crown_row - self.rows + column - self.columns) / radius, -1, 1)[..., None]
-            self._paint(tree, green + light + 16 * self._noise(1.5)[..., None], "tree")
-            self.image[trunk & tree & ~crown] = (96, 66, 42)
+            light = 22 * np.clip(-(down + right) / radius, -1, 1) + leaves[box]
+            color = np.where((trunk & ~crown)[..., None], (96, 66, 42), green + light[..., None])
+            self.image[tree] = color[tree[box]]
+            self.label[tree] = self.train_ids["tree"]
 
     def draw_beacon(self, middle_row, lamp_color):
         """A white tower with a lamp on top; returns where the lamp is."""
         size, rng = self.size, self.rng
         column = size - 1 - _FAR_COLUMNS / 2 + rng.uniform(-1, 1)
         row = middle_row + rng.uniform(-3, 3)
-        lamp = np.hypot(self.columns - column, self.rows - (row - 5)) < 4.6
-        tower = (abs(self.columns - column) < 2.2 + 0.1 * (self.rows - row)) & (self.rows > row - 5)
-        tower &= self.rows < row + 11
+        lamp = np.hypot(self.columns - column, self.rows - (row - 6)) < _FAR_COLUMNS / 2 - 1.4
+        tower = (abs(self.columns - column) < 3.4 + 0.1 * (self.rows - row)) & (self.rows > row - 5)
+        tower &= self.rows < row + 14
         self._paint(tower, np.array([232, 230, 224]) + 8 * self._noise(2)[..., None], "beacon")
         self._paint(lamp, np.broadcast_to(np.array(lamp_color, np.float32), self.image.shape), "beacon")
         return lamp
