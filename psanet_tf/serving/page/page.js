@@ -109,6 +109,7 @@ function showPicture(bitmap) {
   $("stage").style.width = `min(100%, ${75 * bitmap.width / bitmap.height}vh)`;
   $("drop").classList.add("filled");
   $("hint").hidden = true;
+  $("again").hidden = false;
   $("stage").hidden = false;
   $("marker").hidden = true;
   $("attention").hidden = true;

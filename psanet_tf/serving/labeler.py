@@ -1,0 +1,40 @@
+"""A served model in the place of a local one, for `psanet predict`."""
+
+import numpy as np
+
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.serving.client import Client
+from psanet_tf.serving.errors import ServingError
+
+
+class ServedLabeler:
+    """Labels pictures through a server.
+
+    Args:
+        url: as of `Client`.
+
+    Attributes:
+        info: DatasetInfo of the model's classes.
+
+    Raises:
+        OSError: no server answers there, or it refuses.
+        ValueError: not such an address.
+    """
+
+    def __init__(self, url):
+        self._url = url
+        self._client = Client(url)
+        metadata = self._ask(self._client.metadata)
+        self.info = DatasetInfo(
+            metadata.dataset, tuple(metadata.class_names), np.array(metadata.colors), metadata.ignore_label
+        )
+
+    def labels(self, image):
+        """uint8 [H, W] for a uint8 RGB picture [H, W, 3]."""
+        return self._ask(self._client.labels, image)
+
+    def _ask(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except ServingError as error:
+            raise OSError(f"{self._url}: {error}") from error
