@@ -7,6 +7,8 @@ import typer
 
 from psanet_tf.cli.app import app
 
+_SERVED = ("http://", "https://", "grpc://")
+
 
 @app.command()
 def predict(
@@ -14,7 +16,11 @@ def predict(
         list[str], typer.Argument(metavar="INPUT...", help="Pictures, videos, folders of them, or quoted patterns.")
     ],
     weights: Annotated[
-        Path, typer.Option(help="Run folder, .keras file, .pth of the original, or folder of an exported SavedModel.")
+        str,
+        typer.Option(
+            help="Run folder, .keras file, .pth of the original, folder of an exported SavedModel, or address of a "
+            "served model, such as http://127.0.0.1:8501/psanet."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("predictions"),
     config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
@@ -38,10 +44,9 @@ def predict(
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
     """
     from psanet_tf.evaluation.pictures import find_pictures, is_video, label_pictures
-    from psanet_tf.evaluation.sources import open_labelers
 
     files = find_pictures(inputs)
-    labelers, info = open_labelers(weights, config, overrides or (), whole)
+    labelers, info = _open(weights, config, overrides or (), whole)
     videos = [file for file in files if is_video(file.path)]
     pictures = [file for file in files if not is_video(file.path)]
     failures = label_pictures(labelers, pictures, info, out, submission) if pictures else {}
@@ -56,6 +61,22 @@ def predict(
         for message in failures.values():
             print(f"  {message}")
         raise typer.Exit(1)
+
+
+def _open(weights, config, overrides, whole):
+    if not weights.startswith(_SERVED):
+        from psanet_tf.evaluation.sources import open_labelers
+
+        return open_labelers(weights, config, overrides, whole)
+    if config or overrides or whole:
+        raise ValueError(
+            f"{weights} is a served model: its sizes and scales were fixed when it was exported, "
+            "so it takes neither a configuration nor overrides nor --whole"
+        )
+    from psanet_tf.serving.labeler import ServedLabeler
+
+    labeler = ServedLabeler(weights)
+    return (labeler,), labeler.info
 
 
 def _label_video(labeler, video, out, info, failures):

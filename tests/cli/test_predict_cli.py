@@ -73,3 +73,28 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
     assert exit_status.value.code == 2
     assert "psanet: error: there is no file or folder none.jpg" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path):
+    from psanet_tf.data.catalog import dataset_info
+    from psanet_tf.evaluation.labelers import load_labelers
+    from psanet_tf.serving.export import export_saved_model
+    from psanet_tf.serving.server import Server
+
+    model = load_labelers(evaluated_runs / "fcn").model
+    export_saved_model(model, tmp_path / "model", dataset_info("scenes"), warm_up=False)
+    with Server(tmp_path / "model", rest_port=0, grpc_port=None) as server:
+        address = f"http://127.0.0.1:{server.rest_port}/model"
+        served = run(folder / "in", "--weights", address, "--out", folder / "served")
+    assert served.exit_code == 0, served.output
+    exported = run(folder / "in", "--weights", tmp_path / "model", "--out", folder / "exported")
+    assert exported.exit_code == 0, exported.output
+    for name in ("a.png", "b.png"):
+        first, second = (np.asarray(Image.open(folder / kind / "labels" / name)) for kind in ("served", "exported"))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_no_server(folder):
+    result = run(folder / "in", "--weights", "http://127.0.0.1:9/psanet", "--out", folder / "out", "--whole")
+    assert "is a served model" in str(result.exception)
+    assert not (folder / "out").exists()
