@@ -1,0 +1,88 @@
+"""`psanet serve`, as a user calls it: starts, says where it is, answers, and stops on Ctrl-C."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from psanet_tf.cli.app import _register, app
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    write_version(folder, 1)
+    return folder
+
+
+def write_version(folder, version):
+    module = tf.Module()
+    module.multiply = tf.function(lambda x: {"y": x * version}, [tf.TensorSpec([None], tf.float32, name="x")])
+    hidden = folder / f".{version}"
+    tf.saved_model.save(module, str(hidden), signatures={"serving_default": module.multiply})
+    hidden.rename(folder / str(version))
+
+
+def read_until(process, pattern, seconds=120):
+    text, end = "", time.monotonic() + seconds
+    while time.monotonic() < end:
+        ready, _, _ = select.select([process.stdout], [], [], 1)
+        if ready:
+            text += os.read(process.stdout.fileno(), 65536).decode()
+            if match := re.search(pattern, text):
+                return match, text
+        assert process.poll() is None, text
+    raise AssertionError(f"{pattern!r} did not come: {text}")
+
+
+def test_serving_until_interrupted(folder):
+    command = [sys.executable, "-m", "psanet_tf", "serve", folder, "--rest-port", "0", "--grpc-port", "0"]
+    command += ["--poll-seconds", "0.1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        _, text = read_until(process, "Ctrl-C stops")
+        assert "version 1: AVAILABLE" in text
+        assert re.search(r"gRPC:  grpc://127\.0\.0\.1:\d+/toy", text)
+        url = re.search(r"REST:  (\S+)", text)[1]
+        assert requests.post(url, json={"instances": [3]}, timeout=30).json() == {"predictions": [3.0]}
+        page = re.search(r"page:  (\S+)", text)[1]
+        assert 'data-model="toy"' in requests.get(page, timeout=30).text
+        write_version(folder, 2)
+        read_until(process, "version 2: AVAILABLE")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_help_says_what_it_is_for():
+    _register()
+    result = CliRunner().invoke(app, ["serve", "--help"])
+    assert "Production belongs" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none"], "is no folder"),
+        (["toy", "--label", "stable"], "--label must look like stable=3, got 'stable'"),
+        (["toy", "--latest", "0"], "latest_versions must be at least 1"),
+        (["toy", "--max-concurrent", "0"], "must be at least 1"),
+    ],
+)
+def test_wrong_arguments(folder, monkeypatch, arguments, message):
+    _register()
+    monkeypatch.chdir(folder.parent)
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert isinstance(result.exception, ValueError | OSError)
+    assert message in str(result.exception)
