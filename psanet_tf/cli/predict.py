@@ -7,8 +7,6 @@ import typer
 
 from psanet_tf.cli.app import app
 
-_SERVED = ("http://", "https://", "grpc://")
-
 
 @app.command()
 def predict(
@@ -16,12 +14,13 @@ def predict(
         list[str], typer.Argument(metavar="INPUT...", help="Pictures, videos, folders of them, or quoted patterns.")
     ],
     weights: Annotated[
-        str,
-        typer.Option(
-            help="Run folder, .keras file, .pth of the original, folder of an exported SavedModel, or address of a "
-            "served model, such as http://127.0.0.1:8501/psanet."
-        ),
-    ],
+        Path | None,
+        typer.Option(help="Run folder, .keras file, .pth of the original, or folder of an exported SavedModel."),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Instead of weights: a served model, e.g. grpc://127.0.0.1:8500/psanet."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("predictions"),
     config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
     overrides: Annotated[
@@ -42,11 +41,12 @@ def predict(
     Examples:
       psanet predict photo.jpg --weights runs/psanet
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
+      psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
     """
     from psanet_tf.evaluation.pictures import find_pictures, is_video, label_pictures
 
     files = find_pictures(inputs)
-    labelers, info = _open(weights, config, overrides or (), whole)
+    labelers, info = _open(weights, server, config, overrides or (), whole)
     videos = [file for file in files if is_video(file.path)]
     pictures = [file for file in files if not is_video(file.path)]
     failures = label_pictures(labelers, pictures, info, out, submission) if pictures else {}
@@ -63,19 +63,21 @@ def predict(
         raise typer.Exit(1)
 
 
-def _open(weights, config, overrides, whole):
-    if not weights.startswith(_SERVED):
+def _open(weights, server, config, overrides, whole):
+    if (weights is None) == (server is None):
+        raise ValueError("give either --weights or --server")
+    if server is None:
         from psanet_tf.evaluation.sources import open_labelers
 
         return open_labelers(weights, config, overrides, whole)
     if config or overrides or whole:
         raise ValueError(
-            f"{weights} is a served model: its sizes and scales were fixed when it was exported, "
+            f"{server} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
     from psanet_tf.serving.labeler import ServedLabeler
 
-    labeler = ServedLabeler(weights)
+    labeler = ServedLabeler(server)
     return (labeler,), labeler.info
 
 

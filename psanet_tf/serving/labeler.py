@@ -1,8 +1,5 @@
 """A served model in the place of a local one, for `psanet predict`."""
 
-import numpy as np
-
-from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 
@@ -24,10 +21,7 @@ class ServedLabeler:
     def __init__(self, url):
         self._url = url
         self._client = Client(url)
-        metadata = self._ask(self._client.metadata)
-        self.info = DatasetInfo(
-            metadata.dataset, tuple(metadata.class_names), np.array(metadata.colors), metadata.ignore_label
-        )
+        self.info = self._ask(self._client.metadata).dataset_info()
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB picture [H, W, 3]."""

@@ -85,7 +85,7 @@ def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_p
     export_saved_model(model, tmp_path / "model", dataset_info("scenes"), warm_up=False)
     with Server(tmp_path / "model", rest_port=0, grpc_port=None) as server:
         address = f"http://127.0.0.1:{server.rest_port}/model"
-        served = run(folder / "in", "--weights", address, "--out", folder / "served")
+        served = run(folder / "in", "--server", address, "--out", folder / "served")
     assert served.exit_code == 0, served.output
     exported = run(folder / "in", "--weights", tmp_path / "model", "--out", folder / "exported")
     assert exported.exit_code == 0, exported.output
@@ -94,7 +94,14 @@ def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_p
         np.testing.assert_array_equal(first, second)
 
 
-def test_no_server(folder):
-    result = run(folder / "in", "--weights", "http://127.0.0.1:9/psanet", "--out", folder / "out", "--whole")
+def test_a_server_that_is_not_there_or_not_asked_for_rightly(folder, monkeypatch):
+    address = "http://127.0.0.1:9/psanet"  # the discard service, which nothing runs
+    result = run(folder / "in", "--server", address, "--out", folder / "out", "--whole")
     assert "is a served model" in str(result.exception)
+    result = run(folder / "in", "--server", address, "--weights", "runs", "--out", folder / "out")
+    assert str(result.exception) == "give either --weights or --server"
+    monkeypatch.setattr("psanet_tf.serving.client.time.sleep", lambda seconds: None)
+    result = run(folder / "in", "--server", address, "--out", folder / "out")
+    assert isinstance(result.exception, OSError)
+    assert "UNAVAILABLE" in str(result.exception)
     assert not (folder / "out").exists()
