@@ -13,7 +13,7 @@ from psanet_tf.evaluation.submission import save_submission
 from psanet_tf.files import atomic_file
 from psanet_tf.visualization.colors import save_label_png
 from psanet_tf.visualization.legend import legend_strip
-from psanet_tf.visualization.overlay import class_shares, overlay
+from psanet_tf.visualization.overlay import add_legend, class_shares, overlay
 from psanet_tf.visualization.sheet import picture_sheet
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -98,8 +98,8 @@ def label_pictures(labelers, pictures, info, out, submission=False):
 
 def _write(image, labels, name, info, out, submission):
     save_label_png(out / "labels" / f"{name}.png", labels, info.colors)
-    _save(out / "overlays" / f"{name}.png", overlay(image, labels, info.colors, info.class_names))
     plain = overlay(image, labels, info.colors)
+    _save(out / "overlays" / f"{name}.png", add_legend(plain, labels, info.colors, info.class_names))
     width = min(image.shape[1], _SHEET_CELL_WIDTH)
     footer = legend_strip(class_shares(labels), info.colors, info.class_names, max(320, 2 * (width + 8) + 8))
     sheet = picture_sheet([[image, plain]], ("input", "prediction"), cell_width=width, footer=footer)

@@ -57,7 +57,8 @@ def _checked_labels(labels, num_classes):
     labels = np.asarray(labels)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers [H, W], got {labels.dtype} {list(labels.shape)}")
-    known = ((labels >= 0) & (labels < num_classes)) | (labels == 255)
-    if not known.all():
-        raise ValueError(f"labels hold {labels[~known][0]}, but there are {num_classes} classes and 255 for ignored")
-    return labels.astype(np.uint8)
+    for row in labels:
+        known = ((row >= 0) & (row < num_classes)) | (row == 255)
+        if not known.all():
+            raise ValueError(f"labels hold {row[~known][0]}, but there are {num_classes} classes and 255 for ignored")
+    return labels.astype(np.uint8, copy=False)

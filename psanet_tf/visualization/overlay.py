@@ -31,14 +31,21 @@ def overlay(image, labels, colors, class_names=None, opacity=0.55):
     ignored = labels == 255
     if ignored.any():
         blended.paste(Image.fromarray(image), mask=Image.fromarray(ignored))
-    if class_names is not None:
-        draw_legend_panel(blended, class_shares(labels), colors, class_names)
-    return np.asarray(blended)
+    result = np.asarray(blended)
+    return result if class_names is None else add_legend(result, labels, colors, class_names)
+
+
+def add_legend(picture, labels, colors, class_names):
+    """A copy of a picture with the legend of `overlay` drawn into it; arguments as there."""
+    copy = Image.fromarray(picture)
+    draw_legend_panel(copy, class_shares(labels), colors, class_names)
+    return np.asarray(copy)
 
 
 def class_shares(labels):
     """[(class, share of the pixels that count), ...], largest first."""
-    counts = np.bincount(np.asarray(labels, np.uint8).ravel(), minlength=256)[:255]
+    # Row by row: bincount makes 8 bytes of every pixel.
+    counts = sum(np.bincount(row, minlength=256) for row in np.asarray(labels, np.uint8))[:255]
     total = max(1, counts.sum())
     present = np.flatnonzero(counts)
     return [(int(index), counts[index] / total) for index in present[np.argsort(-counts[present], kind="stable")]]
