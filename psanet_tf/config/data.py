@@ -13,7 +13,7 @@ _SPLITS = {
     "cityscapes": ("train", "val"),
     "custom": ("train", "val"),
 }
-_CUSTOM_KEYS = {"class_names", "class_colors"}
+_CUSTOM_KEYS = ("class_names", "class_colors", "list_file", "image_folder", "label_folder")
 
 
 def _splits(values):
@@ -40,7 +40,10 @@ class DataSection(Section):
     dataset: Literal["ade20k", "voc2012", "cityscapes", "scenes", "custom"] = Field(
         "ade20k", description="layout on disk, class names and colours"
     )
-    root: str = Field(description="folder of the dataset, in its owner's layout")
+    root: str = Field(description="folder of the dataset, in its owner's layout, or of its TFRecords")
+    format: Literal["files", "tfrecord"] = Field(
+        "files", description="tfrecord: shards written by psanet data to-tfrecord"
+    )
     train_split: str = Field(
         default_factory=lambda values: _splits(values)[0],
         description="the dataset's own name of the split; default training (ade20k, scenes), train_aug (voc2012), "
@@ -56,6 +59,14 @@ class DataSection(Section):
     class_colors: str | None = Field(
         None, description="custom: file under root with red, green, blue (0..255) per class; default: distinct colours"
     )
+    list_file: str | None = Field(
+        None,
+        description="custom: list of `image label` lines under root, paths under root or absolute; {split} stands for "
+        "the split, e.g. lists/{split}.txt",
+    )
+    image_folder: str = Field("images/{split}", description="custom without list_file: folder of the pictures")
+    label_folder: str = Field("labels/{split}", description="... and of the labels, PNG of the same names")
+    label_kind: Literal["labelIds", "labelTrainIds"] = Field("labelIds", description="cityscapes: which label files")
     crop_size: tuple[int, int] = Field((465, 465), description="rows and columns of a training crop, 8n+1")
     augmentation: AugmentationSection = AugmentationSection()
     on_error: Literal["raise", "skip"] = Field(
@@ -68,7 +79,8 @@ class DataSection(Section):
         if self.dataset == "custom" and self.class_names is None:
             raise ValueError("class_names is required for dataset: custom")
         if self.dataset != "custom":
-            given = sorted(key for key in _CUSTOM_KEYS if getattr(self, key) is not None)
+            fields = type(self).model_fields
+            given = [key for key in _CUSTOM_KEYS if getattr(self, key) != fields[key].default]
             if given:
                 raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
         return self

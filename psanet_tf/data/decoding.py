@@ -1,10 +1,32 @@
-"""Pictures and labels from the bytes of their files, as TensorFlow operations."""
+"""Pictures and labels from files and from the bytes in them, as TensorFlow operations."""
 
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE
 from psanet_tf.data.readers import PNG_KIND, label_kinds
+from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
+
+_RECORD_BUFFER = 1 << 18
+
+
+def read_record(path, offset):
+    """Bytes of the picture and of the labels of one example in a TFRecord file.
+
+    Args:
+        path: scalar string.
+        offset: scalar int64, byte at which the record starts.
+    """
+    # `tf.data.TFRecordDataset` has the offset in its operation, but not among its arguments.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[path], compression_type="", buffer_size=_RECORD_BUFFER, byte_offsets=[offset]
+    )
+    dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+    features = tf.io.parse_single_example(
+        dataset.take(1).get_single_element(),
+        {key: tf.io.FixedLenFeature([], tf.string) for key in (IMAGE_KEY, LABEL_KEY)},
+    )
+    return features[IMAGE_KEY], features[LABEL_KEY]
 
 
 def decode_picture(encoded):

@@ -5,12 +5,14 @@ epoch) and of nothing else: the number of threads or workers does not matter, an
 epoch with the batches that would have come.
 """
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.augmentation import apply_augmentation, draw_augmentation
 from psanet_tf.data.catalog import info_of, label_value_table
-from psanet_tf.data.decoding import LabelDecoder, decode_picture
+from psanet_tf.data.decoding import LabelDecoder, decode_picture, read_record
 from psanet_tf.data.normalization import MEAN, normalize
 from psanet_tf.data.readers import has_train_ids, label_palette, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
@@ -174,17 +176,23 @@ class _Source:
     def __init__(self, data, split, examples):
         self.split = split
         self.info = info_of(data)
+        self._records = data.format == "tfrecord"
         with tf.init_scope():
             self._image_paths = tf.constant([str(example.image_path) for example in examples])
             self._label_paths = tf.constant([str(example.label_path) for example in examples])
+            if self._records:
+                self._offsets = tf.constant([example.offset for example in examples], tf.int64)
         first = examples[0].label_path
-        table = label_value_table(self.info, has_train_ids(first))
-        self._labels = LabelDecoder(self.info, table, label_palette(first))
+        table = label_value_table(self.info, train_ids=self._records or has_train_ids(first))
+        self._labels = LabelDecoder(self.info, table, None if self._records else _palette(examples))
 
     def decode(self, index):
         """uint8 [H, W, 3] and uint8 [H, W], values as stored."""
-        image = decode_picture(tf.io.read_file(self._image_paths[index]))
-        return image, self._labels.values(tf.io.read_file(self._label_paths[index]))
+        if self._records:
+            image, label = read_record(self._image_paths[index], self._offsets[index])
+        else:
+            image, label = tf.io.read_file(self._image_paths[index]), tf.io.read_file(self._label_paths[index])
+        return decode_picture(image), self._labels.values(label)
 
     def crop(self, image, values, crop_size, parameters):
         """float32 [h, w, 3], 0..255, and uint8 [h, w], train ids."""
@@ -197,6 +205,14 @@ class _Source:
         message = [MARK, index, "of split", self.split, self._image_paths[index], self._label_paths[index]]
         with tf.control_dependencies([tf.debugging.Assert(readable, message)]):
             return tf.identity(image), tf.identity(label)
+
+
+def _palette(examples):
+    """The colours of the first label file that can be read, if it has a palette."""
+    for example in examples:
+        with contextlib.suppress(ValueError, OSError):
+            return label_palette(example.label_path)
+    raise ValueError(f"not one label file can be read, from {examples[0].label_path} on")
 
 
 def _attempt(function, crop_size, *key):

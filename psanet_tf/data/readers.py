@@ -1,6 +1,5 @@
-"""Lists the pictures of a dataset in its owner's layout, and reads one picture or label file."""
+"""Lists the examples of a split, and reads one picture or label file."""
 
-import dataclasses
 import io
 from pathlib import Path
 
@@ -8,26 +7,20 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from psanet_tf.data.catalog import OUT_OF_RANGE, label_value_table
+from psanet_tf.data.layouts import IMAGE_SUFFIXES, Example, list_files
+from psanet_tf.data.records import RecordExample, list_records
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Example",
+    "list_examples",
+    "read_example",
+    "read_image",
+    "read_label",
+]
 
 # The two bytes of a PNG file that tell bit depth and colour type.
 PNG_KIND = slice(24, 26)
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One picture and its labels on disk.
-
-    Attributes:
-        name: unique within the split, without a suffix; output files take it.
-        image_path: an RGB picture.
-        label_path: a single-channel PNG of the same size.
-    """
-
-    name: str
-    image_path: Path
-    label_path: Path
 
 
 def list_examples(data, split):
@@ -47,17 +40,24 @@ def list_examples(data, split):
     root = Path(data.root)
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: there is no folder {root}")
-    examples = _LAYOUTS[data.dataset](root, split)
+    if data.format == "tfrecord":
+        return list_records(root, split)
+    examples = list_files(data, split)
     if not examples:
         raise ValueError(f"{root}: split {split!r} holds no pictures")
-    missing = [example for example in examples if not example.label_path.is_file()]
+    missing = missing_files(examples)
     if missing:
-        first = missing[0]
         raise FileNotFoundError(
-            f"{len(missing)} of {len(examples)} pictures in split {split!r} have no labels, the first is "
-            f"{first.image_path}: there is no {first.label_path}"
+            f"{len(missing)} files of split {split!r} ({len(examples)} pictures) are not there, the first is "
+            f"{missing[0]}; psanet data check lists them"
         )
     return examples
+
+
+def missing_files(examples):
+    """Paths of pictures and labels that are listed and not there."""
+    paths = [path for example in examples for path in (example.image_path, example.label_path)]
+    return [path for path in paths if not path.is_file()]
 
 
 def read_example(example, info):
@@ -73,8 +73,13 @@ def read_example(example, info):
     Raises:
         ValueError: as `read_image` and `read_label`, or the two differ in size.
     """
-    image = read_image(example.image_path)
-    label = read_label(example.label_path, info)
+    if isinstance(example, RecordExample):
+        encoded_image, encoded_label = example.encoded()
+        image = _decode_image(encoded_image, example.where)
+        label = _decode_label(encoded_label, example.where, info, train_ids=True)
+    else:
+        image = read_image(example.image_path)
+        label = read_label(example.label_path, info)
     if image.shape[:2] != label.shape:
         raise ValueError(
             f"{example.label_path}: labels must be of their picture's size {list(image.shape[:2])}, "
@@ -99,7 +104,11 @@ def read_image(path, upright=False):
         ValueError: the file is no picture or is cut short; the message names it.
         FileNotFoundError: there is no such file.
     """
-    picture = _open(path, _contents(path))
+    return _decode_image(_contents(path), path, upright)
+
+
+def _decode_image(contents, where, upright=False):
+    picture = _open(where, contents)
     if upright:
         picture = ImageOps.exif_transpose(picture)
     return np.asarray(_to_rgb(picture))
@@ -131,14 +140,18 @@ def read_label(path, info):
             names it.
         FileNotFoundError: there is no such file.
     """
-    values = np.asarray(_open_label(path))
-    table = label_value_table(info, train_ids=has_train_ids(path))
+    return _decode_label(_contents(path), path, info, has_train_ids(path))
+
+
+def _decode_label(contents, where, info, train_ids):
+    values = np.asarray(_open_label(where, contents))
+    table = label_value_table(info, train_ids)
     label = table[values]
     if (label == OUT_OF_RANGE).any():
         wrong = np.unique(values[label == OUT_OF_RANGE])
         shown = ", ".join(str(value) for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
         allowed = _ranges(np.flatnonzero(table != OUT_OF_RANGE))
-        raise ValueError(f"{path}: label values out of range: {shown}; {info.name} has values {allowed}")
+        raise ValueError(f"{where}: label values out of range: {shown}; {info.name} has values {allowed}")
     return label
 
 
@@ -148,7 +161,7 @@ def label_palette(path):
     Raises:
         ValueError, FileNotFoundError: as `read_label`.
     """
-    picture = _open_label(path)
+    picture = _open_label(path, _contents(path))
     return np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3) if picture.mode == "P" else None
 
 
@@ -162,8 +175,7 @@ def label_kinds(palette):
     return [bytes([depth, 3]) for depth in (1, 2, 4, 8)] if palette else [bytes([8, 0])]
 
 
-def _open_label(path):
-    contents = _contents(path)
+def _open_label(path, contents):
     picture = _open(path, contents)
     if picture.format != "PNG" or contents[PNG_KIND] not in label_kinds(True) + label_kinds(False):
         kind = f"{picture.format} of mode {picture.mode}" if picture.format != "PNG" else _png_kind(contents)
@@ -199,22 +211,3 @@ def _ranges(values):
     """ "0..150, 255" for a sorted array of integers."""
     runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
-
-
-def _folder(path):
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    return path
-
-
-def _pictures(folder):
-    return sorted(path for path in _folder(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _list_ade20k(root, split):
-    images = _pictures(root / "images" / split)
-    labels = _folder(root / "annotations" / split)
-    return [Example(image.stem, image, labels / f"{image.stem}.png") for image in images]
-
-
-_LAYOUTS = {"ade20k": _list_ade20k, "scenes": _list_ade20k}
