@@ -19,15 +19,16 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "scenes"
 VARIANTS = {"fcn": "FCN, no attention", "collect": "+ collect", "distribute": "+ distribute", "psanet": "+ both"}
 
 
-def run(variant, seed, out):
+def run(variant, seed, out, extra=()):
     """Trains and scores one network; returns its scores and the seconds of the training."""
     folder = out / f"{variant}-{seed}"
     scores, seconds = folder / "evaluation" / "scores.json", folder / "seconds.json"
     if not scores.is_file():
         start = time.monotonic()
-        overrides = ["--set", f"train.seed={seed}", "--set", f"data.root={out / 'scenes'}"]
+        values = [f"train.seed={seed}", f"data.root={out / 'scenes'}", "train.tensorboard=false", *extra]
+        overrides = [argument for value in values for argument in ("--set", value)]
         config = CONFIGS / f"{variant}.yaml"
-        _psanet("train", "--config", config, "--run-dir", folder, *overrides, "--set", "train.tensorboard=false")
+        _psanet("train", "--config", config, "--run-dir", folder, *overrides)
         seconds.write_text(json.dumps(time.monotonic() - start))
         _psanet("evaluate", "--weights", folder)
     return json.loads(scores.read_text()), json.loads(seconds.read_text())
@@ -67,12 +68,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for the scenes and the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for every run")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     arguments = parser.parse_args()
     results = {variant: [] for variant in arguments.variants}
     for seed in arguments.seeds:
         for variant in arguments.variants:
-            results[variant].append(run(variant, seed, arguments.out.resolve()))
+            results[variant].append(run(variant, seed, arguments.out.resolve(), arguments.set))
             print(f"{variant}, seed {seed}: mIoU {100 * results[variant][-1][0]['miou']:.2f}", flush=True)
     text = table(results)
     (arguments.out / "table.md").write_text(text + "\n")
