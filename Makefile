@@ -19,12 +19,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(wildcard custom_ops/*)
-	$(PIP_INSTALL) tensorflow
-	$(PIP_INSTALL) --no-build-isolation --editable '.[plots]'
+	$(PIP_INSTALL) --editable '.[plots]'
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	$(PIP_INSTALL) --editable '.[test]'
 	touch $@
 
 lint: $(VENV)/installed-test
