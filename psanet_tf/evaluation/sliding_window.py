@@ -124,6 +124,7 @@ class SlidingWindow:
         row_origins = crop_origins(height + below, crop_height, self.stride_rate)
         column_origins = crop_origins(width + right, crop_width, self.stride_rate)
         coverage = _coverage(row_origins, crop_height)[:, None, None] * _coverage(column_origins, crop_width)[:, None]
+        coverage *= 2 if self.flip else 1
         unfinished = None  # sums over the crops so far, of the rows that the next crops cover too
         for origin, next_origin in itertools.pairwise([*row_origins, height + below]):
             sums = _add_overlapping(self._strip(padded, origin, column_origins), unfinished, axis=0)
@@ -158,7 +159,7 @@ class SlidingWindow:
             yield from self._crop_probabilities(crops)
 
     def _crop_probabilities(self, crops):
-        """Yields float32 [h, w, K] for each crop of [B, h, w, 3]."""
+        """Yields float32 [h, w, K] for each crop of [B, h, w, 3]; the sum of crop and mirror image where both count."""
         count = crops.shape[0]
         pictures = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
         logits = tf.convert_to_tensor(self.predict(pictures))
@@ -170,7 +171,7 @@ class SlidingWindow:
             probability = tf.nn.softmax(tf.cast(logits[index], tf.float32))
             if self.flip:
                 mirrored = tf.nn.softmax(tf.cast(logits[count + index], tf.float32))
-                probability = (probability + tf.reverse(mirrored, [1])) / 2
+                probability += tf.reverse(mirrored, [1])
             yield probability
 
 
