@@ -192,3 +192,15 @@ def test_submission_values_are_those_of_the_label_files(dataset, first, last):
     values = submission_values(dataset_info(dataset))
     assert (values[0], values[-1]) == (first, last)
     assert len(np.unique(values)) == len(values)
+
+
+def test_records_score_as_files_do(evaluated_runs, evaluated, tmp_path):
+    from psanet_tf.config import load_config
+    from psanet_tf.data.record_writer import write_records
+
+    data = load_config(evaluated_runs / "psanet" / "config.yaml").data
+    write_records(data, "validation", tmp_path / "records", 4, 1)
+    overrides = ["data.format=tfrecord", f"data.root={tmp_path / 'records'}"]
+    folder, summary = run_evaluation(evaluated_runs / "psanet", tmp_path / "out", overrides=overrides, worst=2)
+    assert summary == evaluated[1]
+    assert (folder.path / "worst.png").is_file()
