@@ -27,3 +27,68 @@ def scenes(
 
     write_scenes(root, train=train, validation=validation, size=size, seed=seed)
     print(f"{train} training and {validation} validation pictures are in {root}")
+
+
+@data_app.command()
+def check(
+    config: Annotated[Path, typer.Option(help="Configuration; its data section says what is read.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. data.root=/data/ade.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Split to read; may be repeated. Default: the training and validation split."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: processor cores.")] = None,
+):
+    """Read every picture and label once and report what is missing or wrong, and how often each class occurs.
+
+    Exit status 1 if something is wrong.
+
+    Example: psanet data check --config configs/ade20k/psanet50.yaml --set data.root=/data/ADEChallengeData2016
+    """
+    from psanet_tf.config import load_config
+    from psanet_tf.data.catalog import info_of
+    from psanet_tf.data.checking import check_split
+
+    data = load_config(config, settings or ()).data
+    reports = [check_split(data, name, workers) for name in split or (data.train_split, data.val_split)]
+    info = info_of(data)
+    for report in reports:
+        print(report.text(info))
+    wrong = sum(len(report.missing) + len(report.problems) for report in reports)
+    print(f"{wrong} problems in {data.root}" if wrong else f"nothing is wrong in {data.root}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def to_tfrecord(
+    config: Annotated[Path, typer.Option(help="Configuration; its data section says what is read.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards; what is there already is kept.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. data.root=/data/ade.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Split to write; may be repeated. Default: training and validation split.")
+    ] = None,
+    examples_per_shard: Annotated[int, typer.Option(min=1, help="Pictures in one file.")] = 500,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Shards written at a time; default: processor cores.")
+    ] = None,
+):
+    """Write a dataset as TFRecord shards, with the feature keys that TF Model Garden reads.
+
+    An interrupted conversion goes on where it was when it is started again.
+
+    Example: psanet data to-tfrecord --config configs/ade20k/psanet50.yaml --out /data/ade20k-records, then train with
+    --set data.format=tfrecord --set data.root=/data/ade20k-records
+    """
+    from psanet_tf.config import load_config
+    from psanet_tf.data.record_writer import write_records
+
+    data = load_config(config, settings or ()).data
+    for name in split or (data.train_split, data.val_split):
+        paths, kept = write_records(data, name, out, examples_per_shard, workers)
+        print(f"{name}: {len(paths)} shards, {kept} of them were there")
+    print(f"shards are in {out}; read them with data.format=tfrecord and data.root={out}")

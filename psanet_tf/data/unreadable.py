@@ -29,9 +29,9 @@ class UnreadableExamples:
         Args:
             data, split: what the pipeline read.
         """
-        indices = sorted(int(index) for index in self._table.export()[0])
-        for index in indices:
-            self._table.remove(index)
+        keys = self._table.export()[0]
+        self._table.remove(keys)
+        indices = sorted(int(key) for key in keys)
         if not indices:
             return None
         examples, info = list_examples(data, split), info_of(data)

@@ -1,0 +1,94 @@
+"""Examples that cannot be read: fatal and named, or passed over and counted."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from psanet_tf.data.pipeline import evaluation_dataset, training_dataset
+from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
+
+CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE = 2, 5, 7
+
+
+@pytest.fixture
+def damaged(scenes_root, tmp_path):
+    """The small dataset with one picture cut short, one label value out of range, one label of another size."""
+    root = tmp_path / "data"
+    shutil.copytree(scenes_root, root)
+    image = root / f"images/training/scene_training_{CUT_SHORT:06}.jpg"
+    image.write_bytes(image.read_bytes()[:1000])
+    labels = root / "annotations/training"
+    Image.new("L", (161, 161), 42).save(labels / f"scene_training_{OUT_OF_RANGE:06}.png")
+    Image.new("L", (161, 160), 1).save(labels / f"scene_training_{OTHER_SIZE:06}.png")
+    return str(root)
+
+
+def only(root, index, tmp_path):
+    """A dataset of one training picture."""
+    for folder, suffix in (("images", ".jpg"), ("annotations", ".png")):
+        (tmp_path / "one" / folder / "training").mkdir(parents=True)
+        shutil.copy(
+            f"{root}/{folder}/training/scene_training_{index:06}{suffix}", tmp_path / "one" / folder / "training"
+        )
+    return str(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (CUT_SHORT, r"scene_training_000002\.jpg is not a readable picture"),
+        (OUT_OF_RANGE, r"scene_training_000005\.png: label values out of range: 42"),
+        (OTHER_SIZE, r"scene_training_000007\.png: labels must be of their picture's size"),
+    ],
+)
+def test_by_default_it_is_an_error_that_names_the_file_and_says_why(damaged, scenes_config, tmp_path, index, message):
+    config = scenes_config(root=only(damaged, index, tmp_path))
+    with pytest.raises(ValueError, match=message):
+        with readable_pipeline_errors(config.data):
+            next(iter(training_dataset(config, 1)))
+
+
+def test_errors_of_tensorflow_name_the_file_too(damaged, scenes_config, tmp_path):
+    config = scenes_config(root=only(damaged, CUT_SHORT, tmp_path))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"scene_training_000002\.jpg"):
+        next(iter(training_dataset(config, 1)))
+
+
+def test_other_errors_pass_unchanged(scenes_config):
+    with pytest.raises(tf.errors.InvalidArgumentError), readable_pipeline_errors(scenes_config().data):
+        raise tf.errors.InvalidArgumentError(None, None, "something else")
+
+
+def test_skipped_examples_are_counted_named_and_replaced(damaged, scenes_config):
+    config = scenes_config(root=damaged, on_error="skip")
+    unreadable = UnreadableExamples()
+    batches = list(training_dataset(config, 11, unreadable=unreadable).take(1))
+    summary = unreadable.take_summary(config.data, "training")
+    assert summary.startswith("skipped 3 of 11 examples of split 'training' that cannot be read:")
+    assert "scene_training_000002.jpg is not a readable picture" in summary
+    assert "label values out of range: 42" in summary
+    assert unreadable.take_summary(config.data, "training") is None
+    images, labels = batches[0]
+    assert images.shape[0] == 11
+    assert all((label != 255).any() for label in labels["logits"].numpy())
+    # What takes the place of a skipped picture is a function of the seed, too.
+    again = next(iter(training_dataset(scenes_config(root=damaged, on_error="skip", workers=1), 11)))
+    assert np.array_equal(images, again[0])
+
+
+def test_evaluation_leaves_skipped_examples_out_of_the_score(damaged, scenes_config):
+    config = scenes_config(root=damaged, on_error="skip", val_split="training")
+    unreadable = UnreadableExamples()
+    labels = np.concatenate([item["logits"].numpy() for _, item in evaluation_dataset(config, 11, unreadable)])
+    blank = [index for index, label in enumerate(labels) if (label == 255).all()]
+    assert blank == [CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE]
+    assert "skipped 3 of 11" in unreadable.take_summary(config.data, "training")
+
+
+def test_nothing_readable_at_all_is_an_error(damaged, scenes_config, tmp_path):
+    config = scenes_config(root=only(damaged, CUT_SHORT, tmp_path), on_error="skip")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="random pictures in turn could not be read"):
+        next(iter(training_dataset(config, 1)))
