@@ -25,7 +25,7 @@ def compile_program(source, output, *flags):
 
 
 def run(program):
-    result = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    result = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -40,7 +40,7 @@ def test_sanitizers_see_an_access_behind_the_end(tmp_path):
     program = compile_program(
         "kernel_check.cc", tmp_path / "broken", "-DPSANET_MAIN=1", "-DPSANET_BREAK=1", *SANITIZERS
     )
-    result = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    result = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode != 0
     assert "heap-buffer-overflow" in result.stderr
 

@@ -42,7 +42,9 @@ def test_cuda_part_is_built_where_nvcc_is_and_needs_no_cuda_library(library):
     assert library.stamp["cuda_problem"] is None
     if shutil.which("nm") is None:
         pytest.skip("no nm")
-    symbols = subprocess.run(["nm", "-D", str(library.path)], capture_output=True, text=True, check=True).stdout
+    symbols = subprocess.run(
+        ["nm", "-D", str(library.path)], capture_output=True, text=True, check=True, timeout=240
+    ).stdout
     assert "PsanetLaunchMask" in symbols
     # Neither taken from TensorFlow's libraries, which export another version's, nor open to being replaced by them.
     assert re.findall(r"\bcuda\w+", symbols) == []
@@ -201,7 +203,9 @@ def test_two_devices_and_xla_before_the_library(library, legacy):
         pytest.importorskip("tf_keras")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": legacy, "TF_CPP_MIN_LOG_LEVEL": "3"}
     code = textwrap.dedent(SEVERAL_DEVICES_AND_LATE_XLA)
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "done"
     assert "psa_mask uses stock" not in result.stderr
