@@ -197,11 +197,8 @@ SEVERAL_DEVICES_AND_LATE_XLA = """
 """
 
 
-@pytest.mark.parametrize("legacy", ["0", "1"])
-def test_two_devices_and_xla_before_the_library(library, legacy):
-    if legacy == "1":
-        pytest.importorskip("tf_keras")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": legacy, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def test_two_devices_and_xla_before_the_library(library):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     code = textwrap.dedent(SEVERAL_DEVICES_AND_LATE_XLA)
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=240

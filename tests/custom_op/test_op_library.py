@@ -175,7 +175,7 @@ def test_without_a_compiler_stock_ops_are_used_and_one_line_says_why(planted, ca
 def test_two_processes_build_once(tmp_path, cache):
     if shutil.which("g++") is None:
         pytest.skip("no g++")
-    # The real compiler, which keeps a list and cannot compile the XLA part.
+    # The real compiler, which keeps a list and cannot compile the XLA part; nvcc is not on this PATH.
     compiler = script(
         tmp_path / "compiler",
         f"""
@@ -183,7 +183,7 @@ def test_two_processes_build_once(tmp_path, cache):
         case "$*" in
           *psa_mask_xla.cc*) echo "psa_mask_xla.cc:1:1: error: no such header"; exit 1 ;;
         esac
-        exec g++ "$@"
+        exec {shutil.which("g++")} "$@"
         """,
     )
     code = """
@@ -198,7 +198,8 @@ def test_two_processes_build_once(tmp_path, cache):
         library = op_library.load_op_library()
         print(json.dumps([str(library.path), library.stamp]))
     """
-    processes = [start_python(code, CXX=str(compiler), PSANET_CACHE_DIR=str(cache)) for _ in range(2)]
+    environment = {"CXX": str(compiler), "PATH": "/usr/bin:/bin", "PSANET_CACHE_DIR": str(cache)}
+    processes = [start_python(code, **environment) for _ in range(2)]
     results = [finish(process) for process in processes]
     (first_path, stamp), (second_path, _) = (json.loads(output) for output, _ in results)
     assert first_path == second_path
