@@ -123,7 +123,7 @@ def find_nvcc():
     on_path = shutil.which("nvcc")
     candidates += [Path(on_path)] if on_path else []
     pypi = importlib.util.find_spec("nvidia")
-    for folder in pypi.submodule_search_locations if pypi else []:
+    for folder in (pypi and pypi.submodule_search_locations) or []:
         candidates += sorted(Path(folder).glob("cu*/bin/nvcc"), reverse=True)
     candidates.append(Path("/usr/local/cuda/bin/nvcc"))
     for path in candidates:

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import logging
 import os
 import threading
@@ -158,6 +157,8 @@ def _build_once(plan, path):
 
 @contextlib.contextmanager
 def _locked(path):
+    import fcntl  # not on every system; where it is missing, nothing is built (op_build.make_plan)
+
     with open(path, "w") as file:
         # Some network file systems have no locks; the build's last step, a rename, is safe without.
         with contextlib.suppress(OSError):
