@@ -120,17 +120,19 @@ class Batcher:
 
     def _run(self, tasks):
         try:
+            # From here on a future cannot be cancelled any more, so that it takes a result or an error.
+            tasks_left = [task for task in tasks if task.future.set_running_or_notify_cancel()]
             now = time.monotonic()
-            for task in tasks:
-                if task.deadline is not None and now > task.deadline:
+            in_time = [task for task in tasks_left if task.deadline is None or now <= task.deadline]
+            for task in tasks_left:
+                if task not in in_time:
                     task.future.set_exception(
                         ServingError("DEADLINE_EXCEEDED", "the deadline passed before the request could be run")
                     )
-            alive = [task for task in tasks if not task.future.done() and task.future.set_running_or_notify_cancel()]
-            if len(alive) > 1:
-                self._run_joined(alive)
-            elif alive:
-                self._run_alone(alive[0])
+            if len(in_time) > 1:
+                self._run_joined(in_time)
+            elif in_time:
+                self._run_alone(in_time[0])
         finally:
             for task in tasks:
                 task.servable.release()

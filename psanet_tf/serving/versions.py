@@ -25,8 +25,8 @@ def versions_on_disk(base_path):
     """dict version -> folder of every complete model below `base_path`; other names are not looked at."""
     try:
         children = list(Path(base_path).iterdir())
-    except FileNotFoundError:
-        return {}
+    except OSError:
+        return {}  # gone, or out of reach for the moment: what is loaded stays
     return {
         int(child.name): child
         for child in children

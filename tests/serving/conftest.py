@@ -10,6 +10,7 @@ from psanet_tf import PSANet
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.serving.export import export_saved_model
+from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.server import Server
 
 EVALUATE = EvaluateSection(base_size=60, scales=(1.0, 0.75), flip=True)
@@ -54,6 +55,12 @@ def server(model_folder):
     """The small network, served over both protocols."""
     with Server(model_folder, rest_port=0, grpc_port=0, read_seconds=1, labels={"stable": 1}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def servable(model_folder):
+    """The small network's SavedModel, loaded as a server loads it."""
+    return Servable(model_folder / "1", 1)
 
 
 @pytest.fixture(params=["grpc", "http"])

@@ -115,6 +115,19 @@ def test_what_nobody_waits_for_is_not_run(batcher, recorder):
     assert recorder.calls == [2]
 
 
+def test_a_request_that_was_given_up_harms_nobody(batcher, recorder):
+    first = batcher.submit(recorder, ALONE, {"x": np.ones(2, np.float32)})
+    for deadline in (None, time.monotonic() - 1):
+        assert batcher.submit(recorder, BATCHED, rows(1), deadline=deadline).cancel()
+    after = batcher.submit(recorder, BATCHED, rows(1))
+    recorder.gate.set()
+    first.result(5)
+    after.result(5)
+    assert recorder.calls == [2, 1]
+    batcher.stop()
+    assert recorder.users == 0
+
+
 def test_a_full_queue_refuses(recorder):
     batcher = Batcher(max_waiting=1)
     futures, refused = [], []

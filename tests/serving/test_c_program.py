@@ -13,7 +13,7 @@ from PIL import Image
 
 from psanet_tf.ops.op_library import OpUnavailableError, load_op_library
 from psanet_tf.serving.export import export_saved_model
-from psanet_tf.serving.servable import Servable, operations_on_disk
+from psanet_tf.serving.servable import operations_on_disk
 from psanet_tf.serving.verification import made_picture
 
 SOURCES = Path(__file__).parents[2] / "export" / "c"
@@ -44,26 +44,26 @@ def run(program, *arguments):
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120)
 
 
-def labels_from_python(folder, picture):
+def labels_from_python(servable, picture):
     data = np.array([picture.read_bytes()], object)
-    answer = Servable(folder, 1).run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
+    answer = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
     return tf.io.decode_png(answer).numpy()[..., 0]
 
 
-def test_the_same_labels_as_in_python(program, picture, model_folder, tmp_path):
+def test_the_same_labels_as_in_python(program, picture, model_folder, servable, tmp_path):
     done = run(program, model_folder / "1", picture, tmp_path / "labels.png")
     assert done.returncode == 0, done.stderr
-    expected = labels_from_python(model_folder / "1", picture)
+    expected = labels_from_python(servable, picture)
     assert len(np.unique(expected)) > 2
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "labels.png")), expected)
 
 
-def test_a_model_with_the_compiled_op(program, picture, network, classes, evaluate, model_folder, tmp_path):
+def test_a_model_with_the_compiled_op(program, picture, network, classes, evaluate, servable, tmp_path):
     try:
         library = load_op_library().path
     except OpUnavailableError as error:
         pytest.skip(f"the compiled op cannot be built here: {error}")
-    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, implementation="custom")
+    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, implementation="custom", warm_up=False)
     assert "PsaMask" in operations_on_disk(exported.path)
     without = run(program, exported.path, picture, tmp_path / "labels.png")
     assert without.returncode == 1
@@ -71,7 +71,7 @@ def test_a_model_with_the_compiled_op(program, picture, network, classes, evalua
     assert not (tmp_path / "labels.png").exists()
     done = run(program, exported.path, picture, tmp_path / "labels.png", library)
     assert done.returncode == 0, done.stderr
-    expected = labels_from_python(model_folder / "1", picture)
+    expected = labels_from_python(servable, picture)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "labels.png")), expected)
 
 

@@ -21,14 +21,9 @@ from psanet_tf.serving.warmup import read_warm_up, replay
 
 
 @pytest.fixture(scope="module")
-def servable(model_folder):
-    return Servable(model_folder / "1", 1)
-
-
-@pytest.fixture(scope="module")
 def whole(network, classes, evaluate, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return Servable(export_saved_model(network, folder, classes, evaluate, whole=True).path, 1)
+    return Servable(export_saved_model(network, folder, classes, evaluate, whole=True, warm_up=False).path, 1)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -79,7 +74,7 @@ def test_variables_are_stored_once(network, model_folder):
 
 
 def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluate, tmp_path, model_folder):
-    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, precision="bfloat16")
+    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, precision="bfloat16", warm_up=False)
     folders = [path / "variables" for path in (exported.path, model_folder / "1")]
     narrow, wide = (sum(file.stat().st_size for file in folder.iterdir()) for folder in folders)
     assert narrow < 0.55 * wide

@@ -12,11 +12,6 @@ from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.verification import made_picture
 
 
-@pytest.fixture(scope="module")
-def servable(model_folder):
-    return Servable(model_folder / "1", 1)
-
-
 def ask(servable, pictures, points):
     data = np.array([tf.io.encode_png(picture).numpy() for picture in pictures], object)
     return servable.run("attention", {"image_bytes": data, "points": np.asarray(points, np.float32)})
@@ -40,15 +35,17 @@ def test_maps_are_those_of_the_library_call(network, servable):
 
 
 def test_networks_with_one_direction_or_none(make_network, classes, evaluate, tmp_path):
-    path = export_saved_model(make_network(psa_type="distribute"), tmp_path / "a", classes, evaluate).path
+    path = export_saved_model(
+        make_network(psa_type="distribute"), tmp_path / "a", classes, evaluate, warm_up=False
+    ).path
     answer = ask(Servable(path, 1), [made_picture((33, 33))], [[(3, 4)]])
     assert sorted(answer) == ["distribute", "picture_box"]
-    path = export_saved_model(make_network(use_psa=False), tmp_path / "b", classes, evaluate).path
+    path = export_saved_model(make_network(use_psa=False), tmp_path / "b", classes, evaluate, warm_up=False).path
     assert "attention" not in Servable(path, 1).signatures
 
 
 def test_a_network_of_any_size_sees_the_picture_at_its_own(network, classes, evaluate, tmp_path):
-    path = export_saved_model(network, tmp_path / "m", classes, evaluate, whole=True).path
+    path = export_saved_model(network, tmp_path / "m", classes, evaluate, whole=True, warm_up=False).path
     picture, points = made_picture((50, 61)), [(4, 40), (60, 0)]
     expected = attention_maps(any_size(network), picture, points)
     answer = ask(Servable(path, 1), [picture], [points])

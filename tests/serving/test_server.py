@@ -17,7 +17,6 @@ from psanet_tf.data.normalization import normalize
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.server import Server
 from psanet_tf.serving.verification import made_picture
 
@@ -42,10 +41,10 @@ def png(size=(33, 33), seed=0):
     return tf.io.encode_png(made_picture(size, seed)).numpy()
 
 
-def test_keras_saved_model_grpc_and_rest_agree(network, model_folder, server, address):
+def test_keras_saved_model_grpc_and_rest_agree(network, servable, address):
     images = np.stack([made_picture((33, 33), seed) for seed in range(3)])
     keras_labels = network.inference()(normalize(images), training=False).numpy().argmax(-1)
-    saved_model = Servable(model_folder / "1", 1).run("serving_default", {"images": images})
+    saved_model = servable.run("serving_default", {"images": images})
     with Client(address) as client:
         labels, scores = client.label_images(images)
         probabilities = client.predict("probabilities", images=images)["probabilities"]
