@@ -1,7 +1,24 @@
-"""Augmentation against the original's chain and against slow references."""
+"""Augmentation against the original's chain and against a slow reference."""
 
-from psanet_tf.data.augmentation import apply_augmentation
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf.config.data import AugmentationSection
+from psanet_tf.data.augmentation import apply_augmentation, draw_augmentation
 from psanet_tf.data.normalization import MEAN
+
+FILL = (10.0, 20.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Smooth enough that a small displacement is a small difference."""
+    rows, columns = np.mgrid[:43, :57]
+    waves = [np.sin(rows / 5 + columns / 9), np.cos(rows / 7 - columns / 6), np.sin(rows * columns / 300)]
+    image = (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
+    label = ((rows // 8) * 3 + columns // 11).astype(np.uint8)
+    return image, label
 
 
 def apply(image, label, **changes):
@@ -12,10 +29,59 @@ def apply(image, label, **changes):
         "flip": False,
         "offset_yx": (0, 0),
         "crop_size": label.shape,
-        "fill": MEAN,
+        "fill": FILL,
         "ignore_label": 255,
     }
-    return apply_augmentation(image, label, **{**arguments, **changes})
+    crop, crop_label = apply_augmentation(image, label, **(arguments | changes))
+    return crop.numpy(), crop_label.numpy()
+
+
+def reference(image, label, scale, angle_degrees, blur, flip, offset_yx, crop_size):
+    """The same, pixel by pixel in float64, the picture scaled and rotated as a whole before it is cut."""
+    height, width = [round(scale * size) for size in label.shape]
+    cosine, sine = np.cos(np.radians(angle_degrees)), np.sin(np.radians(angle_degrees))
+    frame = np.empty((height, width, 3))
+    frame_label = np.empty((height, width), np.uint8)
+    for row in range(height):
+        for column in range(width):
+            # Turned back about the centre, counter-clockwise on the screen being positive.
+            right, down = column - width / 2, row - height / 2
+            x = (width / 2 + cosine * right - sine * down + 0.5) / scale - 0.5
+            y = (height / 2 + sine * right + cosine * down + 0.5) / scale - 0.5
+            frame[row, column] = _bilinear(image, y, x, outside=FILL if angle_degrees else None)
+            nearest = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
+            inside = all(0 <= place < size for place, size in zip(nearest, label.shape, strict=True))
+            frame_label[row, column] = label[nearest] if inside else 255
+    if blur:
+        padded = np.pad(frame, ((2, 2), (2, 2), (0, 0)), "reflect")
+        kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
+        frame = sum(
+            kernel[down, right] * padded[down : down + height, right : right + width]
+            for down in range(5)
+            for right in range(5)
+        )
+    if flip:
+        frame, frame_label = frame[:, ::-1], frame_label[:, ::-1]
+    missing = [max(crop - size, 0) for crop, size in zip(crop_size, (height, width), strict=True)]
+    around = [(size // 2, size - size // 2) for size in missing]
+    padded = np.stack([np.pad(frame[..., c], around, constant_values=FILL[c]) for c in range(3)], -1)
+    padded_label = np.pad(frame_label, around, constant_values=255)
+    part = tuple(slice(first, first + size) for first, size in zip(offset_yx, crop_size, strict=True))
+    return padded[part], padded_label[part]
+
+
+def _bilinear(image, y, x, outside):
+    def pixel(row, column):
+        inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
+        if not inside and outside is not None:
+            return np.array(outside)
+        return image[np.clip(row, 0, image.shape[0] - 1), np.clip(column, 0, image.shape[1] - 1)].astype(float)
+
+    row, column = int(np.floor(y)), int(np.floor(x))
+    down, right = y - row, x - column
+    top = (1 - right) * pixel(row, column) + right * pixel(row, column + 1)
+    bottom = (1 - right) * pixel(row + 1, column) + right * pixel(row + 1, column + 1)
+    return (1 - down) * top + down * bottom
 
 
 def test_agrees_with_the_original_chain(golden):
@@ -33,8 +99,131 @@ def test_agrees_with_the_original_chain(golden):
             fill=meta["fill_rgb"],
             ignore_label=meta["ignore"],
         )
-        expected = arrays[f"image{index}"].astype(float)
-        image, label = image.numpy(), label.numpy()
-        print(index, abs(image - expected).mean(), (label == arrays[f"label{index}"]).mean())
-        assert abs(image - expected).mean() < 4.5
-        assert (label == arrays[f"label{index}"]).mean() > 0.92
+        difference = abs(image.numpy() - arrays[f"image{index}"].astype(float)).mean()
+        # Measured: 0.2 to 1.7; two resamplings there, one here.
+        assert difference < (2.5 if case["angle_degrees"] else 0.5)
+        assert (label.numpy() == arrays[f"label{index}"]).mean() > 0.92
+
+
+@pytest.mark.parametrize("angle", [0.0, -7.0, 10.0])
+@pytest.mark.parametrize(("scale", "offset"), [(0.6, (0, 0)), (1.0, (3, 8)), (1.7, (20, 41))])
+@pytest.mark.parametrize(("blur", "flip"), [(False, True), (True, False), (True, True)])
+def test_agrees_with_the_slow_reference(picture, scale, offset, angle, blur, flip):
+    parameters = {"scale": scale, "angle_degrees": angle, "blur": blur, "flip": flip, "offset_yx": offset}
+    image, label = apply(*picture, **parameters, crop_size=(33, 41))
+    expected_image, expected_label = reference(*picture, **parameters, crop_size=(33, 41))
+    # Rotated labels on a border between two may fall to either side.
+    assert (label == expected_label).mean() > (0.995 if angle else 0.9999)
+    assert abs(image - expected_image).max() < 0.05
+
+
+def test_nothing_to_do_is_the_identity(picture):
+    image, label = apply(*picture)
+    assert abs(image - picture[0]).max() < 1e-3
+    assert np.array_equal(label, picture[1])
+
+
+def test_none_is_no_rotation(picture):
+    first, second = [apply(*picture, scale=1.3, angle_degrees=angle)[0] for angle in (None, 0.0)]
+    assert np.array_equal(first, second)
+
+
+def test_mirroring_twice_is_the_identity(picture):
+    image, label = apply(*picture, flip=True)
+    assert abs(image - picture[0][:, ::-1]).max() < 1e-3
+    assert np.array_equal(label, picture[1][:, ::-1])
+
+
+def test_a_small_picture_is_padded_with_the_fill_and_the_ignored_label(picture):
+    image, label = apply(*picture, crop_size=(50, 70))
+    assert np.array_equal(label[3:46, 6:63], picture[1])
+    outside = np.ones((50, 70), bool)
+    outside[3:46, 6:63] = False
+    assert (label[outside] == 255).all()
+    assert (image[outside] == FILL).all()
+
+
+def test_crops_are_parts_of_the_whole(picture):
+    """Only the kept pixels are computed, and they do not depend on where the crop lies."""
+    for angle in (0.0, 8.0):
+        common = {"scale": 1.4, "angle_degrees": angle, "blur": True, "flip": True}
+        whole, whole_label = apply(*picture, **common, crop_size=(60, 80))
+        part, part_label = apply(*picture, **common, crop_size=(31, 42), offset_yx=(17, 25))
+        assert abs(part - whole[17:48, 25:67]).max() < 0.02
+        assert (part_label == whole_label[17:48, 25:67]).mean() > 0.995
+
+
+def test_labels_of_rotated_pictures_are_those_of_the_picture_or_ignored(picture):
+    _, label = apply(*picture, angle_degrees=45.0, scale=2.0, crop_size=(81, 105))
+    assert set(np.unique(label)) <= set(np.unique(picture[1])) | {255}
+
+
+def test_runs_in_a_graph_with_unknown_sizes(picture):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None], tf.uint8)])
+    def augmented(image, label):
+        parameters = draw_augmentation([1, 2], tf.shape(label), (33, 41), AugmentationSection())
+        return apply_augmentation(image, label, **parameters._asdict(), crop_size=(33, 41), fill=MEAN, ignore_label=255)
+
+    image, label = augmented(*picture)
+    assert image.shape == (33, 41, 3)
+    assert label.shape == (33, 41)
+    parameters = draw_augmentation([1, 2], picture[1].shape, (33, 41), AugmentationSection())
+    eager, _ = apply_augmentation(*picture, **parameters._asdict(), crop_size=(33, 41), fill=MEAN, ignore_label=255)
+    assert abs(image - eager).numpy().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"offset_yx": (12, 0), "crop_size": (33, 41)}, {"offset_yx": (-1, 0)}, {"scale": 0.001}]
+)
+def test_impossible_parameters_are_refused(picture, changes):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one size, a scale must leave pixels, the crop must fit"):
+        apply(*picture, **changes)
+
+
+def test_image_and_label_must_be_of_one_size(picture):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image and label must be of one size"):
+        apply(picture[0], picture[1][1:])
+
+
+def draws(section, count=400, image_size=(300, 200), crop_size=(161, 161)):
+    draw = tf.function(lambda index: draw_augmentation(tf.stack([3, index]), image_size, crop_size, section))
+    values = [draw(tf.constant(index)) for index in range(count)]
+    return {name: np.array([getattr(value, name).numpy() for value in values]) for name in values[0]._fields}
+
+
+def test_draws_follow_the_section():
+    drawn = draws(AugmentationSection(rotate_probability=0.25, blur_probability=0.75))
+    assert drawn["scale"].min() > 0.5
+    assert drawn["scale"].max() < 2
+    assert abs(drawn["scale"].mean() - 1.25) < 0.08
+    assert abs((drawn["angle_degrees"] != 0).mean() - 0.25) < 0.08
+    turned = drawn["angle_degrees"][drawn["angle_degrees"] != 0]
+    assert abs(turned).max() <= 10
+    assert abs(turned.mean()) < 2
+    assert abs(drawn["blur"].mean() - 0.75) < 0.08
+    assert abs(drawn["flip"].mean() - 0.5) < 0.08
+    room = np.maximum(np.round(drawn["scale"][:, None] * [300, 200]) - 161, 0)
+    assert (drawn["offset_yx"] >= 0).all()
+    assert (drawn["offset_yx"] <= room).all()
+    relative = drawn["offset_yx"][room > 20] / room[room > 20]
+    assert abs(relative.mean() - 0.5) < 0.05
+
+
+def test_probabilities_of_zero_and_one_are_certain():
+    never = AugmentationSection(scale=(1.0, 1.0), rotate_probability=0.0, blur_probability=0.0, flip_probability=0.0)
+    drawn = draws(never, count=20)
+    assert (drawn["scale"] == 1).all()
+    assert not (drawn["angle_degrees"].any() or drawn["blur"].any() or drawn["flip"].any())
+    always = AugmentationSection(rotate_probability=1.0, blur_probability=1.0, flip_probability=1.0)
+    drawn = draws(always, count=20)
+    assert drawn["angle_degrees"].all()
+    assert drawn["blur"].all()
+    assert drawn["flip"].all()
+
+
+def test_the_same_seed_draws_the_same():
+    first, again, other = [
+        draw_augmentation(seed, (300, 200), (161, 161), AugmentationSection()) for seed in ([1, 2], [1, 2], [1, 3])
+    ]
+    assert float(first.scale) == float(again.scale)
+    assert float(first.scale) != float(other.scale)
