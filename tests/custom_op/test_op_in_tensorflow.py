@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
+from psanet_tf.models import PSANet
 from psanet_tf.ops import OpUnavailableError, op_build, op_library, psa_mask_implementation
 
 ROOT = Path(__file__).parents[2]
@@ -226,3 +227,11 @@ def test_saved_model_holds_no_custom_op_where_stock_was_asked_for(library, tmp_p
     for implementation in ("custom", "stock"):
         served = tf.saved_model.load(str(tmp_path / implementation))
         np.testing.assert_allclose(served.serve(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_psanet_uses_the_op_by_default(library):
+    model = PSANet(3, blocks=(1, 1, 1, 1), width=4, input_shape=(65, 65, 3), mid_channels=4)
+    function = tf.function(lambda x: model(x)["logits"])
+    graph = function.get_concrete_function(tf.TensorSpec([1, 65, 65, 3])).graph
+    # Once for each direction.
+    assert [node.type for node in graph.get_operations()].count("PsaMask") == 2
