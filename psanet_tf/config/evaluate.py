@@ -12,4 +12,6 @@ class EvaluateSection(Section):
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
     flip: bool = Field(True, description="average with the mirrored crop")
     stride_rate: float = Field(2 / 3, gt=0, le=1, description="distance of crops over their size")
-    batch_size: int = Field(4, ge=1, description="crops per call of the network")
+    batch_size: int = Field(
+        2, ge=1, description="pictures per call of the network; a crop and its mirror image are two; more suits GPUs"
+    )

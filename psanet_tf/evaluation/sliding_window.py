@@ -33,7 +33,8 @@ class SlidingWindow:
         scales: factors of `base_size`.
         flip: average with the mirrored crop.
         stride_rate: distance of neighbouring crops over the crop's size, in (0, 1].
-        batch_size: pictures per call of `predict`; a crop and its mirror image are two.
+        batch_size: pictures per call of `predict`; a crop and its mirror image are two. A GPU does more at once, memory
+            permitting.
 
     Raises:
         ValueError: an argument out of its range; the message names it.
@@ -45,7 +46,7 @@ class SlidingWindow:
     """
 
     def __init__(
-        self, predict, num_classes, crop_size, base_size=512, scales=(1.0,), flip=True, stride_rate=2 / 3, batch_size=4
+        self, predict, num_classes, crop_size, base_size=512, scales=(1.0,), flip=True, stride_rate=2 / 3, batch_size=2
     ):
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(f"num_classes must be 1 to {MAX_CLASSES}, got {num_classes}")
