@@ -95,6 +95,27 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
         ValueError, tf.errors.InvalidArgumentError: image and label differ in size; a scale that leaves no pixel; an
             offset at which the crop does not fit.
     """
+    fill = tf.cast(fill, tf.float32)
+    difference, crop_label = augmented_difference(
+        image,
+        label,
+        scale=scale,
+        angle_degrees=angle_degrees,
+        blur=blur,
+        flip=flip,
+        offset_yx=offset_yx,
+        crop_size=crop_size,
+        fill=fill,
+        ignore_label=ignore_label,
+    )
+    return per_channel(tf.add, difference, fill), crop_label
+
+
+def augmented_difference(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
+    """As `apply_augmentation`, but of the picture its difference from `fill`, which is where the work is done.
+
+    With the mean colour as fill, only the division by the standard deviation is left of the normalization.
+    """
     image, label = tf.convert_to_tensor(image), tf.convert_to_tensor(label)
     scale = tf.cast(scale, tf.float32)
     angle_degrees = tf.cast(0.0 if angle_degrees is None else angle_degrees, tf.float32)
@@ -116,11 +137,10 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
     pixels, values = _cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
 
     around = tf.stack([padding, crop - kept - padding], axis=1)
-    # `pixels` is the difference from the fill colour, so that padding is 0.
+    # Of the difference from the fill, padding is 0.
     pixels = tf.pad(pixels, tf.pad(around, [[0, 1], [0, 0]]))
     values = tf.pad(values, around, constant_values=tf.cast(ignore_label, tf.uint8))
-    crop_image = tf.reshape(per_channel(tf.add, pixels, fill), (*crop_size, 3))
-    return crop_image, tf.reshape(values, crop_size)
+    return tf.reshape(pixels, (*crop_size, 3)), tf.reshape(values, crop_size)
 
 
 def _happens(draw, probability):
@@ -159,11 +179,21 @@ def _warp_and_blur(image, warp, window, blur, fill):
         after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
         larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
         missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
-        pixels = tf.pad(warp.pixels(image, larger, fill), tf.pad(missing, [[0, 1], [0, 0]]), "REFLECT")
+        pixels = warp.pixels(image, larger, fill)
+        pixels = _cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
         kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
         return tf.nn.depthwise_conv2d(pixels[None], kernel, [1, 1, 1, 1], "VALID")[0]
 
     return _cond(blur, blurred, lambda: warp.pixels(image, window, fill))
+
+
+def _reflect(pixels, margins):
+    """`tf.pad(pixels, margins, "REFLECT")` of rows and columns, in a third of the time."""
+    for axis in (0, 1):
+        size = tf.shape(pixels)[axis]
+        places = tf.abs(tf.range(-margins[axis, 0], size + margins[axis, 1]))
+        pixels = tf.gather(pixels, tf.minimum(places, 2 * (size - 1) - places), axis=axis)
+    return pixels
 
 
 class _Warp:
@@ -189,8 +219,10 @@ class _Warp:
         part, origin = self._part(image, window)
 
         def scaled():
-            # Edge pixels are repeated, for samples between the outermost centres and the border.
-            padded = tf.pad(part, [[1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+            # Edge pixels are repeated, for samples between the outermost centres and the border; `tf.pad` would take
+            # as long as the rest.
+            padded = tf.concat([part[:1], part, part[-1:]], 0)
+            padded = tf.concat([padded[:, :1], padded, padded[:, -1:]], 1)
             steps = tf.cast(tf.stack([tf.zeros(2, tf.int32), window[2:] - 1]), tf.float32)
             samples = (tf.cast(window[:2], tf.float32) + steps + 0.5) / self.scale - 0.5
             samples = samples - tf.cast(origin, tf.float32) + 1

@@ -10,10 +10,11 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.augmentation import apply_augmentation, draw_augmentation
-from psanet_tf.data.catalog import info_of, label_value_table
+from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
+from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
+from psanet_tf.data.channels import per_channel
 from psanet_tf.data.decoding import LabelDecoder, decode_picture, read_record
-from psanet_tf.data.normalization import MEAN, normalize
+from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.readers import has_train_ids, label_palette, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
 
@@ -162,11 +163,11 @@ def _seed(config, stream, *keys):
 
 
 def _batches(dataset, example, data, batch_size):
-    def normalized(*key):
+    def with_both_labels(*key):
         image, label = example(*key)
-        return normalize(image), {"logits": label, "aux_logits": label}
+        return image, {"logits": label, "aux_logits": label}
 
-    dataset = dataset.map(normalized, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(with_both_labels, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -195,11 +196,11 @@ class _Source:
         return decode_picture(image), self._labels.values(label)
 
     def crop(self, image, values, crop_size, parameters):
-        """float32 [h, w, 3], 0..255, and uint8 [h, w], train ids."""
-        image, values = apply_augmentation(
+        """float32 [h, w, 3], normalized, and uint8 [h, w], train ids."""
+        difference, values = augmented_difference(
             image, values, **parameters, crop_size=crop_size, fill=MEAN, ignore_label=self._labels.ignored_value
         )
-        return image, self._labels.train_ids(values)
+        return per_channel(tf.divide, difference, STD), self._labels.train_ids(values)
 
     def require(self, readable, index, image, label):
         message = [MARK, index, "of split", self.split, self._image_paths[index], self._label_paths[index]]
@@ -227,7 +228,7 @@ def _attempt(function, crop_size, *key):
 
 def _blank(crop_size):
     """A picture of the mean colour whose labels are all ignored."""
-    return tf.broadcast_to(tf.constant(MEAN), (*crop_size, 3)), tf.fill(crop_size, tf.constant(255, tf.uint8))
+    return tf.zeros((*crop_size, 3)), tf.fill(crop_size, tf.constant(IGNORE_LABEL, tf.uint8))
 
 
 def _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index):
