@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
+from psanet_tf.layers.replicas import mean_over_replicas
 
 _FUSED_DTYPES = (tf.float16, tf.bfloat16, tf.float32)
 
@@ -96,13 +97,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             # About the moving mean, which all replicas share, the squares are small and little cancels.
             centre = tf.stop_gradient(tf.cast(self.moving_mean, dtype))
             offset = mean - centre
-            context = tf.distribute.get_replica_context()
-            offset, square = tf.unstack(
-                context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stack([offset, variance + tf.square(offset)]))
-            )
+            offset, square = tf.unstack(mean_over_replicas(tf.stack([offset, variance + tf.square(offset)])))
             mean = centre + offset
             variance = tf.nn.relu(square - tf.square(offset))
-            count *= context.num_replicas_in_sync
+            count *= _replicas()
         return mean, variance, variance * (count / tf.maximum(count - 1, 1))
 
     def _update(self, moving, batch):

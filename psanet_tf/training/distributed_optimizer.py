@@ -121,7 +121,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         without = [variable.path for gradient, variable in zip(grads, variables, strict=True) if gradient is None]
         if without:
             raise ValueError(f"the loss does not depend on {', '.join(without)}; set trainable = False there")
-        grads = [tf.convert_to_tensor(gradient) for gradient in grads]
+        # Nobody differentiates these; without the stop, all_reduce searches the whole graph (see mean_over_replicas).
+        grads = [tf.stop_gradient(tf.convert_to_tensor(gradient)) for gradient in grads]
         if replica.num_replicas_in_sync > 1:
             grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
         self._apply_summed(grads, [self._get_variable_index(variable) for variable in variables])

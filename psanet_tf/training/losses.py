@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
+from psanet_tf.layers.replicas import mean_over_replicas
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
@@ -99,7 +100,7 @@ class SegmentationLoss(keras.losses.Loss):
             losses += self.label_smoothing / num_classes * self._sum_over_classes(logits)
         losses *= weights
         weights *= self._weights_of(labels, values.dtype)
-        return tf.math.divide_no_nan(losses, _mean_over_replicas(tf.reduce_mean(weights)))
+        return tf.math.divide_no_nan(losses, _global_mean(tf.reduce_mean(weights)))
 
     def get_config(self):
         return super().get_config() | {
@@ -133,9 +134,9 @@ class SegmentationLoss(keras.losses.Loss):
         return hard & valid
 
 
-def _mean_over_replicas(value):
+def _global_mean(value):
     # Outside a replica Keras only asks for shapes.
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
-    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+    return mean_over_replicas(value)

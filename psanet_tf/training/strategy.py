@@ -35,14 +35,12 @@ def build_strategy(section):
 
 def _logical_cpus(count):
     cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:
-        # TensorFlow has started already; it is all right if it has enough devices.
-        available = len(tf.config.list_logical_devices("CPU"))
-        if available < count:
+    if len(tf.config.get_logical_device_configuration(cpu) or ()) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError:
             raise ValueError(
-                f"train.cpu_replicas: {count} CPU devices were asked for, but TensorFlow has been started with "
-                f"{available}; split the CPU before the first operation (tf.config.set_logical_device_configuration)"
+                f"train.cpu_replicas: {count} CPU devices were asked for, but TensorFlow has been started with fewer; "
+                "split the CPU before the first operation (tf.config.set_logical_device_configuration)"
             ) from None
     return count

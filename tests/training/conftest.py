@@ -1,0 +1,53 @@
+"""A dataset and a configuration that train in seconds."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from psanet_tf.config import load_config
+
+CONFIG = """
+data:
+  dataset: scenes
+  root: {root}
+  crop_size: [33, 33]
+model:
+  blocks: [1, 1, 1, 1]
+  width: 4
+train:
+  epochs: 3
+  batch_size: 4
+  learning_rate: 0.01
+  head_learning_rate_factor: 1
+  cpu_replicas: 1
+  tensorboard: false
+"""
+
+
+@pytest.fixture(scope="session")
+def dataset_root(tmp_path_factory):
+    """18 training and 5 validation pictures of 40 x 44 in ADE20K's layout, with labels that depend on the colours."""
+    root = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(0)
+    for split, count in (("training", 18), ("validation", 5)):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.kron(rng.integers(0, 5, (5, 4)), np.ones((8, 11), int)).astype(np.uint8)
+            image = (label[..., None] * 50 + rng.integers(0, 20, (40, 44, 3))).astype(np.uint8)
+            Image.fromarray(image).save(root / "images" / split / f"{index}.jpg", quality=95)
+            Image.fromarray(label).save(root / "annotations" / split / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def config_file(dataset_root, tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(CONFIG.format(root=dataset_root))
+    return path
+
+
+@pytest.fixture
+def config(config_file):
+    """`config("train.epochs=1")` -> Config."""
+    return lambda *overrides: load_config(config_file, overrides)

@@ -1,0 +1,243 @@
+"""`train`: what a run leaves, and that interrupting it changes nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from psanet_tf.config import load_config
+from psanet_tf.keras_api import keras
+from psanet_tf.models import PSANet
+from psanet_tf.training import trainer
+from psanet_tf.training.callbacks import Keeper
+from psanet_tf.training.checkpoints import load_trained
+from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.trainer import train
+
+STEPS = 4  # of an epoch: 18 pictures in batches of 4
+RECIPE = ("train.cpu_replicas=2", "train.save_every_steps=2", "train.keep_last=2")
+QUICK = ("model.use_psa=false", "train.epochs=1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config_file, tmp_path_factory):
+    """A run of three epochs on two replicas."""
+    config = load_config(config_file, [*RECIPE, "train.tensorboard=true"])
+    return train(config, tmp_path_factory.mktemp("runs") / "uninterrupted").run
+
+
+def weights(file):
+    return load_trained(file).model.get_weights()
+
+
+def rows(run):
+    """The metrics table without what depends on the time of day."""
+    table = [json.loads(line) for line in run.json_lines_file.read_text().splitlines()]
+    return [{key: row[key] for key in row if key not in ("seconds", "images_per_second")} for row in table]
+
+
+def assert_same_run(run, other):
+    for one, two in zip(weights(run.last_file), weights(other.last_file), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert rows(run) == rows(other)
+
+
+def test_run_folder(uninterrupted, config_file):
+    run = uninterrupted
+    assert sorted(file.name for file in run.path.iterdir()) == [
+        ".lock",
+        "best.keras",
+        "checkpoints",
+        "config.yaml",
+        "dataset.json",
+        "environment.json",
+        "last.keras",
+        "metrics.csv",
+        "metrics.jsonl",
+        "state.npz",
+        "tensorboard",
+    ]
+    assert sorted(file.name for file in run.checkpoint_folder.iterdir()) == ["epoch_00002.keras", "epoch_00003.keras"]
+    assert load_config(run.config_file) == load_config(config_file, [*RECIPE, "train.tensorboard=true"])
+    (start,) = json.loads(run.environment_file.read_text())
+    assert start["packages"]["keras"] == keras.__version__
+    assert len(start["devices"]) == 2
+
+    table = rows(run)
+    assert [(row["epoch"], row["step"]) for row in table] == [(1, STEPS), (2, 2 * STEPS), (3, 3 * STEPS)]
+    assert table[-1]["loss"] < table[0]["loss"]
+    assert table[0]["loss"] == pytest.approx(table[0]["main_loss"] + 0.4 * table[0]["aux_loss"], rel=1e-5)
+    assert table[0]["learning_rate"] == pytest.approx(0.01 * (1 - STEPS / (3 * STEPS)) ** 0.9, rel=1e-5)
+    with open(run.csv_file, newline="") as file:
+        assert [float(row["val_miou"]) for row in csv.DictReader(file)] == [row["val_miou"] for row in table]
+
+
+def test_best_checkpoint_is_the_epoch_with_the_best_validation(uninterrupted):
+    table = rows(uninterrupted)
+    best = max(range(3), key=lambda index: table[index]["val_miou"])
+    if best:
+        same_as = uninterrupted.checkpoint_folder / f"epoch_{best + 1:05d}.keras"
+        for one, two in zip(weights(uninterrupted.best_file), weights(same_as), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_checkpoint_holds_weights_only_and_comes_back_with_its_facts(uninterrupted):
+    trained = load_trained(uninterrupted.path)
+    assert trained.path == uninterrupted.best_file
+    assert trained.info.name == "scenes"
+    assert trained.config.train.batch_size == 4
+    assert load_trained(uninterrupted.checkpoint_folder / "epoch_00003.keras").info.name == "scenes"
+    last = uninterrupted.last_file
+    assert last.stat().st_size < 1.5 * 4 * trained.model.count_params() + 500_000
+
+
+def test_tensorboard_has_curves_and_pictures(uninterrupted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(uninterrupted.tensorboard_folder), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    expected = {"loss/training", "loss/validation", "miou/training", "miou/validation", "learning_rate/training"}
+    assert expected <= tags
+    assert [event.step for event in events.Tensors("miou/validation")] == [4, 8, 12]
+    pictures = events.Tensors("input, truth, prediction")[0].tensor_proto.string_val
+    assert (int(pictures[0]), int(pictures[1]), len(pictures) - 2) == (3 * 33, 33, 4)
+
+
+def test_a_finished_run_is_left_alone(uninterrupted, capfd):
+    before = uninterrupted.last_file.stat().st_mtime_ns
+    config = load_config(uninterrupted.config_file)
+    result = train(config, uninterrupted.path)
+    assert result.position.epoch == 3
+    assert uninterrupted.last_file.stat().st_mtime_ns == before
+
+
+def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, config_file, tmp_path):
+    command = [sys.executable, "-m", "psanet_tf", "train", "--config", str(config_file), "--run-dir", str(tmp_path)]
+    for override in RECIPE:
+        command += ["--set", override]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"}
+    state = tmp_path / "state.npz"
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 300
+        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state.exists(), process.communicate()[1].decode()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    run = train(load_config(config_file, RECIPE), tmp_path).run
+    assert_same_run(uninterrupted, run)
+    assert len(json.loads(run.environment_file.read_text())) == 2
+
+
+def test_resume_in_the_middle_of_an_epoch_goes_on_at_the_step(uninterrupted, config, tmp_path, monkeypatch):
+    steps = []
+    original = Keeper.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        original(self, batch, logs)
+        steps.append(self.position)
+        if len(steps) == STEPS + 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(*RECIPE), tmp_path)
+    monkeypatch.undo()
+    counted = []
+    monkeypatch.setattr(
+        Keeper, "on_train_batch_end", lambda self, batch, logs=None: (original(self, batch, logs), counted.append(1))
+    )
+    run = train(config(*RECIPE), tmp_path).run
+    # Saved after step 2 of the second epoch, interrupted after step 3.
+    assert len(counted) == 2 + STEPS
+    assert_same_run(uninterrupted, run)
+
+
+def test_a_failed_write_keeps_the_previous_checkpoint(uninterrupted, config, tmp_path, monkeypatch):
+    original = PSANet.save
+    saved = []
+
+    def full_disk(self, path, *args, **kwargs):
+        if saved:
+            with open(path, "wb") as file:
+                file.write(b"half a checkpoint")
+            raise OSError(28, "No space left on device")
+        saved.append(path)
+        original(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(PSANet, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(config(*QUICK, "train.epochs=2"), tmp_path)
+    monkeypatch.undo()
+    assert load_trained(tmp_path).model.num_classes == load_trained(uninterrupted.path).model.num_classes
+    assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".last")]
+    assert train(config(*QUICK, "train.epochs=2"), tmp_path).position.epoch == 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) in epoch 1.*train.clip_norm"):
+        train(config(*QUICK, "train.learning_rate=1e30"), tmp_path)
+    assert not (tmp_path / "last.keras").exists()
+
+
+def test_wrong_folders_are_refused_before_training(uninterrupted, config, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"another configuration \(train.learning_rate was 0.01, is 0.02\)"):
+        train(config(*RECIPE, "train.learning_rate=0.02"), uninterrupted.path)
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match=r"holds thesis.tex but no run"):
+        train(config(), tmp_path)
+    with pytest.raises(OSError, match="is a file"):
+        train(config(), tmp_path / "thesis.tex")
+    with pytest.raises(OSError, match="cannot be written"):
+        train(config(), tmp_path / "thesis.tex" / "run")
+    with RunFolder(tmp_path / "held").locked(), pytest.raises(OSError, match="another process is training"):
+        train(config(), tmp_path / "held")
+    free = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(OSError, match=r"checkpoints need about 0.0\d GB, 0.00 GB are free"):
+        train(config(*QUICK), tmp_path / "full")
+    assert not (tmp_path / "full" / "config.yaml").exists()
+
+
+def test_what_may_differ_when_a_run_goes_on(uninterrupted, config):
+    RunFolder(uninterrupted.path).check_config(config(*RECIPE, "evaluate.flip=false", "train.tensorboard=false"))
+
+
+def test_wrong_data_and_numbers_are_refused_before_training(config, tmp_path):
+    with pytest.raises(ValueError, match=r"train.batch_size: 3 pictures cannot be shared equally by 2 replicas; 2 can"):
+        train(config("train.batch_size=3", "train.cpu_replicas=2"), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"18 pictures, fewer than one batch of 20"):
+        train(config("train.batch_size=20"), tmp_path / "b")
+    with pytest.raises(ValueError, match=r"train.accumulation_steps: 13 steps per update, but the run has 12"):
+        train(config("train.accumulation_steps=13"), tmp_path / "c")
+    with pytest.raises(ValueError, match=r"train.class_weights: scenes has \d+ classes, got 2"):
+        train(config("train.class_weights=[1, 2]"), tmp_path / "d")
+    with pytest.raises(FileNotFoundError, match="nothing.pth"):
+        train(config("train.init=nothing.pth"), tmp_path / "e")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        train(config("data.dataset=ade20k", "data.root=nowhere"), tmp_path / "f")
+
+
+def test_missing_scenes_are_written_first(config, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(trainer, "write_scenes", written.append)
+    trainer.prepare_data(config(f"data.root={tmp_path / 'new'}"))
+    trainer.prepare_data(config())
+    assert written == [str(tmp_path / "new")]
+
+
+def test_a_damaged_state_is_named(uninterrupted, config, tmp_path):
+    for file in (uninterrupted.config_file, uninterrupted.dataset_file):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "state.npz").write_bytes(uninterrupted.state_file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"state.npz is damaged"):
+        train(load_config(uninterrupted.config_file), tmp_path)
