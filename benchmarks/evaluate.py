@@ -1,5 +1,7 @@
 """Measures the sliding-window protocol: speed against NumPy and OpenCV, and peak memory.
 
+Needs OpenCV (pip install opencv-python-headless) for speed.
+
     python benchmarks/evaluate.py speed     # pictures per second, both versions in the same run
     python benchmarks/evaluate.py memory    # peak resident memory, each case in a process of its own
 

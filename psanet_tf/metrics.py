@@ -9,6 +9,7 @@ from psanet_tf.keras_api import keras
 
 # The public implementation's guard against an empty class: it scores 0 and counts in the mean.
 _EPSILON = 1e-10
+_BLOCK = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +52,23 @@ def confusion_matrix(predictions, labels, num_classes, ignore_label=255):
     for name, array in (("predictions", predictions), ("labels", labels)):
         if not np.issubdtype(array.dtype, np.integer):
             raise ValueError(f"{name} must be integers (class indices), got dtype {array.dtype}")
+    predictions, labels = predictions.ravel(), labels.ravel()
+    counts = np.zeros(num_classes**2, np.int64)
+    # In blocks: bincount makes 8 bytes of every pixel.
+    for start in range(0, labels.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        counts += _count_block(predictions[block], labels[block], num_classes, ignore_label)
+    return counts.reshape(num_classes, num_classes)
+
+
+def _count_block(predictions, labels, num_classes, ignore_label):
     valid = labels != ignore_label
     predictions, labels = predictions[valid].astype(np.int64), labels[valid].astype(np.int64)
     for name, array in (("predictions", predictions), ("labels", labels)):
         if array.size and (array.min() < 0 or array.max() >= num_classes):
             bad = array.min() if array.min() < 0 else array.max()
             raise ValueError(f"{name} hold {bad}, but there are {num_classes} classes, 0 to {num_classes - 1}")
-    counts = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    return np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
 
 
 def scores_from_confusion(confusion):

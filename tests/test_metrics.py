@@ -28,6 +28,13 @@ def test_confusion_matrices_of_pictures_add_up(golden):
     assert whole.sum() == np.count_nonzero(arrays["label"] != 255)
 
 
+def test_blocks_add_up(golden, monkeypatch):
+    arrays, meta = golden("metrics")
+    whole = confusion_matrix(arrays["prediction"], arrays["label"], meta["classes"])
+    monkeypatch.setattr("psanet_tf.metrics._BLOCK", 1000)
+    np.testing.assert_array_equal(confusion_matrix(arrays["prediction"], arrays["label"], meta["classes"]), whole)
+
+
 def test_confusion_rows_are_truth():
     np.testing.assert_array_equal(confusion_matrix([1, 1, 2], [0, 1, 255], 2), [[0, 1], [0, 1]])
 
