@@ -11,6 +11,9 @@ from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
 from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
 
+# The attention's memory grows with the square of this: 0.5 GB for 1025 x 2049. Nobody's request may ask for more.
+_MAX_WHOLE_PIXELS = 1025 * 2049
+
 
 class ServingModule(tf.Module):
     """A network's parameters, stored once, and a `tf.function` for each signature.
@@ -26,9 +29,12 @@ class ServingModule(tf.Module):
     metadata       keys string [B]                              values string [B], JSON
     ============== ============================================ ===============================================
 
-    B is any number. H, W are the crop size, or anything for a network that takes any size. scores are the
-    probability of the label times 255, rounded. `attention` is there if the network has the module, with the
-    directions that it has; for a network that takes any size, pictures in one request need equal sizes there.
+    B is any number. H, W are the crop size. scores are the probability of the label times 255, rounded.
+    `attention` is there if the network has the module, with the directions that it has.
+
+    For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels; `predict_bytes` shows it
+    pictures in one piece, resized to the protocol's base size; and pictures in one request to `attention` need equal
+    sizes.
 
     Args:
         network: `PSANet`.
@@ -132,7 +138,12 @@ class ServingModule(tf.Module):
         normalized = normalize(images)
         if self._crop_size is not None:
             return self._logits(normalized)["logits"]
-        padded = self._logits(pad_to_stride(normalized))["logits"]
+        pixels = tf.reduce_prod(tf.shape(images)[1:3])
+        limit = tf.debugging.Assert(
+            pixels <= _MAX_WHOLE_PIXELS, [f"images may have {_MAX_WHOLE_PIXELS} pixels each at most, they have", pixels]
+        )
+        with tf.control_dependencies([limit]):
+            padded = self._logits(pad_to_stride(normalized))["logits"]
         return padded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
 

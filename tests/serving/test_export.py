@@ -66,6 +66,12 @@ def test_a_whole_model_takes_any_size(network, whole):
             assert (answer == expected).mean() >= 0.999
 
 
+def test_a_whole_model_refuses_what_would_take_all_memory(whole):
+    with pytest.raises(ServingError, match="2100225 pixels each at most, they have.*2250000") as caught:
+        whole.run("serving_default", {"images": np.zeros((1, 1500, 1500, 3), np.uint8)})
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
 def test_variables_are_stored_once(network, model_folder):
     weights = sum(weight.shape.num_elements() * 4 for weight in network.inference().weights)
     stored = sum(file.stat().st_size for file in (model_folder / "1" / "variables").iterdir())
