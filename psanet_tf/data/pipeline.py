@@ -105,15 +105,20 @@ def training_dataset(
     return _batches(dataset, example, data, share)
 
 
-def evaluation_dataset(config, batch_size, unreadable=None):
+def evaluation_dataset(config, batch_size, unreadable=None, num_workers=1, worker_index=0):
     """One pass over the validation pictures, each cut or padded about its middle to ``data.crop_size``.
 
     For a quick score during training; the protocol of the paper is `psanet evaluate`. The last batch is filled up
     with pictures of the mean colour whose labels are all ignored, so that no picture is lost and all batches have one
     size. Such a picture also stands for one that ``data.on_error: skip`` passes over.
 
+    Args:
+        config: Config; `data` is read.
+        batch_size: pictures per step over all workers and replicas.
+        unreadable, num_workers, worker_index: as of `training_dataset`.
+
     Returns:
-        tf.data.Dataset as of `training_dataset`, with B = batch_size.
+        tf.data.Dataset as of `training_dataset`, with B = batch_size / num_workers.
 
     Raises:
         ValueError, FileNotFoundError: no such data.
@@ -141,8 +146,10 @@ def evaluation_dataset(config, batch_size, unreadable=None):
     def example_or_blank(index):
         return tf.cond(index < len(examples), lambda: example(index), lambda: _blank(crop_size))
 
-    numbers = tf.data.Dataset.range(batches * batch_size)
-    return _batches(numbers, example_or_blank, data, batch_size)
+    share = batch_size // num_workers
+    numbers = tf.data.Dataset.range(batches * share)
+    numbers = numbers.map(lambda number: number // share * batch_size + worker_index * share + number % share)
+    return _batches(numbers, example_or_blank, data, share)
 
 
 def _steps(config, examples, global_batch_size):

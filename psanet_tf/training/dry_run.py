@@ -1,5 +1,6 @@
 """What a run would be, found out before it: sizes, memory, steps, and a few steps timed."""
 
+import functools
 import itertools
 import resource
 import statistics
@@ -11,9 +12,10 @@ from psanet_tf.data.pipeline import training_dataset
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.keras_api import keras
+from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.memory import estimate_memory
 from psanet_tf.training.strategy import build_strategy
-from psanet_tf.training.trainer import build_job, for_model, prepare_data
+from psanet_tf.training.trainer import build_job, for_fit, prepare_data
 
 _TIMED_STEPS = 3
 
@@ -34,15 +36,16 @@ def dry_run(config):
     section = config.train
     strategy = build_strategy(section)
     job = build_job(config, strategy)
+    lines = [] if section.init is None else load_initial_weights(job.model, section.init)
     replicas = strategy.num_replicas_in_sync
     memory = estimate_memory(job.model, section.batch_size // replicas)
-    seconds = _time_steps(config, job)
+    seconds = _time_steps(config, strategy, job)
     steps = section.epochs * job.steps
     counts = {
         split: len(list_examples(config.data, split)) for split in (config.data.train_split, config.data.val_split)
     }
     parameters = sum(variable.shape.num_elements() for variable in (w.value for w in job.model.trainable_weights))
-    lines = [
+    lines += [
         f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output['logits'].shape)}, "
         f"{job.info.num_classes} classes, {parameters / 1e6:.2f} million trainable parameters",
         "data: " + ", ".join(f"{count} pictures in {split!r}" for split, count in counts.items()),
@@ -59,14 +62,14 @@ def dry_run(config):
     return "\n".join(lines)
 
 
-def _time_steps(config, job):
+def _time_steps(config, strategy, job):
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             float(logs["loss"])  # waits for the step to be done
             times.append(time.monotonic())
 
     times = [time.monotonic()]
-    batches = for_model(training_dataset(config, config.train.batch_size), config.train)
+    batches = for_fit(strategy, config.train, functools.partial(training_dataset, config, config.train.batch_size))
     with readable_pipeline_errors(config.data):
         job.model.fit(
             batches, steps_per_epoch=_TIMED_STEPS + 1, epochs=1, shuffle=False, callbacks=[Clock()], verbose=0

@@ -18,14 +18,17 @@ class TensorBoard(keras.callbacks.Callback):
         keeper: Keeper; its rows are written.
         info: DatasetInfo.
         validation: tf.data.Dataset of (image, {"logits": label, ...}) batches.
+        zoom_factor: of the logits.
     """
 
-    def __init__(self, folder, keeper, info, validation):
+    def __init__(self, folder, keeper, info, validation, zoom_factor):
         super().__init__()
         self.keeper = keeper
         self.info = info
         self._writer = tf.summary.create_file_writer(str(folder))
-        self._batch = next(iter(validation.unbatch().batch(_PICTURES).take(1)))
+        self._every = 8 // zoom_factor
+        self._images, labels = next(iter(validation.unbatch().batch(_PICTURES)))
+        self._labels = labels["logits"].numpy()
 
     def on_epoch_end(self, epoch, logs=None):
         row = self.keeper.records.rows[-1]
@@ -40,15 +43,11 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _pictures(self):
         """uint8 [n, h, 3 * w, 3]"""
-        images, labels = self._batch
-        labels = labels["logits"].numpy()
         with averaged_weights(self.model):
-            logits = self.model(images, training=False)["logits"]
-        predictions = np.argmax(logits, axis=-1)
-        # Logits and labels are coarser than the images where train.zoom_factor is below 8.
-        every = (images.shape[1] - 1) // (labels.shape[1] - 1)
-        pixels = np.clip(np.round(images.numpy() * STD + MEAN), 0, 255).astype(np.uint8)[:, ::every, ::every]
-        return np.concatenate([pixels, self._colored(labels), self._colored(predictions)], axis=2)
+            logits = self.model(self._images, training=False)["logits"]
+        pixels = np.clip(np.round(self._images.numpy() * STD + MEAN), 0, 255).astype(np.uint8)
+        parts = [part[:, :: self._every, :: self._every] for part in (pixels, self._colored(self._labels))]
+        return np.concatenate([*parts, self._colored(np.argmax(logits, axis=-1))], axis=2)
 
     def _colored(self, labels):
         colors = np.zeros((256, 3), np.uint8)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -140,14 +141,17 @@ def _fit(config, run, strategy, job, position, metric_values):
     section = config.train
     data = config.data
     unreadable = {data.train_split: UnreadableExamples(), data.val_split: UnreadableExamples()}
-    validation = evaluation_dataset(config, section.batch_size, unreadable[data.val_split])
-    validation = for_model(validation, section)
+    make_validation = functools.partial(
+        evaluation_dataset, config, section.batch_size, unreadable=unreadable[data.val_split]
+    )
+    validation = for_fit(strategy, section, make_validation)
+    validation_steps = -(-len(list_examples(data, data.val_split)) // section.batch_size)
     keeper = Keeper(run, section, job.steps, position, metric_values)
     callbacks = [keeper]
     if section.ema_decay is not None:
         callbacks.append(ValidateAverage())
     if section.tensorboard:
-        callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, validation))
+        callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, make_validation(), section.zoom_factor))
     progress = Progress(config, job.steps, position, keeper, unreadable)
     callbacks.append(progress)
     # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
@@ -156,16 +160,22 @@ def _fit(config, run, strategy, job, position, metric_values):
     parts += [(first_whole, section.epochs, 0)] if first_whole < section.epochs else []
     with readable_pipeline_errors(data), contextlib.closing(progress):
         for first_epoch, end_epoch, start_step in parts:
-            batches = training_dataset(
-                config, section.batch_size, first_epoch, start_step, unreadable=unreadable[data.train_split]
+            make_training = functools.partial(
+                training_dataset,
+                config,
+                section.batch_size,
+                first_epoch,
+                start_step,
+                unreadable=unreadable[data.train_split],
             )
             job.model.fit(
-                for_model(batches, section),
+                for_fit(strategy, section, make_training),
                 initial_epoch=first_epoch,
                 epochs=end_epoch,
                 steps_per_epoch=job.steps - start_step,
                 shuffle=False,
                 validation_data=validation,
+                validation_steps=validation_steps,
                 validation_freq=_validated_epochs(section),
                 callbacks=callbacks,
                 verbose=0,
@@ -173,19 +183,28 @@ def _fit(config, run, strategy, job, position, metric_values):
     return keeper.position
 
 
-def for_model(dataset, section):
-    """A dataset as `fit` takes it: labels at the size of the logits.
+def for_fit(strategy, section, make_dataset):
+    """A dataset as `fit` takes it: each worker makes its own part, with labels at the size of the logits.
 
-    Every n-th pixel of the labels is where an align-corners resize puts the logits of a smaller `zoom_factor`.
+    Args:
+        strategy: `tf.distribute` strategy.
+        section: TrainSection.
+        make_dataset: called with ``num_workers=`` and ``worker_index=``; returns this worker's share of each global
+            batch.
     """
     every = 8 // section.zoom_factor
-    # All replicas are on this machine: there is nothing to shard.
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = dataset.with_options(options)
-    if every == 1:
-        return dataset
-    return dataset.map(lambda image, labels: (image, {key: y[:, ::every, ::every] for key, y in labels.items()}))
+    per_replica = section.batch_size // strategy.num_replicas_in_sync
+
+    def coarser(image, labels):
+        # Every n-th pixel is where an align-corners resize puts the logits of a smaller zoom_factor.
+        return image, {key: label[:, ::every, ::every] for key, label in labels.items()}
+
+    def of_worker(context):
+        dataset = make_dataset(num_workers=context.num_input_pipelines, worker_index=context.input_pipeline_id)
+        dataset = dataset.rebatch(per_replica, drop_remainder=True)
+        return (dataset if every == 1 else dataset.map(coarser)).prefetch(2)
+
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def _validated_epochs(section):

@@ -45,7 +45,9 @@ def rows(run):
 def assert_same_run(run, other):
     for one, two in zip(weights(run.last_file), weights(other.last_file), strict=True):
         np.testing.assert_array_equal(one, two)
-    assert rows(run) == rows(other)
+    # The mean values of an interrupted epoch are shared out over the replicas anew.
+    for one, two in zip(rows(run), rows(other), strict=True):
+        assert one == pytest.approx(two, rel=1e-6)
 
 
 def test_run_folder(uninterrupted, config_file):
@@ -118,7 +120,7 @@ def test_a_finished_run_is_left_alone(uninterrupted, capfd):
     assert uninterrupted.last_file.stat().st_mtime_ns == before
 
 
-def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, config_file, tmp_path):
+def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, config_file, tmp_path, monkeypatch):
     command = [sys.executable, "-m", "psanet_tf", "train", "--config", str(config_file), "--run-dir", str(tmp_path)]
     for override in RECIPE:
         command += ["--set", override]
@@ -133,33 +135,23 @@ def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, 
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    # It was killed in the middle of the first epoch, long before its validation was through.
+    with np.load(state) as stored:
+        assert json.loads(str(stored["facts"]))["position"] == {
+            "epoch": 0,
+            "step": 2,
+            "best_miou": None,
+            "best_epoch": None,
+        }
+    done = []
+    original = Keeper.on_train_batch_end
+    monkeypatch.setattr(
+        Keeper, "on_train_batch_end", lambda self, batch, logs=None: (original(self, batch, logs), done.append(batch))
+    )
     run = train(load_config(config_file, RECIPE), tmp_path).run
+    assert done == [0, 1] + 2 * [0, 1, 2, 3]
     assert_same_run(uninterrupted, run)
     assert len(json.loads(run.environment_file.read_text())) == 2
-
-
-def test_resume_in_the_middle_of_an_epoch_goes_on_at_the_step(uninterrupted, config, tmp_path, monkeypatch):
-    steps = []
-    original = Keeper.on_train_batch_end
-
-    def interrupt(self, batch, logs=None):
-        original(self, batch, logs)
-        steps.append(self.position)
-        if len(steps) == STEPS + 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Keeper, "on_train_batch_end", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(config(*RECIPE), tmp_path)
-    monkeypatch.undo()
-    counted = []
-    monkeypatch.setattr(
-        Keeper, "on_train_batch_end", lambda self, batch, logs=None: (original(self, batch, logs), counted.append(1))
-    )
-    run = train(config(*RECIPE), tmp_path).run
-    # Saved after step 2 of the second epoch, interrupted after step 3.
-    assert len(counted) == 2 + STEPS
-    assert_same_run(uninterrupted, run)
 
 
 def test_a_failed_write_keeps_the_previous_checkpoint(uninterrupted, config, tmp_path, monkeypatch):
@@ -185,7 +177,7 @@ def test_a_failed_write_keeps_the_previous_checkpoint(uninterrupted, config, tmp
 
 def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) in epoch 1.*train.clip_norm"):
-        train(config(*QUICK, "train.learning_rate=1e30"), tmp_path)
+        train(config(*QUICK, "train.learning_rate=3e38"), tmp_path)
     assert not (tmp_path / "last.keras").exists()
 
 

@@ -1,0 +1,108 @@
+"""Several machines: which worker this process is, and what Keras 3 needs for `fit` to run on them."""
+
+import inspect
+import json
+import os
+
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer as keras_trainer
+
+from psanet_tf.keras_api import keras
+
+_KERAS_ISSUE = "https://github.com/keras-team/keras/issues/20585"
+
+
+def set_workers(workers, index):
+    """Tells TensorFlow about the cluster, as the environment variable TF_CONFIG does.
+
+    Args:
+        workers: ``"host:port,host:port"``, the same on every worker; the first one writes the run folder.
+        index: this process's place in it.
+
+    Raises:
+        ValueError: fewer than two workers, not of that form, or an index outside of them.
+    """
+    addresses = [address.strip() for address in workers.split(",") if address.strip()]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"--workers: each must be host:port, got {address!r}")
+    if len(addresses) < 2 or len(set(addresses)) != len(addresses):
+        raise ValueError(f"--workers: two or more different host:port are needed, got {workers!r}")
+    if index is None or not 0 <= index < len(addresses):
+        raise ValueError(f"--index: must be 0..{len(addresses) - 1} for these --workers, got {index}")
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+
+
+def has_workers():
+    """Whether TF_CONFIG names a cluster of several workers."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except ValueError as error:
+        raise ValueError(f"TF_CONFIG is not JSON: {error}") from None
+    return sum(len(addresses) for addresses in cluster.values()) > 1
+
+
+def build_multi_worker_strategy():
+    """The strategy over all workers; it returns when all of them have come.
+
+    Returns:
+        tf.distribute.MultiWorkerMirroredStrategy.
+
+    Raises:
+        RuntimeError: this version of Keras isn't one that the patches are for.
+    """
+    patch_keras()
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def patch_keras():
+    """Replaces the two functions of Keras 3 that fail under MultiWorkerMirroredStrategy.
+
+    `_maybe_symbolic_build` reduces a nested batch over the workers only to learn its shapes, and
+    `reduce_per_replica` reduces scalars over their axis 0 (keras issue 20585).
+
+    Raises:
+        RuntimeError: one of them is not as it was when this was written.
+    """
+    if keras_trainer.reduce_per_replica is _reduce_per_replica:
+        return
+    build = keras_trainer.TensorFlowTrainer._maybe_symbolic_build
+    expected = (
+        (build, "self.distribute_strategy.reduce(", ["self", "iterator", "data_batch"]),
+        (
+            keras_trainer.reduce_per_replica,
+            'strategy.reduce("MEAN", v, axis=0)',
+            ["values", "strategy", "reduction"],
+        ),
+    )
+    for function, line, parameters in expected:
+        if line not in inspect.getsource(function) or list(inspect.signature(function).parameters) != parameters:
+            raise RuntimeError(
+                f"Keras {keras.__version__} has changed {function.__qualname__}, which psanet_tf replaces to train on "
+                f"several machines ({_KERAS_ISSUE}). Use the Keras of constraints.txt; if the issue has been "
+                "solved, psanet_tf/training/multi_worker.py can do without the replacement"
+            )
+    keras_trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+    keras_trainer.reduce_per_replica = _reduce_per_replica
+
+
+def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    strategy = self._distribute_strategy
+    if strategy is None:
+        return
+    if iterator is not None:
+        _, _, batches = next(iter(iterator))
+        # Shapes are all that is asked for: those of this worker's first replica do.
+        data_batch = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], next(batches))
+    with strategy.scope():
+        self._symbolic_build(data_batch=data_batch)
+
+
+_original_reduce = keras_trainer.reduce_per_replica
+
+
+def _reduce_per_replica(values, strategy, reduction):
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and reduction in ("auto", "mean"):
+        return tf.nest.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
+    return _original_reduce(values, strategy, reduction)

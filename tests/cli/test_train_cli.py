@@ -1,0 +1,90 @@
+"""`psanet train` as it is typed."""
+
+import pytest
+from typer.testing import CliRunner
+
+from psanet_tf.cli.app import _register, app
+
+
+@pytest.fixture(scope="module")
+def run():
+    _register()
+    return lambda *arguments: CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A configuration of a small network on six small scenes-like pictures."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split, count in (("training", 4), ("validation", 2)):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            label = rng.integers(0, 5, (33, 33)).astype(np.uint8)
+            Image.fromarray(np.repeat(label[..., None] * np.uint8(50), 3, -1)).save(
+                root / "images" / split / f"{index}.jpg"
+            )
+            Image.fromarray(label).save(root / "annotations" / split / f"{index}.png")
+    path = root / "tiny.yaml"
+    path.write_text(
+        f"data: {{dataset: scenes, root: {root}, crop_size: [33, 33]}}\n"
+        "model: {blocks: [1, 1, 1, 1], width: 4, use_psa: false}\n"
+        "train: {epochs: 1, batch_size: 2, tensorboard: false, cpu_replicas: 1}\n"
+    )
+    return path
+
+
+def test_help_names_every_option(run):
+    text = run("--help").output
+    for option in ("--config", "--run-dir", "--set", "--init", "--dry-run", "Examples:"):
+        assert option in text
+
+
+def test_last_lines_say_where_things_are_and_what_to_do_next(run, tiny, tmp_path):
+    result = run("--config", tiny, "--run-dir", tmp_path / "run", "--set", "train.learning_rate=0.001")
+    assert result.exit_code == 0, result.output
+    for expected in (
+        "best validation mIoU",
+        f"checkpoints: {tmp_path / 'run' / 'best.keras'}",
+        f"{tmp_path / 'run' / 'metrics.csv'}",
+        f"psanet evaluate --weights {tmp_path / 'run'}",
+    ):
+        assert expected in result.output
+    assert "tensorboard" not in result.output
+    assert (tmp_path / "run" / "best.keras").is_file()
+    again = run("--config", tiny, "--run-dir", tmp_path / "run")
+    assert "train.learning_rate was 0.001, is 0.01" in str(again.exception)
+
+
+def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("--config", tiny, "--dry-run")
+    assert result.exit_code == 0, result.output
+    for expected in (
+        "images 33 x 33, logits 33 x 33, 10 classes",
+        "4 pictures in 'training', 2 pictures in 'validation'",
+        "steps: 2 per epoch, 2 in 1 epochs",
+        "memory per replica, estimated:",
+        "one step:",
+    ):
+        assert expected in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_is_exit_status_1_and_one_line(run, tiny, tmp_path):
+    result = run(
+        "--config", tiny, "--run-dir", tmp_path, "--set", "train.learning_rate=3e38", "--set", "train.epochs=4"
+    )
+    assert result.exit_code == 1
+    assert "psanet: training stopped: the loss became" in result.output
+
+
+def test_wrong_input(run, tiny):
+    assert "--run-dir is missing" in str(run("--config", tiny).exception)
+    assert "train.epoch: there is no such key" in str(run("--config", tiny, "--set", "train.epoch=3").exception)
+    missing = run("--config", tiny, "--init", "nothing.pth", "--dry-run")
+    assert isinstance(missing.exception, FileNotFoundError)
