@@ -82,7 +82,9 @@ def test_skipped_examples_are_counted_named_and_replaced(damaged, scenes_config)
 def test_evaluation_leaves_skipped_examples_out_of_the_score(damaged, scenes_config):
     config = scenes_config(root=damaged, on_error="skip", val_split="training")
     unreadable = UnreadableExamples()
-    labels = np.concatenate([item["logits"].numpy() for _, item in evaluation_dataset(config, 11, unreadable=unreadable)])
+    labels = np.concatenate(
+        [item["logits"].numpy() for _, item in evaluation_dataset(config, 11, unreadable=unreadable)]
+    )
     blank = [index for index, label in enumerate(labels) if (label == 255).all()]
     assert blank == [CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE]
     assert "skipped 3 of 11" in unreadable.take_summary(config.data, "training")
