@@ -46,6 +46,7 @@ def main():
     parser.add_argument("--requests", type=int, default=24, help="requests at each concurrency (default: 24)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--models", type=Path, help="keep the exports in this folder, and use those that are there")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--cold", type=Path, help=argparse.SUPPRESS)  # what a fresh process is asked to do
     options = parser.parse_args()
@@ -65,8 +66,8 @@ def main():
 
 
 def _export(options, folder):
-    folders = {precision: folder / precision / "psanet" for precision in PRECISIONS}
-    missing = [precision for precision in PRECISIONS if not (folders[precision] / "1").is_dir()]
+    folders = {precision: folder / precision / "psanet" for precision in options.precisions}
+    missing = [precision for precision in options.precisions if not (folders[precision] / "1").is_dir()]
     if missing:
         model = PSANet(150, depth=options.depth, input_shape=(options.crop, options.crop, 3))
         evaluate = EvaluateSection(base_size=options.crop, flip=False)
