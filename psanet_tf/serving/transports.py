@@ -5,6 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 import numpy as np
+import orjson
 
 from psanet_tf.serving.errors import HTTP_STATUS, ServingError
 
@@ -12,6 +13,7 @@ _PATH = re.compile(r"/(?:v1/models/)?(?P<model>[^/:]+)(?:/versions/(?P<version>\
 _EXAMPLE = "such as grpc://127.0.0.1:8500/psanet or http://127.0.0.1:8501/psanet"
 # Outputs that come alone lose their name in JSON, and all lose their dtype.
 _LONE_OUTPUTS = {"predict_bytes": "label_bytes", "probabilities": "probabilities", "metadata": "values"}
+_JSON = {"Content-Type": "application/json"}
 _UINT8_OUTPUTS = ("labels", "scores")
 
 
@@ -89,15 +91,12 @@ class RestTransport:
         """Output name -> array for a signature and input name -> array."""
         body = {"signature_name": signature, "inputs": {name: _listed(array) for name, array in inputs.items()}}
         try:
-            response = self._session.post(self._url, json=body, timeout=timeout)
+            response = self._session.post(self._url, data=_dump(body), headers=_JSON, timeout=timeout)
         except self._requests.Timeout as error:
             raise ServingError("DEADLINE_EXCEEDED", f"{self._url}: {error}") from None
         except self._requests.ConnectionError as error:
             raise ServingError("UNAVAILABLE", f"{self._url}: {error}") from None
-        try:
-            document = response.json()
-        except ValueError:
-            document = {"error": response.text[:200]}
+        document = _load(response)
         if response.status_code != 200 or "outputs" not in document:
             raise ServingError(_code(response.status_code), str(document.get("error", document))[:2000])
         outputs = document["outputs"]
@@ -109,6 +108,17 @@ class RestTransport:
         self._session.close()
 
 
+def _load(response):
+    try:
+        return orjson.loads(response.content)
+    except ValueError:
+        # Not JSON, or JSON with NaN and Infinity, which only the standard library reads.
+        try:
+            return response.json()
+        except ValueError:
+            return {"error": response.text[:200]}
+
+
 def _code(status):
     """Name of the gRPC code that TensorFlow Serving gives this HTTP status."""
     if status == 413:
@@ -116,9 +126,14 @@ def _code(status):
     return next((code for code, other in HTTP_STATUS.items() if other == status and code != "UNKNOWN"), "UNKNOWN")
 
 
+def _dump(body):
+    # An order of magnitude faster than the standard library for pictures as numbers.
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def _listed(array):
     if array.dtype.kind != "O":
-        return array.tolist()
+        return np.ascontiguousarray(array)
     return [{"b64": base64.b64encode(item).decode("ascii")} for item in array]
 
 
