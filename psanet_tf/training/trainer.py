@@ -144,7 +144,8 @@ def _fit(config, run, strategy, job, position, metric_values):
     make_validation = functools.partial(
         evaluation_dataset, config, section.batch_size, unreadable=unreadable[data.val_split]
     )
-    validation = for_fit(strategy, section, make_validation)
+    # Without end, and counted below: Keras looks at a batch of what is left from the last validation before each one.
+    validation = for_fit(strategy, section, lambda **worker: make_validation(**worker).repeat())
     validation_steps = -(-len(list_examples(data, data.val_split)) // section.batch_size)
     keeper = Keeper(run, section, job.steps, position, metric_values)
     callbacks = [keeper]

@@ -5,7 +5,7 @@ import pytest
 
 from psanet_tf.models import semseg_state_dict
 from psanet_tf.training.checkpoints import load_trained
-from psanet_tf.training.state import Position
+from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.trainer import build_job, train
 
@@ -19,13 +19,11 @@ def test_average_coarse_labels_and_half_precision_end_in_a_plain_checkpoint(conf
     assert result.position.best_epoch in (2, 3)
     model = load_trained(result.run.last_file).model
     assert model.get_config()["dtype"] == "float32"
-    assert model.output_shape["logits"][1:3] == (33, 33)
+    assert model.output["logits"].shape[1:3] == (33, 33)
     # The checkpoint holds the averages, the state holds both.
     job = build_job(config, build_strategy(config.train))
-    from psanet_tf.training.state import restore_state
-
     assert restore_state(result.run.state_file, job.model)[0].epoch == 3
-    assert job.model.output_shape["logits"][1:3] == (9, 9)
+    assert job.model.output["logits"].shape[1:3] == (9, 9)
     moved = 0
     pairs = zip(job.model.trainable_variables, job.model.optimizer.averages, model.trainable_variables, strict=True)
     for raw, average, saved in pairs:
