@@ -1,5 +1,6 @@
 """`psanet train`: trains a network, or goes on with an interrupted run."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,11 @@ def train(
             "keras.applications weights. Short for --set train.init=FILE."
         ),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,...", help="Train on several machines: all of them, the same list on each."),
+    ] = None,
+    index: Annotated[int | None, typer.Option(help="Which of --workers this machine is, from 0.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, memory, steps and the time of a step; train nothing.")
     ] = False,
@@ -37,6 +43,7 @@ def train(
       psanet train --config configs/scenes/psanet.yaml --run-dir runs/scenes
       psanet train --config configs/ade20k/psanet50.yaml --run-dir runs/ade --init resnet50_v2.pth --set data.root=ADE
       psanet train --config configs/ade20k/psanet50.yaml --dry-run
+      psanet train --config FILE --run-dir SHARED/run --workers a:2222,b:2222 --index 0   (on a; on b --index 1)
     """
     from psanet_tf.config import load_config
 
@@ -52,6 +59,10 @@ def train(
     if run_dir is None:
         raise ValueError("--run-dir is missing: the folder for checkpoints and metrics")
 
+    if workers is not None or index is not None:
+        from psanet_tf.training.multi_worker import set_workers
+
+        set_workers(workers or "", index)
     from psanet_tf.training.trainer import train as run_training
 
     try:
@@ -59,6 +70,10 @@ def train(
     except FloatingPointError as error:
         print(f"psanet: training stopped: {error}")
         raise typer.Exit(1) from None
+    except ConnectionError as error:
+        print(f"psanet: training stopped: {error}", flush=True)
+        # Not by the interpreter's way out, where TensorFlow waits for the worker that is gone.
+        os._exit(1)
     run, position = result.run, result.position
     if position.best_miou is not None:
         print(f"best validation mIoU {position.best_miou:.4f} in epoch {position.best_epoch} of {position.epoch}")

@@ -13,8 +13,7 @@ def build_strategy(section):
         tf.distribute.MirroredStrategy.
 
     Raises:
-        ValueError: `batch_size` can't be shared equally by the replicas, or TensorFlow was started before with
-            fewer CPU devices than `cpu_replicas`.
+        ValueError: TensorFlow was started before with fewer CPU devices than `cpu_replicas`.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -24,12 +23,6 @@ def build_strategy(section):
         # Collective operations are for devices that can't read each other's memory; and their keys are shared
         # by all strategies of a process, where two of them then get in each other's way.
         strategy = tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
-    replicas = strategy.num_replicas_in_sync
-    if section.batch_size % replicas:
-        raise ValueError(
-            f"train.batch_size: {section.batch_size} pictures cannot be shared equally by {replicas} replicas; "
-            f"{max(1, section.batch_size // replicas) * replicas} can"
-        )
     return strategy
 
 

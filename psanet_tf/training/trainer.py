@@ -21,6 +21,7 @@ from psanet_tf.training.averaging import ValidateAverage
 from psanet_tf.training.callbacks import Keeper, Progress
 from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.memory import bytes_of
+from psanet_tf.training.multi_worker import build_multi_worker_strategy, check_same_position, has_workers, leads
 from psanet_tf.training.recipe import build_losses, build_optimizer
 from psanet_tf.training.run_folder import RunFolder
 from psanet_tf.training.state import Position, restore_state
@@ -50,7 +51,8 @@ def train(config, run_dir, strategy=None):
     Args:
         config: Config.
         run_dir: the run folder; made if it is not there.
-        strategy: `tf.distribute` strategy; default: all GPUs, or `train.cpu_replicas` CPU devices.
+        strategy: `tf.distribute` strategy; default: all workers where TF_CONFIG names several, else all GPUs, or
+            `train.cpu_replicas` CPU devices. Workers share the run folder; the first one writes it.
 
     Returns:
         TrainingResult.
@@ -59,22 +61,25 @@ def train(config, run_dir, strategy=None):
         ValueError: data, configuration or folder can't be used; the message names what and why.
         OSError: files are missing, or the folder can't be written or is too small.
         FloatingPointError: the loss became infinite or NaN.
+        ConnectionError: another worker is gone.
+        RuntimeError: this Keras can't train on several machines.
     """
-    with RunFolder(run_dir).locked() as run:
+    if strategy is None:
+        # First of all: TensorFlow connects the workers before its first operation only.
+        strategy = build_multi_worker_strategy() if has_workers() else build_strategy(config.train)
+    run, writes = RunFolder(run_dir), leads(strategy)
+    with run.locked() if writes else contextlib.nullcontext():
         run.check_config(config)
-        prepare_data(config)
-        strategy = strategy or build_strategy(config.train)
+        prepare_data(config, writes)
         job = build_job(config, strategy)
-        run.check_space(_bytes_still_needed(run, job, config.train))
-        position, metric_values = Position(), []
-        if run.state_file.is_file():
-            position, metric_values = restore_state(run.state_file, job.model)
-        elif config.train.init is not None:
-            for line in load_initial_weights(job.model, config.train.init):
-                print(line, file=sys.stderr)
-        run.write_facts(config, job.info, list(strategy.extended.worker_devices))
+        position, metric_values = _initial_position(config, run, job)
+        check_same_position(strategy, position)
+        if writes:
+            run.check_space(_bytes_still_needed(run, job, config.train))
+            run.write_facts(config, job.info, list(strategy.extended.worker_devices))
         if position.epoch < config.train.epochs:
-            position = _fit(config, run, strategy, job, position, metric_values)
+            with _lost_workers(strategy):
+                position = _fit(config, run, strategy, job, position, metric_values)
         return TrainingResult(run, position)
 
 
@@ -87,10 +92,10 @@ class Job:
     steps: int
 
 
-def prepare_data(config):
+def prepare_data(config, writes=True):
     """Writes the scenes if they are configured and not there; any other dataset must be there."""
     data = config.data
-    if data.dataset == "scenes" and not Path(data.root).exists():
+    if data.dataset == "scenes" and not Path(data.root).exists() and writes:
         print(f"there are no scenes in {data.root} yet", file=sys.stderr)
         write_scenes(data.root)
 
@@ -109,6 +114,12 @@ def build_job(config, strategy):
         ValueError, OSError: see `train`.
     """
     section = config.train
+    replicas = strategy.num_replicas_in_sync
+    if section.batch_size % replicas:
+        raise ValueError(
+            f"train.batch_size: {section.batch_size} pictures cannot be shared equally by {replicas} replicas; "
+            f"{max(1, section.batch_size // replicas) * replicas} can"
+        )
     info = info_of(config.data)
     steps = steps_per_epoch(config, section.batch_size)
     list_examples(config.data, config.data.val_split)
@@ -137,6 +148,30 @@ def build_job(config, strategy):
     return Job(model, info, steps)
 
 
+def _initial_position(config, run, job):
+    """Position and metric values to start from, with the weights set: the saved state, train.init, or random ones."""
+    if run.state_file.is_file():
+        return restore_state(run.state_file, job.model)
+    if config.train.init is not None:
+        for line in load_initial_weights(job.model, config.train.init):
+            print(line, file=sys.stderr)
+    return Position(), []
+
+
+@contextlib.contextmanager
+def _lost_workers(strategy):
+    """Says what it means that a collective operation was given up."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise ConnectionError(
+            "another worker is gone; give the same command on all workers again, and the run goes on from its last "
+            f"saved state ({error.message.splitlines()[0][:200]})"
+        ) from None
+
+
 def _fit(config, run, strategy, job, position, metric_values):
     section = config.train
     data = config.data
@@ -147,14 +182,17 @@ def _fit(config, run, strategy, job, position, metric_values):
     # Without end, and counted below: Keras looks at a batch of what is left from the last validation before each one.
     validation = for_fit(strategy, section, lambda **worker: make_validation(**worker).repeat())
     validation_steps = -(-len(list_examples(data, data.val_split)) // section.batch_size)
-    keeper = Keeper(run, section, job.steps, position, metric_values)
+    writes = leads(strategy)
+    keeper = Keeper(run, section, job.steps, position, metric_values, writes)
     callbacks = [keeper]
     if section.ema_decay is not None:
         callbacks.append(ValidateAverage())
-    if section.tensorboard:
-        callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, make_validation(), section.zoom_factor))
     progress = Progress(config, job.steps, position, keeper, unreadable)
-    callbacks.append(progress)
+    if writes:
+        callbacks.append(progress)
+        if section.tensorboard:
+            pictures = make_validation()
+            callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, pictures, section.zoom_factor))
     # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
     parts = [(position.epoch, position.epoch + 1, position.step)] if position.step else []
     first_whole = position.epoch + bool(position.step)
