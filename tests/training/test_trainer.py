@@ -21,7 +21,7 @@ from psanet_tf.training.run_folder import RunFolder
 from psanet_tf.training.trainer import train
 
 STEPS = 4  # of an epoch: 18 pictures in batches of 4
-RECIPE = ("train.cpu_replicas=2", "train.save_every_steps=2", "train.keep_last=2")
+RECIPE = ("model.use_psa=false", "train.cpu_replicas=2", "train.save_every_steps=2", "train.keep_last=2")
 QUICK = ("model.use_psa=false", "train.epochs=1")
 
 
