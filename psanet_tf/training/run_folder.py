@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -62,6 +61,8 @@ class RunFolder:
     def locked(self):
         """Makes the folder and holds it for this process; a second trainer in one folder would mix two runs.
 
+        Systems without POSIX file locks (Windows) don't hold it.
+
         Raises:
             OSError: the folder can't be made or written, or another process holds it.
         """
@@ -74,7 +75,7 @@ class RunFolder:
             raise OSError(f"run folder: {self.path} cannot be written: {error.strerror}") from None
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
             except BlockingIOError:
                 raise OSError(f"run folder: another process is training in {self.path}") from None
             # The lock goes with the process, however that ends.
@@ -138,6 +139,14 @@ class RunFolder:
     def read_config(self):
         """`Config` of the run, or None if the folder has none."""
         return load_config(self.config_file) if self.config_file.is_file() else None
+
+
+def _lock(file):
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _flat(config):

@@ -1,0 +1,67 @@
+"""Reading trained networks back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from psanet_tf import PSANet
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.keras_api import keras
+from psanet_tf.models import semseg_state_dict
+from psanet_tf.training.checkpoints import load_trained, plain_copy, save_checkpoint
+from psanet_tf.training.run_folder import RunFolder
+
+SCENES = dataset_info("scenes")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PSANet(SCENES.num_classes, blocks=(1, 1, 1, 1), width=4, input_shape=(33, 33, 3), use_psa=False)
+
+
+def test_original_checkpoints_need_a_configuration(model, config_file, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "x.pth"
+    torch.save({name: torch.from_numpy(value) for name, value in semseg_state_dict(model).items()}, path)
+    with pytest.raises(ValueError, match=r"x.pth does not say which network it belongs to"):
+        load_trained(path)
+    fcn = tmp_path / "fcn.yaml"
+    fcn.write_text(config_file.read_text().replace("width: 4", "width: 4\n  use_psa: false"))
+    trained = load_trained(path, fcn)
+    np.testing.assert_array_equal(trained.model.get_weights()[0], model.get_weights()[0])
+    assert trained.info.num_classes == SCENES.num_classes
+
+
+def test_a_file_alone_has_no_facts_and_a_configuration_gives_them(model, config_file, tmp_path):
+    save_checkpoint(model, tmp_path / "x.keras")
+    trained = load_trained(tmp_path / "x.keras")
+    assert (trained.config, trained.info) == (None, None)
+    assert load_trained(tmp_path / "x.keras", config_file).info.name == "scenes"
+
+
+def test_a_plain_copy_computes_in_float32_at_full_size(model):
+    coarse = PSANet.from_config(model.get_config() | {"zoom_factor": 1, "dtype": "mixed_bfloat16"})
+    copy = plain_copy(coarse)
+    assert copy.get_config() == model.get_config() | {"dtype": "float32"}
+    copy.set_weights(coarse.get_weights())
+
+
+def test_files_that_are_no_trained_networks(model, config_file, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no run folder or checkpoint .*nothing"):
+        load_trained(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"holds neither best.keras nor last.keras"):
+        load_trained(tmp_path)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.save(tmp_path / "dense.keras")
+    with pytest.raises(ValueError, match=r"dense.keras holds a Sequential, not a PSANet"):
+        load_trained(tmp_path / "dense.keras")
+    save_checkpoint(model, tmp_path / "best.keras")
+    (tmp_path / "cut.keras").write_bytes((tmp_path / "best.keras").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut.keras is not a .keras file, or is cut short"):
+        load_trained(tmp_path / "cut.keras")
+    run = RunFolder(tmp_path)
+    run.config_file.write_text(config_file.read_text())
+    run.dataset_file.write_text(json.dumps(dataset_info("voc2012").to_dict()))
+    with pytest.raises(ValueError, match=r"has 10 classes, but the dataset 'voc2012' has 21"):
+        load_trained(tmp_path)
