@@ -19,7 +19,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(wildcard custom_ops/*)
-	$(PIP_INSTALL) --editable '.[plots,serving]'
+	$(PIP_INSTALL) --editable '.[serving]'
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
