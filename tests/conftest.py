@@ -15,7 +15,24 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+from psanet_tf.keras_api import keras
+
 GOLDEN = Path(__file__).parent / "golden"
+SEED = 20180908
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same random state, in whatever order tests run: Python's, NumPy's and Keras's."""
+    keras.utils.set_random_seed(SEED)
+    return SEED
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """So does every fixture that several tests share: it is made before the fixture above takes effect."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(SEED)
 
 
 @pytest.fixture(scope="session")
