@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from psanet_tf.keras_api import keras
+
 # Two devices on every machine, before anything starts TensorFlow's runtime: tests of replicas need them.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-
-from psanet_tf.keras_api import keras
 
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20180908

@@ -148,9 +148,9 @@ def test_compiled_psa_layer_equals_the_layer_with_stock_ops(library, psa_type, d
 
     with psa_mask_implementation("stock"):
         expected = as_float32(forward_and_gradient(x))
-    # Sums in another order differ by their rounding, which grows with the largest numbers that were added, not with the
-    # sum: the biases' gradients nearly cancel. So all gradients are held against the layer's largest one. Over many
-    # seeds they differed by up to 2.6e-7, 4.3e-3 and 5.4e-4 of it, half a unit in the last place of the two short types.
+    # Sums in another order differ by their rounding, which grows with the largest numbers added, not with the
+    # sum: biases' gradients nearly cancel. So all gradients are held against the layer's largest one. Over six seeds
+    # they differed by up to 2.6e-7, 4.3e-3 and 5.4e-4 of it, half a unit in the last place of the two short types.
     tolerance = {"float32": 2e-6, "mixed_bfloat16": 1.6e-2, "mixed_float16": 2e-3}[dtype]
     output_scale = np.abs(expected[0]).max()
     gradient_scale = max(np.abs(gradient).max() for gradient in expected[1:])
