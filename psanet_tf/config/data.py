@@ -1,6 +1,8 @@
 """`data:` section: which pictures, and what is done to them before the network sees them."""
 
-from typing import Literal
+import re
+import string
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +15,7 @@ _SPLITS = {
     "cityscapes": ("train", "val"),
     "custom": ("train", "val"),
 }
-_CUSTOM_KEYS = ("class_names", "class_colors", "list_file", "image_folder", "label_folder")
+_CUSTOM_KEYS = ("class_names", "class_colors", "list_file", "image_folder", "label_folder", "label_values")
 
 
 def _splits(values):
@@ -61,11 +63,17 @@ class DataSection(Section):
     )
     list_file: str | None = Field(
         None,
-        description="custom: list of `image label` lines under root, paths under root or absolute; {split} stands for "
-        "the split, e.g. lists/{split}.txt",
+        description="custom: list of `image label` lines under root, separated by white space, a tab or a comma; paths "
+        "under root or absolute; {split} stands for the split, e.g. lists/{split}.txt",
     )
     image_folder: str = Field("images/{split}", description="custom without list_file: folder of the pictures")
     label_folder: str = Field("labels/{split}", description="... and of the labels, PNG of the same names")
+    label_values: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(
+        None,
+        description="custom: the values in the label files, in the order of class_names, e.g. [0, 255] for black and "
+        "white masks; 0 and 255 mean no class where they are not among them; default 0, 1, 2, ..., and 255 for no "
+        "class",
+    )
     label_kind: Literal["labelIds", "labelTrainIds"] = Field("labelIds", description="cityscapes: which label files")
     crop_size: tuple[int, int] = Field((465, 465), description="rows and columns of a training crop, 8n+1")
     augmentation: AugmentationSection = AugmentationSection()
@@ -77,13 +85,41 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _custom_keys(self):
         if self.dataset == "custom" and self.class_names is None:
-            raise ValueError("class_names is required for dataset: custom")
+            raise ValueError(
+                "class_names is required for dataset: custom: a file under data.root with one class name per line, in "
+                "the order of the labels' values"
+            )
         if self.dataset != "custom":
             fields = type(self).model_fields
             given = [key for key in _CUSTOM_KEYS if getattr(self, key) != fields[key].default]
             if given:
                 raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
         return self
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_local_folder(cls, root):
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", root):
+            raise ValueError("must be a folder of this machine, not an address: copy or mount the data first")
+        return root
+
+    @field_validator("list_file", "image_folder", "label_folder")
+    @classmethod
+    def _only_split_in_braces(cls, path):
+        try:
+            wrong = {name for _, name, _, _ in string.Formatter().parse(path or "")} - {"split", None}
+        except ValueError as error:
+            raise ValueError(f"{error}; only {{split}} can stand in braces") from None
+        if wrong:
+            raise ValueError(f"only {{split}} can stand in braces, got {{{min(wrong)}}}")
+        return path
+
+    @field_validator("label_values")
+    @classmethod
+    def _values_differ(cls, values):
+        if values is not None and len(set(values)) < len(values):
+            raise ValueError("every class needs a value of its own")
+        return values
 
     @field_validator("crop_size")
     @classmethod

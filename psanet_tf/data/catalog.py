@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.data.text_files import read_lines
+
 IGNORE_LABEL = 255
 OUT_OF_RANGE = 254  # in a value table: a value that must not occur in a label file
 MAX_CLASSES = 254
@@ -24,12 +26,14 @@ class DatasetInfo:
         class_names: one name per train id.
         colors: uint8 [K, 3], RGB, read-only.
         ignore_label: the train id of pixels that count neither in the loss nor in the scores.
+        label_values: the value of each class in the label files, where that is not the dataset's own rule.
     """
 
     name: str
     class_names: tuple[str, ...]
     colors: np.ndarray
     ignore_label: int = IGNORE_LABEL
+    label_values: tuple[int, ...] | None = None
 
     def __post_init__(self):
         colors = np.array(self.colors)
@@ -52,16 +56,24 @@ class DatasetInfo:
 
     def to_dict(self):
         """What `from_dict` takes back; plain lists and strings, for JSON."""
-        return {
+        values = {
             "name": self.name,
             "class_names": list(self.class_names),
             "colors": self.colors.tolist(),
             "ignore_label": self.ignore_label,
         }
+        return values if self.label_values is None else values | {"label_values": list(self.label_values)}
 
     @classmethod
     def from_dict(cls, values):
-        return cls(values["name"], tuple(values["class_names"]), np.array(values["colors"]), values["ignore_label"])
+        label_values = values.get("label_values")
+        return cls(
+            values["name"],
+            tuple(values["class_names"]),
+            np.array(values["colors"]),
+            values["ignore_label"],
+            None if label_values is None else tuple(label_values),
+        )
 
 
 def dataset_info(name):
@@ -88,24 +100,57 @@ def info_of(data):
         data: a `DataSection`; for ``dataset: custom`` the names come from its `class_names` file.
 
     Raises:
-        ValueError: a file of names or colours that cannot be used; the message names it.
+        ValueError: a file of names or colours that cannot be used; the message names it, the line and what is right.
         FileNotFoundError: there is no such file.
     """
     if data.dataset != "custom":
         return dataset_info(data.dataset)
-    path = Path(data.root) / data.class_names
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not names:
-        raise ValueError(f"{path} must hold one class name per line, it is empty")
-    if data.class_colors is None:
-        return DatasetInfo("custom", names, distinct_colors(len(names)))
+    root = Path(data.root)
+    names = _class_names(root / data.class_names)
+    colors = distinct_colors(len(names)) if data.class_colors is None else _class_colors(data, len(names))
+    label_values = data.label_values
+    if label_values is not None and len(label_values) != len(names):
+        raise ValueError(
+            f"data.label_values: needs one value for each of the {len(names)} classes in {root / data.class_names}, "
+            f"got {len(label_values)}"
+        )
+    return DatasetInfo("custom", names, colors, label_values=label_values)
+
+
+def _class_names(path):
+    names = read_lines(path, "data.class_names", "one class name per line, in the order of the labels' values")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"data.class_names: {path} holds {len(names)} lines, a dataset at most {MAX_CLASSES} classes")
+    line_of = {}
+    for line, name in enumerate(names, start=1):
+        if not name:
+            raise ValueError(
+                f"data.class_names: line {line} of {path} is empty, but every line is a class: name it, or remove it "
+                "if no label file has its value"
+            )
+        if name in line_of:
+            raise ValueError(f"data.class_names: lines {line_of[name]} and {line} of {path} both say {name!r}")
+        line_of[name] = line
+    return tuple(names)
+
+
+def _class_colors(data, count):
     path = Path(data.root) / data.class_colors
-    try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        colors = np.array([[int(value) for value in row] for row in rows])
-    except ValueError as error:
-        raise ValueError(f"{path} must hold three numbers 0..255 per line: {error}") from None
-    return DatasetInfo("custom", names, colors)
+    advice = "red, green and blue (0..255) of one class per line, e.g. 0 128 255"
+    rows = []
+    for line, text in enumerate(read_lines(path, "data.class_colors", advice), start=1):
+        words = text.replace(",", " ").split()
+        if len(words) != 3 or not all(word.isdecimal() and int(word) <= 255 for word in words):
+            raise ValueError(
+                f"data.class_colors: line {line} of {path} must be three numbers 0..255 like 0 128 255, got {text!r}"
+            )
+        rows.append([int(word) for word in words])
+    if len(rows) != count:
+        raise ValueError(
+            f"data.class_colors: {path} holds {len(rows)} colours, {Path(data.root) / data.class_names} {count} "
+            "classes: it needs one line per class, in the same order"
+        )
+    return np.array(rows)
 
 
 def distinct_colors(count):
@@ -131,6 +176,12 @@ def label_value_table(info, train_ids=False):
     """
     count = info.num_classes
     table = np.full(256, OUT_OF_RANGE, np.uint8)
+    if info.label_values is not None and not train_ids:
+        unused = np.setdiff1d(np.arange(256), info.label_values)
+        # One value has to stand for "no class": augmentation writes it where a turned picture has no pixels.
+        table[[value for value in unused if value in (0, 255)] or unused[-1:]] = info.ignore_label
+        table[list(info.label_values)] = np.arange(count)
+        return table
     if info.name in ("ade20k", "scenes") and not train_ids:
         table[0] = info.ignore_label
         table[1 : count + 1] = np.arange(count)

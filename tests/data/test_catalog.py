@@ -81,9 +81,77 @@ def test_names_and_colours_of_a_custom_dataset(tmp_path):
     (tmp_path / "colors.txt").write_text("0 0 255\n0 200 0\n")
     data = DataSection(dataset="custom", root=str(tmp_path), class_names="names.txt", class_colors="colors.txt")
     assert info_of(data).colors.tolist() == [[0, 0, 255], [0, 200, 0]]
-    (tmp_path / "colors.txt").write_text("0 0 blue\n0 200 0\n")
-    with pytest.raises(ValueError, match=r"colors\.txt must hold three numbers"):
-        info_of(data)
-    (tmp_path / "names.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"names\.txt must hold one class name per line"):
-        info_of(data)
+
+
+def custom(root, **keys):
+    return DataSection(dataset="custom", root=str(root), class_names="names.txt", **keys)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"sea\n\nland\n", r"class_names: line 2 of .*names\.txt is empty, but every line is a class: name it, or"),
+        (b"sea\nland\nsea\n", r"class_names: lines 1 and 3 of .*names\.txt both say 'sea'"),
+        ("sea\nprairie\nforêt\n".encode("latin-1"), r"names\.txt is not UTF-8 \(byte 0xea in line 3\): save it as"),
+        ("sea\n".encode("utf-16"), r"names\.txt is UTF-16: save it as UTF-8"),
+        (b" \n\n", r"names\.txt is empty; it must hold one class name per line, in the order of the labels' values"),
+        (b"\n".join(b"%d" % line for line in range(255)), r"names\.txt holds 255 lines, a dataset at most 254 classes"),
+    ],
+)
+def test_class_names_that_cannot_be_used(tmp_path, contents, message):
+    (tmp_path / "names.txt").write_bytes(contents)
+    with pytest.raises(ValueError, match=message):
+        info_of(custom(tmp_path))
+
+
+def test_class_names_may_have_a_byte_order_mark_and_windows_line_ends(tmp_path):
+    (tmp_path / "names.txt").write_bytes("sea\r\nforêt\r\n\r\n".encode("utf-8-sig"))
+    assert info_of(custom(tmp_path)).class_names == ("sea", "forêt")
+
+
+def test_missing_class_names_are_named_with_what_is_there(tmp_path):
+    (tmp_path / "classes.txt").write_text("sea\n")
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"class_names: there is no file .*names\.txt \(there are classes\.txt\); .*one class name",
+    ):
+        info_of(custom(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"nor a folder .*away\)"):
+        info_of(custom(tmp_path / "away"))
+    (tmp_path / "names.txt").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"it is a folder"):
+        info_of(custom(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("0 0 blue\n0 200 0\n", r"line 1 of .*colors\.txt must be three numbers 0\.\.255 like .*, got '0 0 blue'"),
+        ("0 0 1\n0 200\n", r"line 2 of .*colors\.txt must be three numbers .*, got '0 200'"),
+        ("0 0 1\n0 0 256\n", r"line 2 of .*colors\.txt must be three numbers .*, got '0 0 256'"),
+        ("0 0 1\n", r"colors\.txt holds 1 colours, .*names\.txt 2 classes: it needs one line per class"),
+    ],
+)
+def test_class_colors_that_cannot_be_used(tmp_path, contents, message):
+    (tmp_path / "names.txt").write_text("sea\nland\n")
+    (tmp_path / "colors.txt").write_text(contents)
+    with pytest.raises(ValueError, match=message):
+        info_of(custom(tmp_path, class_colors="colors.txt"))
+
+
+def test_label_values_of_a_custom_dataset(tmp_path):
+    (tmp_path / "names.txt").write_text("sea\nland\n")
+
+    def table(*values):
+        info = info_of(custom(tmp_path, label_values=values))
+        assert DatasetInfo.from_dict(info.to_dict()).label_values == values
+        known = {value: int(index) for value, index in enumerate(label_value_table(info)) if index != OUT_OF_RANGE}
+        assert list(label_value_table(info, train_ids=True)[:3]) == [0, 1, OUT_OF_RANGE]
+        return known
+
+    assert table(1, 2) == {0: 255, 1: 0, 2: 1, 255: 255}
+    assert table(7, 0) == {0: 1, 7: 0, 255: 255}
+    # Some value must stand for "no class".
+    assert table(0, 255) == {0: 0, 255: 1, 254: 255}
+    with pytest.raises(ValueError, match=r"label_values: needs one value for each of the 2 classes .*, got 3"):
+        table(1, 2, 3)
