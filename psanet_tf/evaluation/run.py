@@ -15,6 +15,7 @@ from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
 from psanet_tf.files import atomic_file
+from psanet_tf.training.checkpoints import checkpoint_file
 from psanet_tf.training.run_folder import RunFolder
 from psanet_tf.visualization.confusion import confusion_picture
 
@@ -49,6 +50,7 @@ def run_evaluation(
         raise ValueError(f"limit must be at least 1 picture, got {limit}")
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
+    checkpoint_file(weights)
     config_path = config_path or config_beside(weights)
     if config_path is None:
         raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")

@@ -7,6 +7,7 @@ from psanet_tf.data.catalog import DatasetInfo, distinct_colors, info_of
 from psanet_tf.evaluation.labelers import load_labelers
 from psanet_tf.evaluation.run import config_beside
 from psanet_tf.evaluation.saved_model import SavedModelLabeler, saved_model_folder
+from psanet_tf.training.checkpoints import checkpoint_file
 
 
 def open_labelers(weights, config_path=None, overrides=(), whole=False):
@@ -35,6 +36,7 @@ def open_labelers(weights, config_path=None, overrides=(), whole=False):
             )
         labeler = SavedModelLabeler(folder)
         return (labeler,), labeler.info
+    checkpoint_file(weights)
     config_path = config_path or config_beside(weights)
     if config_path is None and overrides:
         raise ValueError(f"{weights} lies in no run folder: overrides need a configuration to apply to")

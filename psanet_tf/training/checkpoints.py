@@ -1,6 +1,8 @@
 """Checkpoints: `.keras` files of a plain PSANet, and reading them back with what is known about them."""
 
 import dataclasses
+import difflib
+import os
 import zipfile
 from pathlib import Path
 
@@ -48,7 +50,7 @@ def load_trained(path, config_path=None):
         ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset;
             a ``.pth`` file without configuration.
     """
-    path = _checkpoint_file(Path(path))
+    path = checkpoint_file(path)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
     config = info = None
     if config_path is not None:
@@ -70,6 +72,43 @@ def load_trained(path, config_path=None):
     return Trained(model, config, info, path)
 
 
+def checkpoint_file(path):
+    """The file that a run folder or file of weights stands for.
+
+    Args:
+        path: a run folder or a file.
+
+    Returns:
+        Path of best.keras, or last.keras where nothing was validated; a file as it is.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file, or the folder holds no checkpoint.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = RunFolder(path)
+        for file in (run.best_file, run.last_file):
+            if file.is_file():
+                return file
+        raise FileNotFoundError(
+            f"{path} holds neither {run.best_file.name} nor {run.last_file.name}: " + _what_else(path, run)
+        )
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
+        hint = f"; near that name there is {path.parent / near[0]}" if near else ""
+        raise FileNotFoundError(f"there is no run folder or checkpoint {path}{hint}")
+    return path
+
+
+def _what_else(path, run):
+    if run.config_file.is_file():
+        return "its run has not come to the end of the first epoch"
+    if (path / "saved_model.pb").is_file():
+        return "it is an exported SavedModel, not a run folder of psanet train"
+    runs = sorted(child for child in path.iterdir() if (child / run.config_file.name).is_file())
+    return f"no run folder of psanet train{f', but one above {runs[0]}' if runs else ''}"
+
+
 def plain_copy(model):
     """Another PSANet as `model` is used after training: float32, logits at input resolution, no optimizer, on the CPU.
 
@@ -84,18 +123,6 @@ def save_checkpoint(model, path):
     """Writes a `.keras` file; an older one stays until the new one is whole."""
     with atomic_file(path) as temporary:
         model.save(temporary)
-
-
-def _checkpoint_file(path):
-    if path.is_dir():
-        run = RunFolder(path)
-        for file in (run.best_file, run.last_file):
-            if file.is_file():
-                return file
-        raise FileNotFoundError(f"{path} holds neither {run.best_file.name} nor {run.last_file.name}")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no run folder or checkpoint {path}")
-    return path
 
 
 def _load_model(path):

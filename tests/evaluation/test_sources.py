@@ -9,6 +9,7 @@ import tensorflow as tf
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.evaluation.labelers import load_labelers, sliding_window
+from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.evaluation.saved_model import SavedModelLabeler, saved_model_folder
 from psanet_tf.evaluation.sources import open_labelers
 
@@ -74,6 +75,17 @@ def test_a_network_of_any_size_needs_whole(evaluated_runs):
         sliding_window(model, EvaluateSection())
 
 
-def test_no_weights(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        open_labelers(tmp_path / "none")
+def test_no_weights(evaluated_runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for label in (open_labelers, lambda weights: run_evaluation(weights, tmp_path / "out")):
+        with pytest.raises(FileNotFoundError, match=r"there is no run folder or checkpoint .*none$"):
+            label(tmp_path / "none")
+        with pytest.raises(FileNotFoundError, match=r"no run folder or checkpoint .*psante; near .* is .*psanet$"):
+            label(evaluated_runs / "psante")
+        # In a run folder, whose configuration is not the point.
+        with pytest.raises(FileNotFoundError, match=r"no run folder or checkpoint .*epoch_00009.keras"):
+            label(evaluated_runs / "psanet" / "epoch_00009.keras")
+        with pytest.raises(FileNotFoundError, match=r"empty holds neither best.keras nor last.keras: no run folder"):
+            label(tmp_path / "empty")
+        with pytest.raises(FileNotFoundError, match=r"no run folder of psanet train, but one above .*fcn"):
+            label(evaluated_runs)

@@ -52,6 +52,14 @@ def test_files_that_are_no_trained_networks(model, config_file, tmp_path):
         load_trained(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"holds neither best.keras nor last.keras"):
         load_trained(tmp_path)
+    RunFolder(tmp_path).config_file.write_text(config_file.read_text())
+    with pytest.raises(FileNotFoundError, match=r"its run has not come to the end of the first epoch"):
+        load_trained(tmp_path)
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"exported holds neither .*: it is an exported SavedModel"):
+        load_trained(tmp_path / "exported")
+    RunFolder(tmp_path).config_file.unlink()
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     other.save(tmp_path / "dense.keras")
     with pytest.raises(ValueError, match=r"dense.keras holds a Sequential, not a PSANet"):
