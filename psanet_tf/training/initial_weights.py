@@ -1,8 +1,10 @@
 """Where a run's weights come from, other than from random numbers."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from psanet_tf.models.resnet import BLOCKS
 from psanet_tf.models.semseg_weights import from_torch_layout, read_state_dict, semseg_state_dict, semseg_variables
@@ -11,6 +13,10 @@ from psanet_tf.training.resnet_weights import from_torch_resnet, read_keras_appl
 
 _PARTS = {"psa": "attention module", "cls": "main head", "aux": "auxiliary head"}
 _CLASSIFIERS = ("cls.4", "aux.4")
+_WANTED = (
+    "wanted is a run folder or .keras file of psanet train, a .pth of the original implementation or of a torchvision "
+    "ResNet, or an .h5 of a keras.applications ResNet"
+)
 
 
 def load_initial_weights(model, source):
@@ -56,10 +62,14 @@ def load_initial_weights(model, source):
 
 def _read(path, model):
     if path.is_dir() or path.suffix == ".keras":
-        return semseg_state_dict(load_trained(path).model)
+        try:
+            return semseg_state_dict(load_trained(path).model)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"train.init: {error}; {_WANTED}") from None
     if not path.is_file():
-        raise FileNotFoundError(f"train.init: there is no file or run folder {path}")
-    if path.suffix in (".h5", ".hdf5"):
+        raise FileNotFoundError(f"train.init: there is no file or run folder {path}; {_WANTED}")
+    kind = _kind_of(path)
+    if kind == "HDF5":
         arguments = model.get_config()
         if arguments["stem"] != "classic" or not arguments["stride_in_1x1"]:
             raise ValueError(
@@ -67,8 +77,38 @@ def _read(path, model):
                 "model.stride_in_1x1: true"
             )
         return read_keras_applications(path, arguments["blocks"] or BLOCKS[arguments["depth"]])
+    if kind != "PyTorch":
+        raise ValueError(f"train.init: {path} holds no weights but {kind}; {_WANTED}")
     state = read_state_dict(path)
     return state if any(name.startswith("layer0.") for name in state) else from_torch_resnet(state)
+
+
+def _kind_of(path):
+    """ "HDF5", "PyTorch", or in words what a file is that holds no weights; by its content, whatever its name."""
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "HDF5"
+    # An archive with a pickle inside, or, before PyTorch 1.6, pickles one after the other.
+    if start[:1] == b"\x80" and not zipfile.is_zipfile(path):
+        return "PyTorch"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return "PyTorch"
+        return f"a zip archive of {names[0]} and others" if names else "an empty zip archive"
+    if start.startswith(b"PK"):
+        return "a zip archive that is cut short"
+    if not start:
+        return "nothing: it is empty"
+    try:
+        with Image.open(path) as picture:
+            return f"a picture ({picture.format})"
+    except (OSError, ValueError, SyntaxError):
+        pass
+    text = start.decode("utf-8", "ignore")
+    return "text" if all(character.isprintable() or character.isspace() for character in text) else "other data"
 
 
 def _check_backbone(state, variables, source, model):

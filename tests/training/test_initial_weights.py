@@ -1,9 +1,12 @@
 """Weights from other runs and other projects."""
 
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
+from PIL import Image
 
 from psanet_tf import PSANet
 from psanet_tf.data.normalization import MEAN, STD
@@ -183,10 +186,41 @@ def test_files_that_are_no_weights(tmp_path):
     (tmp_path / "x.keras").write_bytes(b"PK")
     with pytest.raises(ValueError, match="not a .keras file"):
         load_initial_weights(small(), tmp_path / "x.keras")
-    (tmp_path / "x.h5").write_bytes(b"no")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["other"] = 1
     with pytest.raises(ValueError, match=r"no ResNet with \[1, 1, 1, 1\] blocks"):
         load_initial_weights(small(stem="classic", stride_in_1x1=True), tmp_path / "x.h5")
     with pytest.raises(ValueError, match="need model.stem: classic and model.stride_in_1x1: true"):
         load_initial_weights(small(stem="classic"), tmp_path / "x.h5")
     with pytest.raises(ValueError, match="holds no weights of keras.applications.ResNet50"):
         read_keras_applications(tmp_path / "x.h5", (3, 4, 6, 3))
+
+
+def test_what_is_given_in_place_of_weights_is_named_with_what_is_wanted(tmp_path):
+    target = small()
+    before = semseg_state_dict(target)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.pth", "PNG")
+    (tmp_path / "notes.txt").write_text("Gewichte für später\n")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "noise.pth").write_bytes(bytes(range(1, 256)))
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        archive.writestr("a.jpg", b"")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "pictures.zip").read_bytes()[:60])
+    (tmp_path / "folder").mkdir()
+    for name, what in (
+        ("photo.jpg", r"a picture \(JPEG\)"),
+        ("photo.pth", r"a picture \(PNG\)"),
+        ("notes.txt", "text"),
+        ("empty.pth", "nothing: it is empty"),
+        ("noise.pth", "other data"),
+        ("pictures.zip", "a zip archive of a.jpg"),
+        ("cut.pth", "a zip archive that is cut short"),
+    ):
+        with pytest.raises(ValueError, match=rf"train.init: .*{name} holds no weights but {what}.*; wanted is a run"):
+            load_initial_weights(target, tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"train.init: .*folder holds neither best.keras .*; wanted is a run"):
+        load_initial_weights(target, tmp_path / "folder")
+    with pytest.raises(FileNotFoundError, match=r"train.init: there is no file or run folder .*; wanted is a run"):
+        load_initial_weights(target, tmp_path / "nothing")
+    assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())
