@@ -10,6 +10,7 @@ from psanet_tf.keras_api import keras
 # The public implementation's guard against an empty class: it scores 0 and counts in the mean.
 _EPSILON = 1e-10
 _BLOCK = 2**22
+_PIXELS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +156,9 @@ class MeanIoU(keras.metrics.Metric):
                 f"the label {self.ignore_label}"
             )
         size = self.num_classes
-        labels = tf.reshape(tf.cast(y_true, tf.int32), [-1])
-        predictions = tf.reshape(tf.argmax(y_pred, axis=-1, output_type=tf.int32), [-1])
+        # int64: GPUs compare and count int32 in the host's memory.
+        labels = tf.cast(y_true, tf.int64)
+        predictions = tf.argmax(y_pred, axis=-1)
         valid = labels != self.ignore_label
         known = (labels >= 0) & (labels < size)
         check = tf.debugging.Assert(
@@ -164,10 +166,9 @@ class MeanIoU(keras.metrics.Metric):
             [f"labels must be 0 to {size - 1} or {self.ignore_label}; largest:", tf.reduce_max(labels)],
         )
         with tf.control_dependencies([check] if check is not None else []):
-            # Ignored pixels are counted in one more cell, which is cut off: no dynamic shape, so XLA can compile it.
-            cells = tf.where(valid, labels * size + predictions, size * size)
-        counts = tf.math.bincount(cells, minlength=size * size + 1, maxlength=size * size + 1)
-        self.confusion.assign_add(tf.cast(tf.reshape(counts[:-1], [size, size]), tf.float64))
+            # Ignored pixels are of no class, and count nowhere: no dynamic shape, so XLA can compile it.
+            labels = tf.where(valid, labels, -1)
+        self.confusion.assign_add(_count_pairs(labels, predictions, size))
 
     def result(self):
         confusion = tf.convert_to_tensor(self.confusion)
@@ -177,3 +178,32 @@ class MeanIoU(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes, "ignore_label": self.ignore_label}
+
+
+def _count_pairs(labels, predictions, num_classes):
+    """How often each class is taken for each; labels that are no class count nowhere.
+
+    As matrix products of one-hot vectors, which every device computes in the same way each time: the kernels for
+    counting (`tf.math.bincount`) add in an order of their own on GPUs, and refuse where that is forbidden. Blocks keep
+    the vectors small and the float32 sums exact.
+
+    Args:
+        labels: [B, H, W] int64.
+        predictions: [B, H, W] int64.
+        num_classes: K.
+
+    Returns:
+        [K, K] float64.
+    """
+    pixels = tf.size(labels)
+    blocks = -(-pixels // _PIXELS)
+    padding = [[0, blocks * _PIXELS - pixels]]
+    labels = tf.reshape(tf.pad(tf.reshape(labels, [-1]), padding, constant_values=-1), [-1, _PIXELS])
+    predictions = tf.reshape(tf.pad(tf.reshape(predictions, [-1]), padding), [-1, _PIXELS])
+
+    def add_block(block, counts):
+        true, predicted = (tf.one_hot(classes[block], num_classes) for classes in (labels, predictions))
+        return block + 1, counts + tf.cast(tf.matmul(true, predicted, transpose_a=True), tf.float64)
+
+    start = (tf.zeros_like(blocks), tf.zeros([num_classes, num_classes], tf.float64))
+    return tf.while_loop(lambda block, counts: block < blocks, add_block, start)[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from psanet_tf import metrics
 from psanet_tf.keras_api import keras
 from psanet_tf.metrics import MeanIoU, confusion_matrix, scores_from_confusion, segmentation_scores
 
@@ -78,6 +79,17 @@ def test_metric_equals_scores_over_several_updates():
     assert float(metric.result()) == pytest.approx(expected, abs=1e-7)
     metric.reset_state()
     assert float(metric.result()) == 0
+
+
+def test_metric_counts_in_blocks(monkeypatch):
+    monkeypatch.setattr(metrics, "_PIXELS", 50)
+    metric = MeanIoU(3, ignore_label=1)
+    logits, labels = _logits_and_labels()
+    labels[labels == 255] = 1
+    metric.update_state(labels, logits)
+    expected = confusion_matrix(logits.argmax(-1), labels, 3, ignore_label=1)
+    np.testing.assert_array_equal(metric.confusion.numpy(), expected)
+    assert expected.sum() == np.sum(labels != 1)
 
 
 def test_metric_compiles_under_xla():

@@ -48,7 +48,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = self._scale_and_offset(inputs.shape[-1], wide)
         mean, variance = (tf.cast(moving, wide) for moving in (self.moving_mean, self.moving_variance))
         if not (training and self.trainable):
-            if _can_fuse(inputs):
+            # In training (a frozen layer) there is a gradient, which the fused kernel refuses to compute
+            # deterministically on GPUs.
+            if _can_fuse(inputs) and not training:
                 return self._fused(inputs, gamma, beta, mean, variance, training=False)[0]
             return self._normalize(inputs, mean, variance, gamma, beta)
         if _can_fuse(inputs) and not (self.synchronized and _replicas() > 1):
