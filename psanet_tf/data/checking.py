@@ -8,7 +8,7 @@ import numpy as np
 
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.layouts import list_files
-from psanet_tf.data.readers import label_palette, list_examples, missing_files, read_example
+from psanet_tf.data.readers import label_palette, list_examples, read_example
 from psanet_tf.progress import track
 
 SHOWN = 20
@@ -76,8 +76,8 @@ def check_split(data, split, workers=None):
     if data.format == "tfrecord":
         examples, missing = list_examples(data, split), []
     else:
-        examples = list_files(data, split)
-        missing = [str(path) for path in missing_files(examples)]
+        listing = list_files(data, split)
+        examples, missing = listing.examples, [str(path) for path in listing.missing()]
     gone = set(missing)
     present = [item for item in examples if not gone & {str(item.image_path), str(item.label_path)}]
     report = SplitReport(split, len(examples), missing, [], np.zeros(info.num_classes, np.int64))

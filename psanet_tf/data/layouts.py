@@ -3,9 +3,22 @@
 import dataclasses
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+from psanet_tf.data.findings import Finding
+from psanet_tf.data.folders import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    by_stem,
+    existing_folder,
+    labels_without_picture,
+    naming_rule,
+    passed_over,
+    scan,
+)
+from psanet_tf.data.near_names import instead_of, right_root
+from psanet_tf.data.pair_lists import read_pairs
 
 _VOC_AUGMENTED_LISTS = ("train_aug", "trainaug")
+_OR_A_LIST = ", or write a list of pictures and labels (data.list_file)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +36,30 @@ class Example:
     label_path: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The pictures of one split.
+
+    Attributes:
+        examples: sorted by name.
+        findings: about files that are passed over and labels without a picture.
+        advice: what to do where files of `examples` are missing; may be empty.
+    """
+
+    examples: list[Example]
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    advice: str = ""
+
+    def missing(self):
+        """Paths of pictures and labels that are listed and not there."""
+        paths = [path for example in self.examples for path in (example.image_path, example.label_path)]
+        return [path for path in paths if not path.is_file()]
+
+    def text(self):
+        """The findings as lines of text."""
+        return [line for finding in self.findings for line in finding.lines()]
+
+
 def list_files(data, split):
     """The pictures of one split, whether or not the files are there.
 
@@ -31,37 +68,86 @@ def list_files(data, split):
         split: the dataset's own name of the split.
 
     Returns:
-        list of Example.
+        Listing.
 
     Raises:
-        FileNotFoundError: a folder or list file of the layout is not there.
-        ValueError: a list file that cannot be used.
+        FileNotFoundError: a folder or list file of the layout is not there; the message says which root or split
+            may be meant.
+        ValueError: a list file that cannot be used, or two pictures of one name.
     """
-    return _LAYOUTS[data.dataset](data, Path(data.root), split)
+    root = existing_root(data)
+    layout, mark = _LAYOUTS[data.dataset]
+    if data.dataset == "custom":
+        mark = data.list_file or data.image_folder
+    mark = mark.format(split=split)
+    if not (root / mark).exists():
+        right = right_root(root, mark)
+        if right is not None:
+            raise FileNotFoundError(f"data.root: {root} holds no {mark}, but {right} does: set data.root={right}")
+    listing = layout(data, root, split)
+    _check_names(listing.examples)
+    return dataclasses.replace(listing, examples=sorted(listing.examples, key=lambda example: example.name))
 
 
-def _folder(path):
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    return path
+def existing_root(data):
+    """`data.root` as a path.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(data.root)
+    if not root.is_dir():
+        if data.root.startswith("~"):
+            raise FileNotFoundError(f"data.root: ~ is not expanded in {root}: write {root.expanduser()}")
+        raise FileNotFoundError(
+            f"data.root: there is no folder {root}{' (it is a file)' if root.exists() else instead_of(root)}"
+        )
+    return root
 
 
-def _lines(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no list {path}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _check_names(examples):
+    seen = {}
+    for example in examples:
+        other = seen.setdefault(example.name, example)
+        if other is not example:
+            same = other.image_path == example.image_path
+            raise ValueError(
+                f"{example.image_path} is listed twice: remove one of the lines"
+                if same
+                else f"{other.image_path} and {example.image_path} have one name, which labels and outputs go by: "
+                "rename one"
+            )
 
 
-def _pictures(folder):
-    return sorted(path for path in _folder(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _same_names(images, labels):
-    return [Example(image.stem, image, labels / f"{image.stem}.png") for image in _pictures(images)]
+def _same_names(images, labels, or_a_list=""):
+    pictures, other_pictures = scan(images, IMAGE_SUFFIXES)
+    label_files, other_labels = scan(labels, LABEL_SUFFIXES)
+    if images.samefile(labels):
+        raise ValueError(f"{images}: pictures and labels need a folder each{or_a_list}")
+    pictures = by_stem(pictures, "labels and outputs go by it: rename or remove one")
+    label_files = by_stem(label_files, "and their picture takes one: remove the other")
+    examples = [
+        Example(stem, picture, label_files.get(stem, labels / f"{stem}.png")) for stem, picture in pictures.items()
+    ]
+    unpaired = [path for stem, path in label_files.items() if stem not in pictures]
+    without_labels = [stem for stem in pictures if stem not in label_files]
+    advice, renamed = "", set()
+    rule = naming_rule(without_labels, unpaired + other_labels)
+    if rule:
+        form, named_so = rule
+        renamed = set(named_so)
+        only_png = "" if form.lower().endswith(".png") else " and must be PNG (other forms change the values in them)"
+        found = f"{len(named_so)} of {len(without_labels)} are there as {form}"
+        advice = f"{found}; labels take their pictures' names{only_png}: rename them{or_a_list}"
+    move = f"move them up{or_a_list}"
+    findings = passed_over(other_pictures, "pictures", move)
+    findings += passed_over([path for path in other_labels if path not in renamed], "labels", move)
+    findings += labels_without_picture([path for path in unpaired if path not in renamed])
+    return Listing(examples, findings, advice)
 
 
 def _list_ade20k(data, root, split):
-    return _same_names(root / "images" / split, _folder(root / "annotations" / split))
+    return _same_names(root / "images" / split, root / "annotations" / split)
 
 
 def _list_voc2012(data, root, split):
@@ -71,43 +157,66 @@ def _list_voc2012(data, root, split):
     names = _VOC_AUGMENTED_LISTS if augmented else (split,)
     lists = [root / "ImageSets" / "Segmentation" / f"{name}.txt" for name in names]
     chosen = next((path for path in lists if path.is_file()), lists[0])
+    advice = ""
+    if augmented:
+        advice = (
+            "the augmented labels (SBD: SegmentationClassAug and this list) are no part of VOC 2012: add them, or "
+            "train on VOC's own with data.train_split=train"
+        )
+    elif split == "test":
+        advice = "VOC publishes no labels of its test split: take val"
+    if not chosen.is_file():
+        existing_folder(chosen.parent)
+        there = ", ".join(sorted(path.stem for path in chosen.parent.glob("*.txt")))
+        raise FileNotFoundError(
+            f"there is no list {chosen}{f' (there are {there})' if there else ''}{'; ' if advice else ''}{advice}"
+        )
     examples = []
-    for line in _lines(chosen):
-        if "/" in line:
-            examples.append(_pair(root, line, chosen))
+    for line in read_pairs(chosen, "data.root"):
+        if len(line.words) == 1 and "/" not in line.words[0]:
+            name = line.words[0]
+            examples.append(Example(name, root / "JPEGImages" / f"{name}.jpg", labels / f"{name}.png"))
         else:
-            examples.append(Example(line, root / "JPEGImages" / f"{line}.jpg", labels / f"{line}.png"))
-    return sorted(examples, key=lambda example: example.name)
+            image, label = line.paths(root)
+            examples.append(Example(image.stem, image, label))
+    return Listing(examples, advice=advice)
 
 
 def _list_cityscapes(data, root, split):
-    examples = []
-    for city in sorted(path for path in _folder(root / "leftImg8bit" / split).iterdir() if path.is_dir()):
-        for image in sorted(city.glob("*_leftImg8bit.png")):
-            name = image.name.removesuffix("_leftImg8bit.png")
-            label = root / "gtFine" / split / city.name / f"{name}_gtFine_{data.label_kind}.png"
-            examples.append(Example(name, image, label))
-    return examples
+    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
+    advice = ""
+    if split == "test":
+        advice = "Cityscapes publishes no labels of its test split: take val"
+    elif data.label_kind == "labelTrainIds":
+        advice = "csCreateTrainIdLabelImgs of cityscapesScripts writes these files, or set data.label_kind=labelIds"
+    existing_folder(images)
+    existing_folder(labels, advice if split == "test" else "unpack gtFine_trainvaltest.zip into data.root")
+    ending = f"_gtFine_{data.label_kind}.png"
+    examples, others, unpaired = [], [], []
+    for city in sorted(images.iterdir()):
+        frames, rest = scan(city, (".png",)) if city.is_dir() else ([], [city])
+        others += rest + [path for path in frames if not path.name.endswith("_leftImg8bit.png")]
+        names = [path.name.removesuffix("_leftImg8bit.png") for path in frames if path not in set(others)]
+        examples += [
+            Example(name, city / f"{name}_leftImg8bit.png", labels / city.name / f"{name}{ending}") for name in names
+        ]
+        found = {path.name.removesuffix(ending): path for path in (labels / city.name).glob(f"*{ending}")}
+        unpaired += [path for name, path in sorted(found.items()) if name not in names]
+    findings = passed_over(others, "<city>/*_leftImg8bit.png", "frames lie in <city> folders: move them there")
+    return Listing(examples, findings + labels_without_picture(unpaired), advice)
 
 
 def _list_custom(data, root, split):
     if data.list_file is None:
-        return _same_names(root / data.image_folder.format(split=split), root / data.label_folder.format(split=split))
+        images, labels = (root / folder.format(split=split) for folder in (data.image_folder, data.label_folder))
+        return _same_names(images, labels, _OR_A_LIST)
     path = root / data.list_file.format(split=split)
-    examples = [_pair(root, line, path) for line in _lines(path)]
+    pairs = [line.paths(root) for line in read_pairs(path, "data.list_file")]
+    examples = [Example(image.stem, image, label) for image, label in pairs]
     if len({example.name for example in examples}) < len(examples):
         # Pictures of one name in several folders.
         examples = [dataclasses.replace(example, name=_unique_name(root, example)) for example in examples]
-    return sorted(examples, key=lambda example: example.name)
-
-
-def _pair(root, line, path):
-    words = line.split()
-    if len(words) != 2:
-        raise ValueError(f"{path}: a line must hold a picture and its labels, got {line!r}")
-    # Some lists write paths under the root with a leading slash.
-    image, label = [Path(word) if Path(word).is_file() else root / word.lstrip("/") for word in words]
-    return Example(image.stem, image, label)
+    return Listing(examples)
 
 
 def _unique_name(root, example):
@@ -116,10 +225,11 @@ def _unique_name(root, example):
     return "_".join(inside.with_suffix("").parts)
 
 
+# The function that lists a split, and a path under the root by which the layout is recognized.
 _LAYOUTS = {
-    "ade20k": _list_ade20k,
-    "scenes": _list_ade20k,
-    "voc2012": _list_voc2012,
-    "cityscapes": _list_cityscapes,
-    "custom": _list_custom,
+    "ade20k": (_list_ade20k, "images/{split}"),
+    "scenes": (_list_ade20k, "images/{split}"),
+    "voc2012": (_list_voc2012, "ImageSets/Segmentation"),
+    "cityscapes": (_list_cityscapes, "leftImg8bit/{split}"),
+    "custom": (_list_custom, "{split}"),
 }

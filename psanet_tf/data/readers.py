@@ -7,7 +7,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from psanet_tf.data.catalog import OUT_OF_RANGE, label_value_table
-from psanet_tf.data.layouts import IMAGE_SUFFIXES, Example, list_files
+from psanet_tf.data.findings import counted
+from psanet_tf.data.folders import IMAGE_SUFFIXES
+from psanet_tf.data.layouts import Example, existing_root, list_files
+from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.records import RecordExample, list_records
 
 __all__ = [
@@ -37,27 +40,20 @@ def list_examples(data, split):
         FileNotFoundError: a folder or list file of the layout is not there, or a picture has no labels.
         ValueError: the split holds no pictures.
     """
-    root = Path(data.root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.root: there is no folder {root}")
+    root = existing_root(data)
     if data.format == "tfrecord":
         return list_records(root, split)
-    examples = list_files(data, split)
-    if not examples:
-        raise ValueError(f"{root}: split {split!r} holds no pictures")
-    missing = missing_files(examples)
+    listing = list_files(data, split)
+    if not listing.examples:
+        raise ValueError("\n".join([f"{root}: split {split!r} holds no pictures", *listing.text()]))
+    missing = listing.missing()
     if missing:
+        advice = f"; {listing.advice}" if listing.advice else ""
         raise FileNotFoundError(
-            f"{len(missing)} files of split {split!r} ({len(examples)} pictures) are not there, the first is "
-            f"{missing[0]}; psanet data check lists them"
+            f"{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) not "
+            f"there, the first is {missing[0]}{instead_of(missing[0])}{advice}; psanet data check lists them"
         )
-    return examples
-
-
-def missing_files(examples):
-    """Paths of pictures and labels that are listed and not there."""
-    paths = [path for example in examples for path in (example.image_path, example.label_path)]
-    return [path for path in paths if not path.is_file()]
+    return listing.examples
 
 
 def read_example(example, info):

@@ -13,7 +13,7 @@ from psanet_tf.data.readers import read_label
 def test_classes_are_counted(scenes_config):
     data = scenes_config().data
     info = dataset_info("scenes")
-    labels = np.stack([read_label(example.label_path, info) for example in list_files(data, "validation")])
+    labels = np.stack([read_label(example.label_path, info) for example in list_files(data, "validation").examples])
     report = check_split(data, "validation")
     assert report.is_sound
     assert report.pixels.tolist() == [int((labels == index).sum()) for index in range(10)]

@@ -123,16 +123,16 @@ def test_missing_folders_lists_and_labels_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere"):
         list_examples(data, "training")
     data = DataSection(root=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="no folder .*annotations/training"):
+    with pytest.raises(FileNotFoundError, match="no folder .*images/training"):
         list_examples(data, "training")
     (tmp_path / "annotations/training").mkdir(parents=True)
     (tmp_path / "images/training").mkdir(parents=True)
     with pytest.raises(ValueError, match="'training' holds no pictures"):
         list_examples(data, "training")
     write_image(tmp_path / "images/training/a.jpg")
-    with pytest.raises(FileNotFoundError, match="1 files of split 'training'.*annotations/training/a.png"):
+    with pytest.raises(FileNotFoundError, match="1 file of split 'training'.*annotations/training/a.png"):
         list_examples(data, "training")
-    with pytest.raises(FileNotFoundError, match="no list .*train_aug.txt"):
+    with pytest.raises(FileNotFoundError, match="no folder .*ImageSets/Segmentation"):
         list_examples(DataSection(dataset="voc2012", root=str(tmp_path)), "train_aug")
 
 

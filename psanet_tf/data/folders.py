@@ -1,0 +1,116 @@
+"""Files of a folder of pictures or labels: which are taken, by what name, and which are passed over."""
+
+from psanet_tf.data.findings import Finding, counted
+from psanet_tf.data.near_names import around_stem
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LABEL_SUFFIXES = (".png",)
+
+_OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")
+_SHOWN_FOLDERS = 8
+
+
+def existing_folder(path, advice=""):
+    """`path`, if it is a folder.
+
+    Raises:
+        FileNotFoundError: it is not; the message says what lies beside it, and `advice`.
+    """
+    if path.is_dir():
+        return path
+    above = next(folder for folder in path.parents if folder.is_dir())
+    there = sorted(entry.name for entry in above.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    shown = ", ".join(there[:_SHOWN_FOLDERS]) + (", ..." if len(there) > _SHOWN_FOLDERS else "")
+    holds = f"{above} holds {'the folders ' + shown if there else 'no folders'}"
+    raise FileNotFoundError(f"there is no folder {path} ({holds}){'; ' if advice else ''}{advice}")
+
+
+def scan(folder, suffixes):
+    """Entries of a folder, sorted: (files with one of the suffixes, in capitals or not; all others)."""
+    taken, others = [], []
+    for path in sorted(existing_folder(folder).iterdir()):
+        fits = path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir()
+        (taken if fits else others).append(path)
+    return taken, others
+
+
+def by_stem(paths, advice):
+    """{name without suffix: path}.
+
+    Raises:
+        ValueError: two files have one name but for the suffix.
+    """
+    found, twice = {}, []
+    for path in paths:
+        if path.stem in found:
+            twice.append((found[path.stem], path))
+        found[path.stem] = path
+    if twice:
+        first, second = twice[0]
+        more = f" ({counted(len(twice), 'such pair')})" if len(twice) > 1 else ""
+        raise ValueError(f"{first.parent}: {first.name} and {second.name} have one name{more}; {advice}")
+    return found
+
+
+def passed_over(others, what_is_taken, advice):
+    """Findings about entries of folders that were not taken: pictures are a problem, anything else a note.
+
+    Args:
+        others: paths, from `scan`.
+        what_is_taken: e.g. ``"pictures"``.
+        advice: what to do about pictures in folders below.
+    """
+    hidden = [path for path in others if path.name.startswith(".")]
+    folders = [path for path in others if path.is_dir() and path not in hidden]
+    files = [path for path in others if not path.is_dir() and path not in hidden]
+    pictures = [path for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_PICTURES)]
+    nested = {folder: sum(_is_picture(path) for path in folder.rglob("*")) for folder in folders}
+    findings = []
+    if any(nested.values()):
+        where = tuple(f"{folder}: {counted(number, 'picture')}" for folder, number in nested.items() if number)
+        findings.append(Finding(f"{sum(nested.values())} pictures in folders below were passed over", advice, where))
+    if pictures:
+        endings = ", ".join(sorted({path.suffix for path in pictures}))
+        what = (
+            f"{counted(len(pictures), 'picture')} of another form ({endings}) passed over: not read as {what_is_taken}"
+        )
+        findings.append(Finding(what, "convert to PNG", tuple(map(str, pictures))))
+    rest = (
+        hidden + [folder for folder in folders if not nested[folder]] + [path for path in files if path not in pictures]
+    )
+    if rest:
+        what = f"{counted(len(rest), 'hidden or other file')} passed over: no {what_is_taken}"
+        findings.append(Finding(what, "", tuple(map(str, rest)), is_problem=False))
+    return findings
+
+
+def _is_picture(path):
+    return path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_PICTURES) and not path.name.startswith(".")
+
+
+def labels_without_picture(labels):
+    """Findings about label files whose picture is not there."""
+    if not labels:
+        return []
+    what = f"{counted(len(labels), 'label file')} without a picture"
+    return [Finding(what, "add the pictures, or remove these labels", tuple(map(str, labels)))]
+
+
+def naming_rule(stems, paths):
+    """Whether label files are named after their pictures, with something before or after the name.
+
+    Args:
+        stems: of pictures without labels.
+        paths: files in the folder of labels that belong to no picture.
+
+    Returns:
+        (how they are named, e.g. ``"{name}_mask.png"``, the paths that are named so) or None.
+    """
+    names = {path.name: path for path in paths}
+    for stem in stems[:3]:
+        found = next(filter(None, (around_stem(stem, name) for name in names)), None)
+        if found:
+            before, after = found
+            same = [names[before + stem + after] for stem in stems if before + stem + after in names]
+            return f"{before}{{name}}{after}", same
+    return None
