@@ -1,38 +1,62 @@
 """Files and folders that appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+_RANDOM_PART = 8  # characters that tempfile puts into a name
+
+
+class NoSpaceError(OSError):
+    """Something could not be written because the disk, or the user's share of it, is full."""
+
+    def __str__(self):
+        return self.strerror
+
 
 @contextlib.contextmanager
-def atomic_file(path, suffix=None):
+def atomic_file(path, suffix=None, needed_bytes=None, keep_as=None):
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
+
+    The file's contents and its name are on the disk when this returns, so that not even a power cut leaves half a file.
 
     Args:
         path: where the file shall be; its folder is made if it is not there.
         suffix: ending of the temporary name, for writers that choose their format by it
             (default: the ending of `path`).
+        needed_bytes: about what the file will take, for the message where there is no room.
+        keep_as: the file that `path` was before gets this name. Killed between the two renames, there is that one only.
+
+    Raises:
+        NoSpaceError: there is no room; the message names `path`, needed and free space. An older file is untouched.
 
     Example:
         >>> with atomic_file("scores.json") as temporary:
         ...     temporary.write_text("{}")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if suffix is None else suffix
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp gives 0600; a finished file gets what any other new file would get.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = None
+    with _no_space_explained(path, needed_bytes):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=suffix, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            # mkstemp gives 0600; a finished file gets what any other new file would get.
+            os.chmod(temporary, 0o666 & ~_umask())
+            _to_disk(temporary)
+            if keep_as is not None and path.exists():
+                os.replace(path, keep_as)
+            os.replace(temporary, path)
+            _folder_to_disk(path.parent)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -41,18 +65,107 @@ def atomic_folder(path):
 
     Raises:
         FileExistsError: `path` exists already; nothing is replaced.
+        NoSpaceError: there is no room; see `atomic_file`.
     """
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already; remove it or choose another place")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = None
+    with _no_space_explained(path, None):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            for folder, _, files in os.walk(temporary):
+                for name in files:
+                    _to_disk(Path(folder) / name)
+                _folder_to_disk(folder)
+            os.rename(temporary, path)
+            _folder_to_disk(path.parent)
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(path):
+    """Removes what `atomic_file` left beside `path` when its process was killed; none may be writing there now.
+
+    Args:
+        path: as given to `atomic_file`; ``*`` in the name stands for anything.
+    """
+    path = Path(path)
+    for file in path.parent.glob(f".{path.stem}.{'?' * _RANDOM_PART}{path.suffix}"):
+        file.unlink(missing_ok=True)
+
+
+def check_space(path, needed_bytes):
+    """Refuses to write what can't fit.
+
+    Args:
+        path: what will be written; its folder must be there.
+        needed_bytes: what it will take.
+
+    Raises:
+        NoSpaceError: less is free.
+    """
+    if shutil.disk_usage(Path(path).parent).free < needed_bytes:
+        raise _no_space(Path(path), needed_bytes)
+
+
+def size_text(count):
+    """ "12.3 MB" """
+    value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+@contextlib.contextmanager
+def _no_space_explained(path, needed_bytes):
     try:
-        yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        os.rename(temporary, path)
+        yield
+    except NoSpaceError:
+        raise
+    except OSError as error:
+        # HDF5 gives the number in its text only.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise _no_space(path, needed_bytes) from error
+
+
+def _no_space(path, needed_bytes):
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    needed = f"needs about {size_text(needed_bytes)}, " if needed_bytes else ""
+    # Another limit than the disk's.
+    quota = " (a quota, or the number of files, is used up)" if free > (needed_bytes or 1e6) else ""
+    return NoSpaceError(
+        errno.ENOSPC,
+        f"no space left to write {path}: {needed}{size_text(free)} are free{quota}; what was there before is "
+        "untouched. Make room on that disk, then give the same command again",
+    )
+
+
+def _to_disk(path):
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _folder_to_disk(path):
+    # Windows can't open folders.
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have no such call for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _umask():

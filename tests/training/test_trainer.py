@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from psanet_tf.config import load_config
+from psanet_tf.files import NoSpaceError
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.training import trainer
@@ -167,7 +168,7 @@ def test_a_failed_write_keeps_the_previous_checkpoint(uninterrupted, config, tmp
         original(self, path, *args, **kwargs)
 
     monkeypatch.setattr(PSANet, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NoSpaceError, match="no space left to write .*last.keras"):
         train(config(*QUICK, "train.epochs=2"), tmp_path)
     monkeypatch.undo()
     assert load_trained(tmp_path).model.num_classes == load_trained(uninterrupted.path).model.num_classes
