@@ -113,7 +113,7 @@ def check_space(path, needed_bytes):
         raise _no_space(Path(path), needed_bytes)
 
 
-def size_text(count):
+def readable_size(count):
     """ "12.3 MB" """
     value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:
@@ -138,12 +138,12 @@ def _no_space_explained(path, needed_bytes):
 def _no_space(path, needed_bytes):
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
-    needed = f"needs about {size_text(needed_bytes)}, " if needed_bytes else ""
+    needed = f"needs about {readable_size(needed_bytes)}, " if needed_bytes else ""
     # Another limit than the disk's.
     quota = " (a quota, or the number of files, is used up)" if free > (needed_bytes or 1e6) else ""
     return NoSpaceError(
         errno.ENOSPC,
-        f"no space left to write {path}: {needed}{size_text(free)} are free{quota}; what was there before is "
+        f"no space left to write {path}: {needed}{readable_size(free)} are free{quota}; what was there before is "
         "untouched. Make room on that disk, then give the same command again",
     )
 

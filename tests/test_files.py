@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from psanet_tf import files
-from psanet_tf.files import NoSpaceError, atomic_file, atomic_folder, check_space, remove_unfinished, size_text
+from psanet_tf.files import NoSpaceError, atomic_file, atomic_folder, check_space, readable_size, remove_unfinished
 
 
 def test_file_appears_with_its_content(tmp_path):
@@ -175,7 +175,7 @@ def test_other_errors_stay_what_they_are(tmp_path):
 
 
 def test_sizes_in_words():
-    assert [size_text(count) for count in (0, 999, 1000, 12_345_678, 5e13)] == [
+    assert [readable_size(count) for count in (0, 999, 1000, 12_345_678, 5e13)] == [
         "0 bytes",
         "999 bytes",
         "1.0 kB",

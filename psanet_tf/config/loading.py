@@ -87,6 +87,21 @@ def dump_config(config):
     return stream.getvalue()
 
 
+def flat_config(config):
+    """{"section.key": value} of a `Config`, every key of every section; values as in JSON."""
+    flat = {}
+
+    def add(prefix, section, values):
+        for key, value in section:
+            if isinstance(value, Section):
+                add(f"{prefix}{key}.", value, values[key])
+            else:
+                flat[prefix + key] = values[key]
+
+    add("", config, config.model_dump(mode="json"))
+    return flat
+
+
 def _apply_override(tree, override):
     key, equals, value = override.partition("=")
     parts = key.strip().split(".")

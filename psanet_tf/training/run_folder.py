@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import psanet_tf
-from psanet_tf.config import dump_config, load_config
+from psanet_tf.config import dump_config, flat_config, load_config
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.files import atomic_file
 
@@ -94,7 +94,7 @@ class RunFolder:
                     f"run folder: {self.path} holds {sorted(others)[0]} but no run; choose a new or an empty folder"
                 )
             return
-        before, now = _flat(load_config(self.config_file)), _flat(config)
+        before, now = flat_config(load_config(self.config_file)), flat_config(config)
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted(before | now)
@@ -147,20 +147,6 @@ def _lock(file):
     except ImportError:
         return
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _flat(config):
-    flat = {}
-
-    def add(prefix, value):
-        if isinstance(value, dict) and value:
-            for key, child in value.items():
-                add(f"{prefix}.{key}" if prefix else key, child)
-        else:
-            flat[prefix] = value
-
-    add("", config.model_dump(mode="json"))
-    return flat
 
 
 def _environment(devices):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from psanet_tf.config import dump_config, load_config
+from psanet_tf.config import dump_config, flat_config, load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 
@@ -33,6 +33,15 @@ def test_recipes_of_the_paper_are_shipped():
             assert (train.optimizer, train.learning_rate, train.power, train.momentum) == ("sgd", 0.01, 0.9, 0.9)
             assert (train.batch_size, train.weight_decay, train.aux_weight) == (16, 1e-4, 0.4)
             assert (train.head_learning_rate_factor, train.sync_batch_norm) == (10, True)
+
+
+def test_flat_configuration_has_every_key_once_and_values_as_they_are(minimal):
+    flat = flat_config(load_config(minimal, ["train.optimizer=adam", "train.optimizer_arguments={beta_2: 0.9}"]))
+    assert flat["data.root"] == "somewhere"
+    assert flat["data.crop_size"] == [465, 465]
+    assert flat["data.augmentation.scale"] == [0.5, 2.0]
+    assert flat["train.optimizer_arguments"] == {"beta_2": 0.9}
+    assert list(flat)[-1] == "evaluate.batch_size"
 
 
 def test_overrides_are_read_as_yaml(minimal):
