@@ -77,6 +77,16 @@ class Fingerprint:
         """The fingerprint of some of the pictures."""
         return dataclasses.replace(self, pictures={name: self.pictures[name] for name in names})
 
+    def with_digests(self, digests):
+        """The same with other digests: `digests` is {name: (of the picture, of the labels)}."""
+        pictures = {
+            name: tuple(
+                dataclasses.replace(mark, digest=digest) for mark, digest in zip(marks, digests[name], strict=True)
+            )
+            for name, marks in self.pictures.items()
+        }
+        return dataclasses.replace(self, pictures=pictures)
+
     def to_dict(self):
         """What `from_dict` takes back; plain lists and strings, for JSON."""
         return {
@@ -171,11 +181,17 @@ def describe_difference(old, new):
         lines.append(f"split {new.split!r} had {len(old.pictures)} pictures, has {count}")
     lines += _counted(gone, len(old.pictures), "pictures", "are gone", lambda name: old.pictures[name][0].path)
     lines += _counted(added, count, "pictures", "are new", lambda name: new.pictures[name][0].path)
+    return lines + describe_changed(old, new)
+
+
+def describe_changed(old, new):
+    """As `describe_difference`, of pictures and labels alone that are in both and differ."""
+    lines = []
     for index, what in enumerate(("pictures", "labels")):
         changed = changed_pictures(old, new, index)
         lines += _counted(
             changed,
-            count,
+            len(new.pictures),
             f"{what} of split {new.split!r}",
             "changed",
             lambda name, index=index: new.pictures[name][index].path,

@@ -49,8 +49,10 @@ def list_examples(data, split):
     missing = listing.missing()
     if missing:
         advice = f"; {listing.advice}" if listing.advice else ""
+        unlabelled = missing == [example.label_path for example in listing.examples]
+        lead = f"split {split!r} has pictures but no labels: " if unlabelled else ""
         raise FileNotFoundError(
-            f"{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) not "
+            f"{lead}{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) not "
             f"there, the first is {missing[0]}{instead_of(missing[0])}{advice}; psanet data check lists them"
         )
     return listing.examples

@@ -1,9 +1,12 @@
 """Several evaluations of the same pictures side by side."""
 
+import json
 from pathlib import Path
 
 from PIL import Image
 
+from psanet_tf.config import DataSection
+from psanet_tf.data.fingerprint import changed_pictures, data_fingerprint, describe_classes, describe_difference
 from psanet_tf.evaluation.gallery import shares
 from psanet_tf.evaluation.report import cells, describe, legend, score_cards
 from psanet_tf.evaluation.results import SETTINGS_FILE, EvaluationFolder
@@ -30,7 +33,8 @@ def compare_evaluations(folders, out, pictures=8, names=None):
         {name: summary}, in the order of `folders`; see `summarize`.
 
     Raises:
-        ValueError: fewer than two folders, other datasets, no picture in common, or names that do not match.
+        ValueError: fewer than two folders, evaluations of other pictures, labels or classes, data that changed since
+            they were scored, or names that do not match.
         FileNotFoundError: a folder holds no finished evaluation.
     """
     if len(folders) < 2:
@@ -42,18 +46,14 @@ def compare_evaluations(folders, out, pictures=8, names=None):
     if len(names) != len(evaluations):
         raise ValueError(f"{len(evaluations)} evaluations need as many names, got {len(names)}")
     info = evaluations[0].info
-    for evaluation in evaluations[1:]:
-        if evaluation.info.class_names != info.class_names:
-            raise ValueError(
-                f"{evaluations[0].path} and {evaluation.path} have different classes "
-                f"({info.name!r} and {evaluation.info.name!r}) and cannot be compared"
-            )
     summaries = [evaluation.scores for evaluation in evaluations]
-    records = [evaluation.records() for evaluation in evaluations]
-    chosen = _most_different(records, pictures)
-    if not chosen:
-        raise ValueError("the evaluations have no picture in common")
+    scored = evaluations[0].fingerprint
+    for evaluation in evaluations[1:]:
+        _check_same_data(evaluations[0].path, scored, evaluation.path, evaluation.fingerprint)
     examples = evaluations[0].examples()
+    _check_unchanged(evaluations[0], scored, examples)
+    records = [evaluation.records() for evaluation in evaluations]
+    chosen = _most_different(records, scored.pictures, pictures)
     rows = [_pictures(evaluations, examples[name]) for name in chosen]
     captions = [_caption(name, names, records) for name in chosen]
     titles = ["input", "truth", *names]
@@ -99,20 +99,61 @@ def _evaluation_in(folder):
     )
 
 
+def _check_same_data(first, first_data, other, other_data):
+    """Scores of two evaluations can stand in one table only if they are of the same pictures, labels and classes."""
+    reasons = describe_classes(first_data.class_names, other_data.class_names)
+    if reasons:
+        reasons = [f"they have different classes, from the first to the second {'; '.join(reasons)}"]
+    elif first_data.label_rule != other_data.label_rule:
+        reasons = [f"label values were read so: {first_data.label_rule}; and so: {other_data.label_rule}"]
+    names, other_names = first_data.pictures, other_data.pictures
+    for where, mine, others in ((first, names, other_names), (other, other_names, names)):
+        alone = [name for name in mine if name not in others]
+        if alone:
+            reasons.append(
+                f"{len(alone)} of the {len(mine)} pictures in {where} are not in the other (first: {alone[0]})"
+            )
+    for index, what in enumerate(("pictures", "labels")):
+        changed = changed_pictures(first_data, other_data, index)
+        if changed:
+            path = other_data.pictures[changed[0]][index].path
+            reasons.append(f"{len(changed)} of {len(other_names)} {what} differ (first: {path})")
+    if reasons:
+        raise ValueError(
+            f"{first} and {other} are not of the same data and cannot be compared: {'; '.join(reasons)}; evaluate both "
+            "on the same pictures"
+        )
+
+
+def _check_unchanged(evaluation, scored, examples):
+    """What is shown beside the scores is read from the data as they are now."""
+    settings = evaluation.settings
+    data = DataSection.model_validate_json(json.dumps(settings["data"]))
+    here = [examples[name] for name in scored.pictures if name in examples]
+    changes = [f"{len(scored.pictures) - len(here)} pictures are gone"] if len(here) < len(scored.pictures) else []
+    if here:
+        now = data_fingerprint(data, settings["split"], evaluation.hashes_file, here)
+        changes += describe_difference(scored.subset(now.pictures), now)
+    if changes:
+        raise ValueError(
+            f"the data in {data.root} changed since {evaluation.path} was scored: {'; '.join(changes)}; run psanet "
+            "evaluate again"
+        )
+
+
 def _name(evaluation):
     path = evaluation.path.resolve()
     return path.parent.name if path.name == "evaluation" else path.name
 
 
-def _most_different(records, count):
-    """Names of pictures that all evaluations have, those first whose scores differ most."""
-    common = set.intersection(*(set(group) for group in records))
+def _most_different(records, names, count):
+    """Those of the names whose scores differ most between the evaluations."""
 
     def spread(name):
         scores = [group[name].miou for group in records]
         return max(scores) - min(scores)
 
-    return sorted(common, key=lambda name: (-spread(name), name))[:count]
+    return sorted(names, key=lambda name: (-spread(name), name))[:count]
 
 
 def _pictures(evaluations, example):

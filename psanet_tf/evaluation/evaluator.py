@@ -9,7 +9,7 @@ from psanet_tf.metrics import confusion_matrix
 from psanet_tf.visualization.colors import save_label_png
 
 
-def evaluate(labelers, examples, info, folder, submission=False):
+def evaluate(labelers, examples, info, folder, fingerprint, submission=False):
     """Scores the pictures that `folder` has no record of yet.
 
     Args:
@@ -18,6 +18,7 @@ def evaluate(labelers, examples, info, folder, submission=False):
         examples: list of `Example`.
         info: DatasetInfo.
         folder: `EvaluationFolder` that was started.
+        fingerprint: Fingerprint of the examples; what is read is noted as what it says.
         submission: also write predictions as the dataset's test server takes them.
 
     Returns:
@@ -28,8 +29,13 @@ def evaluate(labelers, examples, info, folder, submission=False):
     failures = {}
 
     def work(labeler, example):
-        return _score(labeler, example, info, folder, submission)
+        return _score(labeler, example, info, folder, fingerprint.pictures[example.name], submission)
 
+    if submission:
+        for name in (example.name for example in examples if example.name in finished):
+            # Where the pictures were scored before anybody asked for these files.
+            if not folder.submission_file(name).is_file():
+                save_submission(folder.submission_file(name), folder.read_prediction(name), info)
     waiting = [example for example in examples if example.name not in finished]
     for example, result in on_all_devices(labelers, waiting, work, "evaluating"):
         if isinstance(result, str):
@@ -40,7 +46,7 @@ def evaluate(labelers, examples, info, folder, submission=False):
     return {example.name: finished[example.name] for example in examples if example.name in finished}, failures
 
 
-def _score(labeler, example, info, folder, submission):
+def _score(labeler, example, info, folder, marks, submission):
     """PictureRecord, or the message of why the picture could not be read."""
     try:
         image, label = read_example(example, info)
@@ -56,4 +62,5 @@ def _score(labeler, example, info, folder, submission):
         size=label.shape,
         confusion=confusion_matrix(prediction, label, info.num_classes, info.ignore_label),
         boundary=boundary_counts(prediction, label, info.num_classes, info.ignore_label),
+        digests=tuple(mark.digest for mark in marks),
     )

@@ -61,7 +61,7 @@ def describe(settings):
         scales = ", ".join(f"{scale:g}" for scale in protocol["scales"])
         how = f"sliding window at scale {scales} of long side {protocol['base_size']}"
         how += ", with mirror images" if protocol["flip"] else ""
-    return f"{settings['weights'][0]}: {how}"
+    return f"{settings['weights']['file']}: {how}"
 
 
 def score_cards(summary):

@@ -9,12 +9,21 @@ from PIL import Image
 
 from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.fingerprint import (
+    Fingerprint,
+    changed_pictures,
+    describe_changed,
+    describe_classes,
+)
 from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.files import atomic_file
 
 SETTINGS_FILE = "settings.json"
 RECORDS_FILE = "pictures.jsonl"
 SCORES_FILE = "scores.json"
+FINGERPRINT_FILE = "fingerprint.json"
+HASHES_FILE = "hashes.json"
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +35,14 @@ class PictureRecord:
         size: (height, width).
         confusion: int64 [K, K], rows are true classes.
         boundary: int64 [2, K], see `boundary_counts`.
+        digests: of the picture and of the labels that were scored, see `FileMark`.
     """
 
     name: str
     size: tuple[int, int]
     confusion: np.ndarray
     boundary: np.ndarray
+    digests: tuple[str, str]
 
     @property
     def miou(self):
@@ -54,6 +65,7 @@ class PictureRecord:
                 "size": list(self.size),
                 "confusion": [rows.tolist(), columns.tolist(), self.confusion[rows, columns].tolist()],
                 "boundary": [classes.tolist(), *self.boundary[:, classes].tolist()],
+                "digests": list(self.digests),
             }
         )
 
@@ -66,14 +78,15 @@ class PictureRecord:
         boundary = np.zeros((2, num_classes), np.int64)
         classes, *counts = values["boundary"]
         boundary[:, classes] = counts
-        return cls(values["name"], tuple(values["size"]), confusion, boundary)
+        return cls(values["name"], tuple(values["size"]), confusion, boundary, tuple(values["digests"]))
 
 
 class EvaluationFolder:
     """Files of one evaluation.
 
     ``settings.json`` (what was asked for), ``pictures.jsonl`` (one line of counts per finished picture), ``labels/``
-    and ``colors/`` (predictions as grey and as palette PNGs), and what is made of them at the end.
+    and ``colors/`` (predictions as grey and as palette PNGs), what is made of them at the end, and
+    ``fingerprint.json``, which says of what data the scores are.
 
     Args:
         path: the folder.
@@ -82,35 +95,74 @@ class EvaluationFolder:
     def __init__(self, path):
         self.path = Path(path)
 
-    def start(self, settings, data, split, info):
-        """Makes the folder, or goes on with one of equal settings.
+    def start(self, settings, data, info, fingerprint):
+        """Makes the folder, or goes on with what is in it, as far as that is still of these weights and data.
 
         Args:
-            settings: dict for JSON: everything that the predictions depend on, besides the pictures.
+            settings: dict for JSON: ``weights`` (``path`` as it was given, ``file`` that was read, and ``identity``,
+                which tells its contents from others), and ``evaluate`` and ``whole``, the protocol.
             data: `DataSection`.
-            split: name of the split.
             info: DatasetInfo.
+            fingerprint: Fingerprint of the pictures that shall be scored.
+
+        Returns:
+            list of texts: what has to be done again and why.
 
         Raises:
-            ValueError: the folder holds an evaluation with other settings.
+            ValueError: the folder holds an evaluation of other weights, another split, or by another protocol.
         """
         data = data.model_dump(mode="json") | {"root": str(Path(data.root).resolve())}
-        settings = json.loads(json.dumps({**settings, "data": data, "split": split, "dataset": info.to_dict()}))
-        file = self.path / SETTINGS_FILE
+        settings = {
+            **settings,
+            "format": _FORMAT,
+            "data": data,
+            "split": fingerprint.split,
+            "dataset": info.to_dict(),
+            "label_rule": fingerprint.label_rule,
+        }
+        settings = json.loads(json.dumps(settings))
+        file, changes = self.path / SETTINGS_FILE, []
         if file.is_file():
-            there = json.loads(file.read_text(encoding="utf-8"))
-            different = sorted(key for key in {*there, *settings} if there.get(key) != settings.get(key))
-            if different:
-                changes = "; ".join(
-                    f"{key}: {_short(there.get(key))}, now {_short(settings.get(key))}" for key in different
-                )
-                raise ValueError(
-                    f"{self.path} holds an evaluation with other settings ({changes}); "
-                    "choose another folder or remove it"
-                )
-            return
+            changes = self._forget_what_changed(self.settings, settings, fingerprint)
+        # Written even where it is equal in all that counts: the data may lie elsewhere now.
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        return changes
+
+    def _forget_what_changed(self, there, settings, fingerprint):
+        """Drops the records that are not of these settings and this data; returns texts that say which and why."""
+        if there.get("format") != _FORMAT:
+            reasons = ["it was made by an earlier version, which noted less about the data"]
+        else:
+            self._check_purpose(there, settings)
+            reasons = _why_nothing_holds(there, settings)
+        records = {} if reasons else self.records()
+        if reasons:
+            changes = [f"the evaluation in {self.path} is done again from the beginning: {'; '.join(reasons)}"]
+        else:
+            found = fingerprint.subset(name for name in fingerprint.pictures if name in records)
+            before = found.with_digests({name: records[name].digests for name in found.pictures})
+            for name in changed_pictures(before, found):
+                del records[name]
+            changes = [f"{text}: done again" for text in describe_changed(before, found)]
+        if changes:
+            # In this order: scores of what is no longer there must not be found.
+            for name in (SCORES_FILE, FINGERPRINT_FILE):
+                (self.path / name).unlink(missing_ok=True)
+            with atomic_file(self.path / RECORDS_FILE) as temporary:
+                lines = "\n".join(record.to_json() for record in records.values())
+                temporary.write_text(lines, encoding="utf-8")
+        return changes
+
+    def _check_purpose(self, there, settings):
+        different = [key for key in ("evaluate", "whole", "split") if there.get(key) != settings[key]]
+        if _are_other_weights(there["weights"], settings["weights"]):
+            different.append("weights")
+        if different:
+            changes = "; ".join(f"{key}: {_short(there.get(key))}, now {_short(settings[key])}" for key in different)
+            raise ValueError(
+                f"{self.path} holds an evaluation with other settings ({changes}); choose another folder or remove it"
+            )
 
     @property
     def settings(self):
@@ -118,7 +170,7 @@ class EvaluationFolder:
         file = self.path / SETTINGS_FILE
         if not file.is_file():
             raise FileNotFoundError(f"{self.path} holds no evaluation (no {SETTINGS_FILE}); run psanet evaluate first")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return _read_json(file)
 
     @property
     def info(self):
@@ -130,7 +182,28 @@ class EvaluationFolder:
         file = self.path / SCORES_FILE
         if not file.is_file():
             raise FileNotFoundError(f"the evaluation in {self.path} is not finished: run psanet evaluate again")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return _read_json(file)
+
+    @property
+    def fingerprint(self):
+        """`Fingerprint` of the pictures that the scores are of.
+
+        Raises FileNotFoundError where the evaluation did not come to its end, or is an earlier version's.
+        """
+        if not self.fingerprint_file.is_file():
+            raise FileNotFoundError(
+                f"the evaluation in {self.path} does not say of which data it is: run psanet evaluate again"
+            )
+        return Fingerprint.load(self.fingerprint_file)
+
+    @property
+    def fingerprint_file(self):
+        return self.path / FINGERPRINT_FILE
+
+    @property
+    def hashes_file(self):
+        """The cache of `data_fingerprint`."""
+        return self.path / HASHES_FILE
 
     def examples(self):
         """{name: Example} of the split that was evaluated."""
@@ -178,6 +251,28 @@ class EvaluationFolder:
 
     def submission_file(self, name):
         return self.path / "submission" / f"{name}.png"
+
+
+def _why_nothing_holds(there, settings):
+    reasons = []
+    if there["weights"]["identity"] != settings["weights"]["identity"]:
+        reasons.append(f"the weights changed ({settings['weights']['file']})")
+    reasons += describe_classes(there["dataset"]["class_names"], settings["dataset"]["class_names"])
+    if there["label_rule"] != settings["label_rule"]:
+        reasons.append(f"label values were read so: {there['label_rule']}; now: {settings['label_rule']}")
+    return reasons
+
+
+def _are_other_weights(before, now):
+    """Other weights, and not those of the same run folder or file after more training."""
+    return before["identity"] != now["identity"] and before["path"] != now["path"]
+
+
+def _read_json(file):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): remove the folder and run psanet evaluate again") from None
 
 
 def _short(value):

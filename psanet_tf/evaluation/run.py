@@ -1,16 +1,18 @@
 """A whole evaluation: from weights and a configuration to tables, pictures and a report."""
 
-import math
+import sys
 from pathlib import Path
 
 from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
+from psanet_tf.data.fingerprint import data_fingerprint, describe_classes, file_digest
 from psanet_tf.data.readers import list_examples
 from psanet_tf.evaluation.evaluator import evaluate
 from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
 from psanet_tf.evaluation.labelers import load_labelers
+from psanet_tf.evaluation.labelled import check_labelled
 from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
@@ -25,7 +27,8 @@ def run_evaluation(
 ):
     """Scores a network on a split and writes everything there is to say about it.
 
-    Pictures that `out` has results of, from an earlier call with the same settings, are not done again.
+    Pictures that `out` has results of, from an earlier call with the same settings, are not done again, unless the
+    weights, the picture or its labels changed since; lines on standard error say so.
 
     Args:
         weights: run folder, ``.keras`` or ``.pth`` file.
@@ -42,8 +45,8 @@ def run_evaluation(
         (EvaluationFolder, summary); see `summarize`.
 
     Raises:
-        ValueError, OSError: bad weights, configuration or data; other settings than `out` has results of; or not one
-            picture could be read.
+        ValueError, OSError: bad weights, configuration or data; a split without labels; other classes than the network
+            was trained with; other settings than `out` has results of; or not one picture could be read.
     """
     weights = Path(weights)
     if limit is not None and limit < 1:
@@ -57,18 +60,32 @@ def run_evaluation(
     config = load_config(config_path, overrides)
     info = info_of(config.data)
     split = split or config.data.val_split
+    check_classes(weights, info)
     examples = spread(list_examples(config.data, split), limit)
+    check_labelled(examples, info, split)
     folder = EvaluationFolder(out or default_folder(weights))
     network = load_labelers(weights, config_path, config.evaluate, whole)
-    settings = {"weights": _identity(network.path), "evaluate": config.evaluate.model_dump(mode="json"), "whole": whole}
     if network.model.num_classes != info.num_classes:
         raise ValueError(
             f"{weights} tells {network.model.num_classes} classes apart, dataset {info.name!r} has {info.num_classes}"
         )
-    folder.start(settings, config.data, split, info)
-    records, failures = evaluate(network.labelers, examples, info, folder, submission)
+    settings = {
+        "weights": {
+            "path": str(weights.resolve()),
+            "file": str(network.path.resolve()),
+            "identity": file_digest(network.path),
+        },
+        # How many crops are labelled at a time changes nothing.
+        "evaluate": config.evaluate.model_dump(mode="json", exclude={"batch_size"}),
+        "whole": whole,
+    }
+    fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)
+    for line in folder.start(settings, config.data, info, fingerprint):
+        print(line, file=sys.stderr)
+    records, failures = evaluate(network.labelers, examples, info, folder, fingerprint, submission)
     if not records:
         raise ValueError("not one picture could be read:\n  " + "\n  ".join(failures.values()))
+    fingerprint.subset(records).save(folder.fingerprint_file)
     records = list(records.values())
     summary = summarize(records, info, failures)
     _write_pictures(folder, records, worst)
@@ -86,8 +103,34 @@ def spread(examples, limit):
 
 def config_beside(weights):
     """The configuration of the run folder that the weights are, or lie in; None if there is none."""
+    run = run_beside(weights)
+    return run and run.config_file
+
+
+def run_beside(weights):
+    """`RunFolder` that the weights are, or lie in; None if there is none."""
     folders = [weights, *weights.resolve().parents[:2]]
-    return next((RunFolder(folder).config_file for folder in folders if RunFolder(folder).config_file.is_file()), None)
+    return next((run for run in map(RunFolder, folders) if run.config_file.is_file()), None)
+
+
+def check_classes(weights, info):
+    """Compares the classes of the data with those that a network was trained with, where its run folder names them.
+
+    Args:
+        weights: run folder or file of weights.
+        info: DatasetInfo of the data.
+
+    Raises:
+        ValueError: they differ in number, names or order, so that scores would be given under wrong names.
+    """
+    run = run_beside(weights)
+    trained = run and run.read_info()
+    different = describe_classes(trained.class_names, info.class_names) if trained else []
+    if different:
+        raise ValueError(
+            f"{weights} was trained with other classes than the dataset {info.name!r} has now: "
+            f"{'; '.join(different)}; give the data the classes in {run.dataset_file}, or train again"
+        )
 
 
 def default_folder(weights):
@@ -103,8 +146,3 @@ def _write_pictures(folder, records, worst):
     for name, picture in pictures.items():
         with atomic_file(folder.path / name) as temporary:
             Image.fromarray(picture).save(temporary)
-
-
-def _identity(file):
-    """What tells these weights from others at the same place."""
-    return [str(file.resolve()), file.stat().st_size, math.floor(file.stat().st_mtime)]

@@ -54,9 +54,57 @@ def test_errors(runs, evaluated_runs, tmp_path):
     (tmp_path / "unfinished" / "evaluation" / "scores.json").unlink()
     with pytest.raises(FileNotFoundError, match="is not finished"):
         compare_evaluations([runs / "fcn", tmp_path / "unfinished"], tmp_path / "out")
-    shutil.copytree(runs / "psanet", tmp_path / "other")
-    settings = tmp_path / "other" / "evaluation" / "settings.json"
-    settings.write_text(settings.read_text().replace('"sky"', '"heaven"'))
-    with pytest.raises(ValueError, match="different classes"):
-        compare_evaluations([runs / "fcn", tmp_path / "other"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def other(runs, tmp_path):
+    """A copy of an evaluation that may be changed."""
+    shutil.copytree(runs / "psanet", tmp_path / "other")
+    return tmp_path / "other" / "evaluation"
+
+
+def _change_fingerprint(folder, **changes):
+    path = folder / "fingerprint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_scores_of_different_pictures_are_not_put_side_by_side(evaluated_runs, runs, other, tmp_path):
+    run_evaluation(evaluated_runs / "fcn", tmp_path / "few", limit=3, worst=0)
+    with pytest.raises(ValueError, match=r"3 of the 6 pictures in .* are not in the other \(first: picture_1\)"):
+        compare_evaluations([runs / "psanet", tmp_path / "few"], tmp_path / "out")
+    pictures = json.loads((other / "fingerprint.json").read_text())["pictures"]
+    pictures["picture_2"][1][2] = "0" * 32
+    _change_fingerprint(other, pictures=pictures)
+    with pytest.raises(ValueError, match=r"1 of 6 labels differ \(first: annotations/validation/picture_2.png\)"):
+        compare_evaluations([runs / "fcn", other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_and_readings_of_labels_are_refused(runs, other, tmp_path):
+    names = json.loads((other / "fingerprint.json").read_text())["class_names"]
+    _change_fingerprint(other, class_names=["heaven", *names[1:]])
+    with pytest.raises(ValueError, match="different classes, .* class 0 was 'sky', is 'heaven'"):
+        compare_evaluations([runs / "fcn", other], tmp_path / "out")
+    _change_fingerprint(other, class_names=names, label_rule="0..6 as class 0..6")
+    with pytest.raises(ValueError, match=r"read so: .*; and so: 0\.\.6 as class"):
+        compare_evaluations([runs / "fcn", other], tmp_path / "out")
+    (other / "fingerprint.json").unlink()
+    with pytest.raises(FileNotFoundError, match="does not say of which data"):
+        compare_evaluations([runs / "fcn", other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_changed_since_are_not_shown_beside_old_scores(evaluated_runs, runs, other, tmp_path):
+    data = shutil.copytree(evaluated_runs / "data", tmp_path / "data")
+    settings = json.loads((other / "settings.json").read_text())
+    settings["data"]["root"] = str(data)
+    (other / "settings.json").write_text(json.dumps(settings))
+    label = data / "annotations" / "validation" / "picture_4.png"
+    Image.fromarray(np.asarray(Image.open(label))[::-1]).save(label)
+    with pytest.raises(ValueError, match=r"changed since .* was scored: 1 of 6 labels .*picture_4.png\); run psanet"):
+        compare_evaluations([other, runs / "fcn"], tmp_path / "out")
+    label.unlink()
+    (data / "images" / "validation" / "picture_4.png").unlink()
+    with pytest.raises(ValueError, match="1 pictures are gone"):
+        compare_evaluations([other, runs / "fcn"], tmp_path / "out")

@@ -1,6 +1,7 @@
 """A whole evaluation: scores, files, resuming, pictures that cannot be read."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from PIL import Image
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
+from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
 from psanet_tf.evaluation.labelers import load_labelers
 from psanet_tf.evaluation.results import EvaluationFolder
@@ -30,6 +32,45 @@ def _truth(root, name):
 def evaluated(evaluated_runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "evaluation"
     return run_evaluation(evaluated_runs / "psanet", out, worst=3, submission=True)
+
+
+@pytest.fixture
+def own_data(evaluated_runs, tmp_path):
+    """A copy of the data that may be changed, and the override that names it."""
+    shutil.copytree(evaluated_runs / "data", tmp_path / "data")
+    return tmp_path / "data", [f"data.root={tmp_path / 'data'}"]
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {}
+
+
+@pytest.fixture
+def labelled(networks, monkeypatch):
+    """Grows by one item per picture that a network labels. Each network is loaded once for all tests."""
+    seen = []
+
+    def counting(weights, config_path, section, whole):
+        path = weights / "best.keras" if weights.is_dir() else weights
+        key = file_digest(path), section.model_dump_json()
+        if key not in networks:
+            networks[key] = load_labelers(weights, config_path, section, whole)
+        labelers = [Counting(labeler, seen) for labeler in networks[key].labelers]
+        return dataclasses.replace(networks[key], labelers=labelers, path=path)
+
+    monkeypatch.setattr(run_module, "load_labelers", counting)
+    return seen
+
+
+@dataclasses.dataclass
+class Counting:
+    labeler: object
+    seen: list
+
+    def labels(self, image):
+        self.seen.append(1)
+        return self.labeler.labels(image)
 
 
 def test_scores_are_those_of_the_label_files(evaluated_runs, evaluated):
@@ -85,27 +126,18 @@ def test_a_network_without_attention_gets_a_report_without(evaluated_runs, tmp_p
     assert not (folder.path / "worst.png").exists()
 
 
-def test_finished_pictures_are_not_done_again(evaluated_runs, tmp_path, monkeypatch):
+def test_finished_pictures_are_not_done_again(evaluated_runs, tmp_path, labelled):
     whole = run_evaluation(evaluated_runs / "psanet", tmp_path / "whole")[1]
     folder, part = run_evaluation(evaluated_runs / "psanet", tmp_path / "parts", limit=2)
     assert part["pictures"] == 2
     # As an interruption while the last line was written would leave it.
     with (folder.path / "pictures.jsonl").open("a") as stream:
         stream.write('\n{"name": "picture_5", "si')
-    seen = []
-
-    def counting(*arguments):
-        network = load_labelers(*arguments)
-        for labeler in network.labelers:
-            labels = labeler.labeler.labels
-            labeler.labeler.labels = lambda image, labels=labels: seen.append(1) or labels(image)
-        return network
-
-    monkeypatch.setattr(run_module, "load_labelers", counting)
+    labelled.clear()
     assert run_evaluation(evaluated_runs / "psanet", tmp_path / "parts")[1] == whole
-    assert len(seen) == 4
+    assert len(labelled) == 4
     assert run_evaluation(evaluated_runs / "psanet", tmp_path / "parts")[1] == whole
-    assert len(seen) == 4
+    assert len(labelled) == 4
 
 
 def test_other_settings_are_not_mixed(evaluated_runs, evaluated):
@@ -116,7 +148,7 @@ def test_other_settings_are_not_mixed(evaluated_runs, evaluated):
         run_evaluation(evaluated_runs / "fcn", folder.path)
 
 
-def test_pictures_that_cannot_be_read_are_reported_and_the_others_done(evaluated_runs, tmp_path):
+def test_pictures_that_cannot_be_read_are_reported_and_the_others_done(evaluated_runs, labelled, tmp_path):
     shutil.copytree(evaluated_runs / "data", tmp_path / "data")
     broken = tmp_path / "data" / "images" / "validation" / "picture_3.png"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -169,9 +201,139 @@ def test_bad_arguments(evaluated_runs, tmp_path):
 
 def test_networks_of_other_classes_are_refused(evaluated_runs, tmp_path):
     (tmp_path / "other.yaml").write_text(f"data: {{dataset: ade20k, root: {evaluated_runs / 'data'}}}\n")
-    with pytest.raises(ValueError, match=f"has {CLASSES} classes, but the dataset 'ade20k' has 150"):
+    with pytest.raises(
+        ValueError, match=f"other classes than .*'ade20k' has now: there were {CLASSES} classes, are 150"
+    ):
         run_evaluation(evaluated_runs / "psanet", tmp_path / "o", config_path=tmp_path / "other.yaml")
     assert not (tmp_path / "o").exists()
+
+
+def test_changed_labels_and_pictures_are_scored_again(evaluated_runs, own_data, labelled, tmp_path, capsys):
+    data, overrides = own_data
+    out = tmp_path / "out"
+    _, first = run_evaluation(evaluated_runs / "fcn", out, overrides=overrides, worst=0)
+    for index in (1, 4):
+        path = data / "annotations" / "validation" / f"picture_{index}.png"
+        Image.fromarray(CLASSES - np.asarray(Image.open(path))).save(path)
+    path = data / "images" / "validation" / "picture_2.png"
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    labelled.clear()
+    capsys.readouterr()
+    _, second = run_evaluation(evaluated_runs / "fcn", out, overrides=overrides, worst=0)
+    said = capsys.readouterr().err
+    assert "1 of 6 pictures of split 'validation' changed (first: images/validation/picture_2.png): done again" in said
+    assert "2 of 6 labels of split 'validation' changed (first: annotations/validation/picture_1.png)" in said
+    assert len(labelled) == 3
+    assert second["miou"] != first["miou"]
+    assert second == run_evaluation(evaluated_runs / "fcn", tmp_path / "fresh", overrides=overrides, worst=0)[1]
+
+
+def test_data_elsewhere_and_equal_are_not_done_again(evaluated_runs, own_data, labelled, tmp_path):
+    run_evaluation(evaluated_runs / "fcn", tmp_path / "out", worst=0)
+    labelled.clear()
+    folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=own_data[1], worst=0)
+    assert labelled == []
+    assert str(folder.examples()["picture_0"].image_path).startswith(str(own_data[0]))
+
+
+def test_more_training_makes_an_evaluation_begin_again(evaluated_runs, tmp_path, labelled, capsys):
+    run = shutil.copytree(evaluated_runs / "fcn", tmp_path / "run")
+    run_evaluation(run, None, limit=2, worst=0)
+    shutil.copy(evaluated_runs / "psanet" / "best.keras", run / "best.keras")
+    labelled.clear()
+    _, summary = run_evaluation(run, None, limit=2, worst=0)
+    assert len(labelled) == 2
+    assert f"is done again from the beginning: the weights changed ({run / 'best.keras'})" in capsys.readouterr().err
+    assert summary == run_evaluation(evaluated_runs / "psanet", tmp_path / "other", limit=2, worst=0)[1]
+    # Written again, but with the same contents.
+    (run / "best.keras").write_bytes((run / "best.keras").read_bytes())
+    run_evaluation(run, None, limit=2, worst=0)
+    assert len(labelled) == 4
+
+
+def test_scores_of_changed_data_are_gone_until_they_are_made_again(
+    evaluated_runs, own_data, labelled, tmp_path, monkeypatch
+):
+    data, overrides = own_data
+    folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides, worst=0)
+    path = data / "annotations" / "validation" / "picture_5.png"
+    Image.fromarray(CLASSES - np.asarray(Image.open(path))).save(path)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides, worst=0)
+    assert set(folder.records()) == {f"picture_{index}" for index in range(5)}
+    with pytest.raises(FileNotFoundError, match="is not finished"):
+        _ = folder.scores
+
+
+def test_classes_that_are_not_the_networks_are_refused(evaluated_runs, own_data, labelled, tmp_path):
+    data, _ = own_data
+    names = list(dataset_info("scenes").class_names)
+    for folder, target in (("images", "images/val"), ("annotations", "labels/val")):
+        shutil.copytree(data / folder / "validation", data / "custom" / target)
+    for path in (data / "custom/labels/val").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) - np.uint8(1)).save(path)
+    config = tmp_path / "custom.yaml"
+    config.write_text(
+        f"data: {{dataset: custom, root: {data / 'custom'}, class_names: names.txt, crop_size: [41, 41]}}\n"
+        "model: {blocks: [1, 1, 1, 1], width: 8, use_psa: false}\n"
+        "evaluate: {base_size: 56}\n"
+    )
+    (data / "custom/names.txt").write_text("\n".join(names))
+    _, summary = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", config_path=config, limit=2, worst=0)
+    (data / "custom/names.txt").write_text("\n".join([names[1], names[0], *names[2:]]))
+    with pytest.raises(ValueError, match=f"another order; class 0 was '{names[0]}', is '{names[1]}'"):
+        run_evaluation(evaluated_runs / "fcn", tmp_path / "out", config_path=config, limit=2, worst=0)
+    # A lone file does not say what its classes were: what was scored under other names is done again.
+    lone = tmp_path / "a" / "b" / "c.keras"
+    lone.parent.mkdir(parents=True)
+    shutil.copy(evaluated_runs / "fcn" / "best.keras", lone)
+    _, renamed = run_evaluation(lone, tmp_path / "out", config_path=config, limit=2, worst=0)
+    assert [row["name"] for row in renamed["classes"]][:2] == [names[1], names[0]]
+    assert renamed["miou"] == summary["miou"]
+
+
+def test_a_split_without_labels_is_refused(evaluated_runs, own_data, labelled, tmp_path):
+    data, overrides = own_data
+    paths = sorted((data / "annotations" / "validation").iterdir())
+    for path in paths[:-1]:
+        Image.fromarray(np.zeros((40, 56), np.uint8)).save(path)
+    assert run_evaluation(evaluated_runs / "fcn", tmp_path / "one", overrides=overrides, worst=0)[1]["miou"] > 0
+    Image.fromarray(np.zeros((40, 56), np.uint8)).save(paths[-1])
+    with pytest.raises(ValueError, match="split 'validation' has no labels to score against: not one pixel in its 6"):
+        run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides)
+    for path in paths:
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="split 'validation' has pictures but no labels"):
+        run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_for_the_test_server_can_be_asked_for_later(evaluated_runs, tmp_path, labelled):
+    run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0)
+    folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0, submission=True)
+    assert len(labelled) == 2
+    for name in ("picture_0", "picture_3"):
+        submitted = np.asarray(Image.open(folder.submission_file(name)))
+        np.testing.assert_array_equal(submitted, folder.read_prediction(name) + 1)
+
+
+def test_evaluations_of_earlier_versions_and_damaged_ones(evaluated_runs, tmp_path, labelled, capsys):
+    folder, summary = run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0)
+    settings = folder.settings
+    old = {key: value for key, value in settings.items() if key not in ("format", "label_rule")}
+    (tmp_path / "settings.json").write_text(json.dumps(old | {"weights": ["/a/best.keras", 1, 2]}))
+    assert run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0)[1] == summary
+    assert len(labelled) == 4
+    assert "made by an earlier version" in capsys.readouterr().err
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json is damaged"):
+        run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0)
 
 
 def test_a_folder_without_an_evaluation(tmp_path):
