@@ -7,7 +7,7 @@ from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.fingerprint import data_fingerprint, describe_classes, file_digest
+from psanet_tf.data.fingerprint import data_fingerprint, describe_classes
 from psanet_tf.data.readers import list_examples
 from psanet_tf.evaluation.evaluator import evaluate
 from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
@@ -17,6 +17,7 @@ from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
 from psanet_tf.files import atomic_file
+from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.training.checkpoints import checkpoint_file
 from psanet_tf.training.run_folder import RunFolder
 from psanet_tf.visualization.confusion import confusion_picture
@@ -73,7 +74,7 @@ def run_evaluation(
         "weights": {
             "path": str(weights.resolve()),
             "file": str(network.path.resolve()),
-            "identity": file_digest(network.path),
+            "identity": weights_identity(network.path),
         },
         # How many crops are labelled at a time changes nothing.
         "evaluate": config.evaluate.model_dump(mode="json", exclude={"batch_size"}),
