@@ -52,8 +52,8 @@ def list_examples(data, split):
         unlabelled = missing == [example.label_path for example in listing.examples]
         lead = f"split {split!r} has pictures but no labels: " if unlabelled else ""
         raise FileNotFoundError(
-            f"{lead}{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) not "
-            f"there, the first is {missing[0]}{instead_of(missing[0])}{advice}; psanet data check lists them"
+            f"{lead}{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) "
+            f"not there, the first is {missing[0]}{instead_of(missing[0])}{advice}; psanet data check lists them"
         )
     return listing.examples
 
