@@ -53,6 +53,17 @@ def golden():
     return load
 
 
+@pytest.fixture
+def channels_first():
+    """Keras's configuration says channels first, as it does in a user's ~/.keras/keras.json."""
+    from psanet_tf.keras_api import keras
+
+    before = keras.backend.image_data_format()
+    keras.backend.set_image_data_format("channels_first")
+    yield
+    keras.backend.set_image_data_format(before)
+
+
 @pytest.fixture(scope="session")
 def two_replicas():
     """MirroredStrategy on two CPU devices. One for the whole process: a second one reuses the first one's

@@ -3,6 +3,14 @@
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
+from psanet_tf.layers.arguments import (
+    FLOAT_DTYPES,
+    checked_bool,
+    checked_choice,
+    checked_integer,
+    checked_mask_size,
+    checked_normalization_factor,
+)
 from psanet_tf.layers.batch_normalization import BatchNormalization
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.ops import psa_mask, resize_bilinear
@@ -29,16 +37,22 @@ class PSALayer(keras.layers.Layer):
             the layer works at one size only.
         shrink_factor: the attention works on features resized to (size - 1) // shrink_factor + 1.
         mask_size: (rows, columns), both odd, of the over-complete mask. Default: 2h - 1 x 2w - 1 with h x w the
-            shrunk size, so that every offset has a weight; needs static H and W. A smaller mask leaves a
-            weight of 0 before the softmax for offsets that it does not reach.
+            shrunk size that the layer is built for, so that every offset has a weight; needs static H and W. A
+            given mask may be smaller: offsets that it does not reach get a weight of 0 before the softmax.
         normalization_factor: divisor of the sums; None for the number of mask entries.
         psa_softmax: softmax over the sources of each destination.
         concat_input: put the input before the result; False gives the result alone.
         synchronized_batch_norm: batch statistics over all replicas.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
 
+    Once built, the convolutions and normalizations are attributes: ``<direction>_reduce_conv``,
+    ``<direction>_reduce_bn``, ``<direction>_attention_conv``, ``<direction>_attention_bn``,
+    ``<direction>_mask_conv``, ``proj_conv`` and ``proj_bn``. Each can be frozen by its `trainable`, which files and
+    configurations keep.
+
     Call arguments:
-        inputs: [N, H, W, C]; H and W of any size, dynamic if `mask_size` is given.
+        inputs: [N, H, W, C] with the C that the layer was built for; H and W of any size and dynamic if `mask_size`
+            is given, else no larger than those that the layer was built for.
         training: whether batch normalization uses the batch's statistics.
 
     Returns:
@@ -46,7 +60,8 @@ class PSALayer(keras.layers.Layer):
 
     Raises:
         ValueError: an argument out of its range, an even mask, a compact layer with a dynamic size or a mask
-            size that is not its shrunk size; at the first call, an input that is not [N, H, W, C].
+            size that is not its shrunk size; at a call, an input that is not [N, H, W, C], or larger than the mask
+            that the layer was built with for want of a `mask_size`.
 
     Example:
         >>> features = keras.Input([59, 59, 2048])
@@ -67,30 +82,29 @@ class PSALayer(keras.layers.Layer):
         synchronized_batch_norm=False,
         **kwargs,
     ):
+        if "trainable" in kwargs:
+            kwargs["trainable"] = checked_bool("trainable", kwargs["trainable"])
         super().__init__(**kwargs)
-        if psa_type not in PSA_TYPES:
-            raise ValueError(f"psa_type must be one of {', '.join(map(repr, PSA_TYPES))}, got {psa_type!r}")
-        for name, value in (("mid_channels", mid_channels), ("shrink_factor", shrink_factor)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if normalization_factor is not None and not normalization_factor > 0:
-            raise ValueError(f"normalization_factor must be positive or None, got {normalization_factor!r}")
-        self.mid_channels = mid_channels
-        self.psa_type = psa_type
-        self.compact = compact
-        self.shrink_factor = shrink_factor
-        self.mask_size = _checked_mask_size(mask_size, compact)
-        self.normalization_factor = normalization_factor
-        self.psa_softmax = psa_softmax
-        self.concat_input = concat_input
-        self.synchronized_batch_norm = synchronized_batch_norm
-        self.directions = ("collect", "distribute") if psa_type == "bi-direction" else (psa_type,)
+        if self.compute_dtype not in FLOAT_DTYPES:
+            raise ValueError(f"dtype must compute in one of {', '.join(FLOAT_DTYPES)}, got {self.compute_dtype!r}")
+        self.mid_channels = checked_integer("mid_channels", mid_channels)
+        self.psa_type = checked_choice("psa_type", psa_type, PSA_TYPES)
+        self.compact = checked_bool("compact", compact)
+        self.shrink_factor = checked_integer("shrink_factor", shrink_factor)
+        self.mask_size = checked_mask_size(mask_size, self.compact)
+        self.normalization_factor = checked_normalization_factor(normalization_factor)
+        self.psa_softmax = checked_bool("psa_softmax", psa_softmax)
+        self.concat_input = checked_bool("concat_input", concat_input)
+        self.synchronized_batch_norm = checked_bool("synchronized_batch_norm", synchronized_batch_norm)
+        self.directions = ("collect", "distribute") if self.psa_type == "bi-direction" else (self.psa_type,)
+        self._trainable_when_built = {}
 
     def build(self, input_shape):
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(f"PSALayer takes [N, H, W, C] with static C, got an input of shape {tuple(input_shape)}")
         in_channels, mid = input_shape[-1], self.mid_channels
         shrunk = self._shrunk(input_shape[1:3])
+        self._built_size = tuple(input_shape[1:3])
         self._built_mask_size = self._mask_size_for(shrunk)
         mask_channels = self._built_mask_size[0] * self._built_mask_size[1]
         # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
@@ -99,12 +113,13 @@ class PSALayer(keras.layers.Layer):
             self._add_convolution(f"{direction}_attention", mid, mid)
             self._add_convolution(f"{direction}_mask", mid, mask_channels, batch_norm=False)
         self._add_convolution("proj", mid * len(self.directions), in_channels)
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: in_channels})
         super().build(input_shape)
 
     def call(self, inputs, training=None):
         features = tf.convert_to_tensor(inputs)
         size = _size(features)
-        shrunk = self._shrunk(size)
+        shrunk = self._checked_shrunk(size)
         reduced = []
         for direction in self.directions:
             source, attention = self._source_and_attention(features, direction, shrunk, training)
@@ -124,20 +139,30 @@ class PSALayer(keras.layers.Layer):
             ``{"collect": A, "distribute": A}`` with the directions the layer has, each A [N, h * w, h * w] with
             rows for the destinations and columns for the sources of the shrunk h x w map; with `psa_softmax`
             each row sums to 1.
+
+        Raises:
+            ValueError: the layer has no weights yet; an input that the layer was not built for.
         """
+        if not self.built:
+            raise ValueError(f"{self.name!r} has no weights yet: call it on an input, or build() it, first")
         features = tf.cast(tf.convert_to_tensor(inputs), self.compute_dtype)
-        shrunk = self._shrunk(_size(features))
+        channels = self.input_spec.axes[-1]
+        if features.shape.rank != 4 or features.shape[-1] != channels:
+            raise ValueError(f"{self.name!r} was built for inputs [N, H, W, {channels}], got shape {features.shape}")
+        shrunk = self._checked_shrunk(_size(features))
         return {
             direction: self._source_and_attention(features, direction, shrunk, training=False)[1]
             for direction in self.directions
         }
 
     def compute_output_shape(self, input_shape):
+        if self.built:
+            self._checked_shrunk(input_shape[1:3])
         channels = input_shape[-1] * (2 if self.concat_input else 1)
         return (*input_shape[:-1], channels)
 
     def get_config(self):
-        return {
+        config = {
             **super().get_config(),
             "mid_channels": self.mid_channels,
             "psa_type": self.psa_type,
@@ -149,14 +174,40 @@ class PSALayer(keras.layers.Layer):
             "concat_input": self.concat_input,
             "synchronized_batch_norm": self.synchronized_batch_norm,
         }
+        flags = self.sublayers_trainable()
+        return config | ({"sublayers_trainable": flags} if flags else {})
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        flags = config.pop("sublayers_trainable", {})
+        layer = super().from_config(config)
+        layer._trainable_when_built = dict(flags)
+        return layer
+
+    def sublayers_trainable(self):
+        """{name: `trainable`} of the sublayers whose flag is not the layer's own."""
+        if not self.built:
+            return dict(self._trainable_when_built)
+        flags = {name: getattr(self, name).trainable for name in self._sublayer_names()}
+        return {name: flag for name, flag in flags.items() if flag != self.trainable}
+
+    def _sublayer_names(self):
+        names = []
+        for direction in self.directions:
+            names += [f"{direction}_{part}" for part in ("reduce_conv", "reduce_bn", "attention_conv", "attention_bn")]
+            names.append(f"{direction}_mask_conv")
+        return [*names, "proj_conv", "proj_bn"]
 
     def _add_convolution(self, name, in_channels, out_channels, batch_norm=True):
         conv = keras.layers.Conv2D(
             out_channels,
             1,
             use_bias=False,
+            data_format="channels_last",
             kernel_initializer=head_kernel(),
             dtype=self.dtype_policy,
+            trainable=self._trainable_when_built.get(f"{name}_conv", self.trainable),
             name=f"{name}_conv",
         )
         with tf.name_scope(conv.name):
@@ -164,7 +215,10 @@ class PSALayer(keras.layers.Layer):
         setattr(self, conv.name, conv)
         if batch_norm:
             norm = BatchNormalization(
-                synchronized=self.synchronized_batch_norm, dtype=self.dtype_policy, name=f"{name}_bn"
+                synchronized=self.synchronized_batch_norm,
+                dtype=self.dtype_policy,
+                trainable=self._trainable_when_built.get(f"{name}_bn", self.trainable),
+                name=f"{name}_bn",
             )
             with tf.name_scope(norm.name):
                 norm.build((None, None, None, out_channels))
@@ -185,7 +239,6 @@ class PSALayer(keras.layers.Layer):
         mask = getattr(self, f"{direction}_mask_conv")(mask)
         n, positions = tf.shape(reduced)[0], shrunk[0] * shrunk[1]
         if self.compact:
-            self._check_compact(shrunk)
             attention = tf.reshape(mask, tf.stack([n, positions, positions]))
         else:
             attention = psa_mask(mask, self._built_mask_size)
@@ -228,28 +281,35 @@ class PSALayer(keras.layers.Layer):
             raise ValueError("mask_size is needed where H and W are dynamic, for instance mask_size=(59, 59)")
         return tuple(2 * length - 1 for length in shrunk)
 
-    def _check_compact(self, shrunk):
-        if tuple(shrunk) != self._built_mask_size:
-            raise ValueError(
-                f"a compact PSALayer works at the size it was built for, {self._built_mask_size} after shrinking, "
-                f"got {tuple(shrunk)}; use compact=False for other sizes"
-            )
+    def _checked_shrunk(self, size):
+        """The shrunk size of inputs of `size`, which the mask that the layer was built with must serve."""
+        shrunk = self._shrunk(size)
+        static = [None if isinstance(length, tf.Tensor) else length for length in shrunk]
+        if self.compact:
+            if tuple(static) != self._built_mask_size:
+                got = "a dynamic size" if None in static else tuple(static)
+                raise ValueError(
+                    f"a compact PSALayer works at the size it was built for, {self._built_mask_size} after shrinking, "
+                    f"got {got}; use compact=False for other sizes"
+                )
+        elif self.mask_size is None:
+            self._check_reach(size, shrunk, static)
+        return shrunk
 
-
-def _checked_mask_size(mask_size, compact):
-    if mask_size is None:
-        return None
-    try:
-        rows, columns = (int(length) for length in mask_size)
-    except (TypeError, ValueError):
-        raise ValueError(f"mask_size must be two integers (rows, columns), got {mask_size!r}") from None
-    for length in (rows, columns):
-        if length < 1 or (length % 2 == 0 and not compact):
-            raise ValueError(
-                f"mask_size of an over-complete mask must be odd and positive, got {(rows, columns)}: "
-                f"use {max(length + 1, 1)} in place of {length}"
-            )
-    return rows, columns
+    def _check_reach(self, size, shrunk, static):
+        rows, columns = self._built_mask_size
+        message = (
+            f"PSALayer {self.name!r} was built for inputs of {' x '.join(map(str, self._built_size))}; its mask of "
+            f"{rows} x {columns} offsets does not reach all of a larger input{{}}. Build it for the largest size, or "
+            f"give mask_size, for instance mask_size=({rows}, {columns}): then it takes any size, and offsets beyond "
+            "the mask get a weight of 0 before the softmax"
+        )
+        limits = [(length + 1) // 2 for length in self._built_mask_size]
+        if any(length is not None and length > limit for length, limit in zip(static, limits, strict=True)):
+            raise ValueError(message.format(f", {size[0]} x {size[1]}"))
+        for length, limit in zip(shrunk, limits, strict=True):
+            if isinstance(length, tf.Tensor):
+                tf.debugging.assert_less_equal(length, limit, message.format(""))
 
 
 def _size(features):

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
+from psanet_tf.layers.arguments import checked_zoom_factor
 from psanet_tf.ops import resize_bilinear
 
 
@@ -27,9 +28,7 @@ class ResizeLike(keras.layers.Layer):
 
     def __init__(self, zoom_factor=8, **kwargs):
         super().__init__(**kwargs)
-        if zoom_factor not in (1, 2, 4, 8):
-            raise ValueError(f"zoom_factor must be 1, 2, 4 or 8, got {zoom_factor!r}")
-        self.zoom_factor = zoom_factor
+        self.zoom_factor = checked_zoom_factor(zoom_factor)
 
     def call(self, inputs):
         features, like = inputs

@@ -21,13 +21,16 @@ class ConvolutionBuilder:
         """Convolution padded symmetrically, as PyTorch pads; TensorFlow's SAME differs where it strides."""
         if strides > 1 and kernel_size > 1:
             padding = dilation * (kernel_size - 1) // 2
-            x = keras.layers.ZeroPadding2D(padding, dtype=self.dtype, name=f"{name}_pad")(x)
+            x = keras.layers.ZeroPadding2D(padding, data_format="channels_last", dtype=self.dtype, name=f"{name}_pad")(
+                x
+            )
         return keras.layers.Conv2D(
             filters,
             kernel_size,
             strides=strides,
             padding="valid" if strides > 1 else "same",
             dilation_rate=dilation,
+            data_format="channels_last",
             use_bias=use_bias,
             kernel_initializer=initializer(),
             dtype=self.dtype,

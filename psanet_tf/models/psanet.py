@@ -2,11 +2,11 @@
 
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer, ResizeLike
+from psanet_tf.layers.arguments import checked_bool
 from psanet_tf.layers.initializers import head_kernel
+from psanet_tf.models.arguments import checked_arguments
 from psanet_tf.models.convolution import ConvolutionBuilder
-from psanet_tf.models.resnet import BLOCKS, STEMS, resnet_stages
-
-OUTPUT_STRIDE = 8
+from psanet_tf.models.resnet import BLOCKS, resnet_stages
 
 
 @keras.saving.register_keras_serializable("psanet_tf")
@@ -31,8 +31,10 @@ class PSANet(keras.Model):
             3x3.
         zoom_factor: 8 gives logits at input resolution; 1, 2 and 4 give (size - 1) / 8 * zoom_factor + 1.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
-        dtype: name of the dtype policy, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
+        dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
         name: name of the model.
+        trainable: False freezes every layer. Single layers, and sublayers of the one called ``"psa"``, are frozen by
+            their own `trainable`; files and configurations keep all of it.
 
     Call arguments:
         inputs: [N, H, W, 3] RGB images, normalized (`psanet_tf.data.normalize`).
@@ -43,6 +45,9 @@ class PSANet(keras.Model):
 
     Raises:
         ValueError: an argument out of its range; the message names it.
+
+    `PSANet.from_config(model.get_config())` makes another one, with new weights. Keras 3's `clone_model` makes a
+    plain functional model of the same layers, without the methods of this class.
 
     Example:
         >>> model = PSANet(num_classes=150, depth=50)
@@ -72,37 +77,27 @@ class PSANet(keras.Model):
         synchronized_batch_norm=False,
         dtype=None,
         name="psanet",
+        trainable=True,
     ):
         # Legacy Keras wants no attribute set before the functional constructor has run.
-        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        # Files bring tuples back as lists.
-        config |= {key: tuple(value) for key, value in config.items() if isinstance(value, list)}
-        _check(config)
-        config["dtype"] = dtype = dtype or keras.mixed_precision.global_policy().name
+        config = {key: value for key, value in locals().items() if key not in ("self", "__class__", "trainable")}
+        config = checked_arguments(config)
+        trainable = checked_bool("trainable", trainable)
+        dtype = config["dtype"]
         wide_dtype = "float64" if dtype == "float64" else "float32"
-        build = ConvolutionBuilder(dtype, synchronized_batch_norm)
-        images = keras.Input(input_shape, dtype=wide_dtype, name="images")
-        stages = resnet_stages(images, build, blocks or BLOCKS[depth], width, stem, stride_in_1x1)
-        features = stages[-1]
-        if use_psa:
-            features = PSALayer(
-                mid_channels=mid_channels or 8 * width,
-                psa_type=psa_type,
-                compact=compact,
-                shrink_factor=shrink_factor,
-                mask_size=mask_size,
-                normalization_factor=normalization_factor,
-                psa_softmax=psa_softmax,
-                synchronized_batch_norm=synchronized_batch_norm,
-                dtype=dtype,
-                name="psa",
-            )(features)
+        build = ConvolutionBuilder(dtype, config["synchronized_batch_norm"])
+        images = keras.Input(config["input_shape"], dtype=wide_dtype, name="images")
+        blocks = config["blocks"] or BLOCKS[config["depth"]]
+        stages = resnet_stages(images, build, blocks, config["width"], config["stem"], config["stride_in_1x1"])
+        features = _attention(config)(stages[-1]) if config["use_psa"] else stages[-1]
         outputs = {
-            "logits": _head(features, images, build, 8 * width, "head", "logits", config, wide_dtype),
-            "aux_logits": _head(stages[-2], images, build, 4 * width, "aux", "aux_logits", config, wide_dtype),
+            "logits": _head(features, images, build, 8, "head", "logits", config, wide_dtype),
+            "aux_logits": _head(stages[-2], images, build, 4, "aux", "aux_logits", config, wide_dtype),
         }
-        super().__init__(inputs=images, outputs=outputs, name=name)
+        super().__init__(inputs=images, outputs=outputs, name=config["name"])
         self._arguments = config
+        if not trainable:
+            self.trainable = False
 
     @property
     def num_classes(self):
@@ -113,43 +108,43 @@ class PSANet(keras.Model):
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
 
     def get_config(self):
-        return dict(self._arguments)
+        flags = {layer.name: layer.trainable for layer in self.layers if layer.trainable != self.trainable}
+        for layer in self.layers:
+            if isinstance(layer, PSALayer):
+                flags |= {f"{layer.name}/{name}": flag for name, flag in layer.sublayers_trainable().items()}
+        config = {**self._arguments, "trainable": self.trainable}
+        return config | ({"layers_trainable": flags} if flags else {})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        config = dict(config)
+        flags = config.pop("layers_trainable", {})
+        model = cls(**config)
+        # A layer's flag is its sublayers' too, so theirs come after it.
+        for path, flag in sorted(flags.items(), key=lambda item: item[0].count("/")):
+            layer_name, _, sublayer_name = path.partition("/")
+            layer = model.get_layer(layer_name)
+            (getattr(layer, sublayer_name) if sublayer_name else layer).trainable = flag
+        return model
 
 
-def _head(features, images, build, channels, prefix, output_name, config, wide_dtype):
+def _head(features, images, build, width_factor, prefix, output_name, config, wide_dtype):
     """3x3 convolution, dropout, classifier and resize to the images' size."""
-    x = build.conv_norm_relu(features, channels, 3, prefix, initializer=head_kernel)
-    x = keras.layers.SpatialDropout2D(config["dropout"], dtype=build.dtype, name=f"{prefix}_dropout")(x)
+    x = build.conv_norm_relu(features, width_factor * config["width"], 3, prefix, initializer=head_kernel)
+    x = keras.layers.SpatialDropout2D(
+        config["dropout"], data_format="channels_last", dtype=build.dtype, name=f"{prefix}_dropout"
+    )(x)
     x = build.conv(x, config["num_classes"], 1, f"{prefix}_classifier", use_bias=True, initializer=head_kernel)
     # Logits leave in full precision: the softmax of the loss needs it.
     return ResizeLike(config["zoom_factor"], dtype=wide_dtype, name=output_name)([x, images])
 
 
-def _check(config):
-    num_classes, depth, blocks, width = (config[key] for key in ("num_classes", "depth", "blocks", "width"))
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
-    if blocks is None and depth not in BLOCKS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, got {depth!r}; or give blocks")
-    if blocks is not None and (len(blocks) != 4 or min(blocks) < 1):
-        raise ValueError(f"blocks must be four positive integers, one per stage, got {blocks!r}")
-    if config["stem"] not in STEMS:
-        raise ValueError(f"stem must be one of {', '.join(map(repr, STEMS))}, got {config['stem']!r}")
-    if not isinstance(width, int) or width < 1:
-        raise ValueError(f"width must be a positive integer, got {width!r}")
-    if not 0 <= config["dropout"] < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {config['dropout']!r}")
-    input_shape = tuple(config["input_shape"])
-    if len(input_shape) != 3 or input_shape[2] != 3:
-        raise ValueError(f"input_shape must be (H, W, 3), got {input_shape}")
-    for length in input_shape[:2]:
-        if length is not None and (length < 9 or (length - 1) % OUTPUT_STRIDE):
-            nearest = max(9, OUTPUT_STRIDE * round((length - 1) / OUTPUT_STRIDE) + 1)
-            raise ValueError(
-                f"input_shape must have rows and columns of the form 8n + 1, at least 9, got {length}; "
-                f"the nearest is {nearest}"
-            )
+def _attention(config):
+    names = ("psa_type", "compact", "shrink_factor", "mask_size", "normalization_factor", "psa_softmax")
+    return PSALayer(
+        mid_channels=8 * config["width"] if config["mid_channels"] is None else config["mid_channels"],
+        synchronized_batch_norm=config["synchronized_batch_norm"],
+        dtype=config["dtype"],
+        name="psa",
+        **{name: config[name] for name in names},
+    )

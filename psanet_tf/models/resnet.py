@@ -44,8 +44,8 @@ def _stem(x, build, width, kind):
         x = build.conv_norm_relu(x, width, 3, "stem", 2)
         x = build.conv_norm_relu(x, 2 * width, 3, "stem", 3)
     # Zeros do for the padding of a maximum over what a ReLU has left non-negative.
-    x = keras.layers.ZeroPadding2D(1, dtype=build.dtype, name="stem_pool_pad")(x)
-    return keras.layers.MaxPooling2D(3, strides=2, dtype=build.dtype, name="stem_pool")(x)
+    x = keras.layers.ZeroPadding2D(1, data_format="channels_last", dtype=build.dtype, name="stem_pool_pad")(x)
+    return keras.layers.MaxPooling2D(3, strides=2, data_format="channels_last", dtype=build.dtype, name="stem_pool")(x)
 
 
 def _split_stride(stride, in_1x1):

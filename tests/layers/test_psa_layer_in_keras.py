@@ -1,5 +1,7 @@
 """`PSALayer` as a citizen of Keras: files, kinds of models, precision, sizes, wrong arguments."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -206,16 +208,57 @@ def test_fit_lowers_the_loss():
     ("arguments", "message"),
     [
         ({"psa_type": "both"}, "psa_type must be one of 'collect', 'distribute', 'bi-direction', got 'both'"),
+        ({"psa_type": ["collect"]}, "psa_type must be one of"),
         ({"mid_channels": 0}, "mid_channels must be a positive integer, got 0"),
+        ({"mid_channels": True}, "mid_channels must be a positive integer, got True"),
+        ({"mid_channels": None}, "mid_channels must be a positive integer, got None"),
         ({"shrink_factor": 1.5}, "shrink_factor must be a positive integer, got 1.5"),
+        ({"shrink_factor": 2.0}, "shrink_factor must be a positive integer, got 2.0"),
         ({"mask_size": (4, 5)}, r"odd and positive, got \(4, 5\): use 5 in place of 4"),
-        ({"mask_size": 7}, "two integers .* got 7"),
-        ({"normalization_factor": 0}, "positive or None, got 0"),
+        ({"mask_size": (5.7, 5)}, r"two odd integers \(rows, columns\), got \(5.7, 5\)"),
+        ({"mask_size": (5, 5, 5)}, r"two odd integers .* got \(5, 5, 5\)"),
+        ({"mask_size": "55"}, "two odd integers .* got '55'"),
+        ({"mask_size": 7}, "two odd integers .* got 7"),
+        ({"normalization_factor": 0}, "normalization_factor must be a positive number or None, got 0"),
+        ({"normalization_factor": "none"}, "positive number or None, got 'none'"),
+        ({"normalization_factor": float("nan")}, "positive number or None, got nan"),
+        ({"normalization_factor": float("inf")}, "positive number or None, got inf"),
+        ({"normalization_factor": True}, "positive number or None, got True"),
+        ({"psa_softmax": "no"}, "psa_softmax must be True or False, got 'no'"),
+        ({"compact": 1}, "compact must be True or False, got 1"),
+        ({"concat_input": None}, "concat_input must be True or False, got None"),
+        ({"synchronized_batch_norm": "yes"}, "synchronized_batch_norm must be True or False, got 'yes'"),
+        ({"trainable": "no"}, "trainable must be True or False, got 'no'"),
+        ({"dtype": "int32"}, "dtype must compute in one of float16, bfloat16, float32, float64, got 'int32'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         PSALayer(**arguments)
+
+
+def test_unknown_argument_is_named():
+    with pytest.raises((TypeError, ValueError), match="mid_chanels"):
+        PSALayer(mid_chanels=4)
+
+
+def test_numpy_arguments_are_taken_as_pythons(tmp_path):
+    layer = PSALayer(
+        mid_channels=np.int64(4),
+        shrink_factor=np.int32(2),
+        mask_size=np.array([5, 7]),
+        normalization_factor=np.float32(2),
+        psa_softmax=np.bool_(False),
+    )
+    config = layer.get_config()
+    assert json.loads(json.dumps({name: config[name] for name in ("mid_channels", "shrink_factor")})) == {
+        "mid_channels": 4,
+        "shrink_factor": 2,
+    }
+    model = keras.Sequential([keras.Input([9, 9, 6]), layer])
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras", compile=False).layers[-1]
+    assert (restored.mask_size, restored.normalization_factor, restored.psa_softmax) == ((5, 7), 2.0, False)
 
 
 @pytest.mark.parametrize(
@@ -238,3 +281,60 @@ def test_compact_layer_refuses_another_size():
     layer(images(1, 9, 9, 6))
     with pytest.raises(ValueError, match=r"works at the size it was built for, \(5, 5\)"):
         layer(images(1, 5, 5, 6))
+    dynamic = tf.function(layer, input_signature=[tf.TensorSpec([1, None, None, 6])])
+    with pytest.raises(ValueError, match="got a dynamic size; use compact=False"):
+        dynamic(images(1, 9, 9, 6))
+
+
+def test_a_call_larger_than_the_build_size_is_refused():
+    layer = PSALayer(mid_channels=4)
+    layer(images(1, 9, 11, 6))
+    message = r"was built for inputs of 9 x 11; .* mask_size, for instance mask_size=\(9, 11\)"
+    with pytest.raises(ValueError, match=message):
+        layer(images(1, 33, 33, 6))
+    with pytest.raises(ValueError, match=message):
+        layer(images(1, 9, 13, 6))
+    with pytest.raises(ValueError, match=message):
+        layer.attention(images(1, 33, 33, 6))
+    with pytest.raises(ValueError, match=message):
+        layer(keras.Input([33, 33, 6]))
+    dynamic = tf.function(layer, input_signature=[tf.TensorSpec([1, None, None, 6])])
+    np.testing.assert_allclose(dynamic(images(1, 9, 11, 6)), layer(images(1, 9, 11, 6)), rtol=2e-5, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mask_size, for instance"):
+        dynamic(images(1, 33, 33, 6))
+
+
+def test_a_smaller_call_uses_the_middle_of_the_mask():
+    layer = PSALayer(mid_channels=4)
+    layer(images(1, 9, 9, 6))
+    perturb(layer)
+    small = PSALayer(mid_channels=4)
+    x = images(1, 5, 7, 6)
+    small.build(x.shape)
+    for source, target in zip(layer.weights, small.weights, strict=True):
+        values = np.asarray(source)
+        if source.shape != target.shape:  # the 9 x 9 offsets, of which 5 x 7 are within reach
+            values = values.reshape(1, 1, 4, 9, 9)[..., 2:7, 1:8].reshape(1, 1, 4, 35)
+        target.assign(values)
+    np.testing.assert_allclose(layer(x), small(x), rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_channel_count_is_named():
+    layer = PSALayer(mid_channels=4)
+    with pytest.raises(ValueError, match="has no weights yet"):
+        layer.attention(images(1, 9, 9, 6))
+    layer(images(1, 9, 9, 6))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 6"):
+        layer(images(1, 9, 9, 5))
+    with pytest.raises(ValueError, match=r"was built for inputs \[N, H, W, 6\], got shape \(1, 9, 9, 5\)"):
+        layer.attention(images(1, 9, 9, 5))
+    with pytest.raises(ValueError, match=r"was built for inputs \[N, H, W, 6\], got shape \(9, 9, 6\)"):
+        layer.attention(images(9, 9, 6))
+
+
+def test_channels_first_in_the_configuration_changes_nothing(channels_first):
+    layer = PSALayer(mid_channels=4)
+    x = images(1, 9, 7, 6)
+    y = layer(x, training=True)
+    assert y.shape == (1, 9, 7, 12)
+    assert layer.proj_conv.data_format == "channels_last"

@@ -1,4 +1,6 @@
-"""`PSANet`: kinds of networks, sizes, files, precision, wrong arguments."""
+"""`PSANet`: kinds of networks, sizes, files, precision, frozen layers, wrong arguments."""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import tensorflow as tf
 
 from psanet_tf import PSALayer, PSANet
 from psanet_tf.keras_api import keras
+from psanet_tf.layers import BatchNormalization
 
 SMALL = {"num_classes": 5, "blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 25, 3)}
 
@@ -122,20 +125,126 @@ def test_logits_are_wide_under_every_policy(policy, tmp_path):
     ("arguments", "message"),
     [
         ({"num_classes": 1}, "num_classes must be an integer of at least 2, got 1"),
+        ({"num_classes": 5.0}, "num_classes must be an integer of at least 2, got 5.0"),
         ({"depth": 34, "blocks": None}, "depth must be one of 50, 101, 152, got 34"),
+        ({"depth": "50", "blocks": None}, "depth must be one of 50, 101, 152, got '50'"),
         ({"blocks": (1, 1, 1)}, r"blocks must be four positive integers, one per stage, got \(1, 1, 1\)"),
+        ({"blocks": 1}, "blocks must be four positive integers, one per stage, got 1"),
+        ({"blocks": (1, 1, 1, 0.5)}, "blocks must be four positive integers"),
         ({"width": 0}, "width must be a positive integer, got 0"),
+        ({"width": True}, "width must be a positive integer, got True"),
+        ({"stem": "shallow"}, "stem must be one of 'deep', 'classic', got 'shallow'"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": "0.1"}, r"dropout must be in \[0, 1\), got '0.1'"),
         ({"input_shape": (33, 25)}, r"input_shape must be \(H, W, 3\)"),
+        ({"input_shape": 41}, r"input_shape must be \(H, W, 3\), with None for a dynamic H or W, got 41"),
+        ({"input_shape": (33, 25, 4)}, r"input_shape must be \(H, W, 3\), .* got \(33, 25, 4\)"),
+        ({"input_shape": (33, 25, None)}, r"input_shape must be \(H, W, 3\), .* got \(33, 25, None\)"),
+        ({"input_shape": (33.0, 25, 3)}, r"input_shape must be \(H, W, 3\), .* got \(33.0, 25, 3\)"),
         ({"input_shape": (464, 465, 3)}, "8n . 1, at least 9, got 464; the nearest is 465"),
         ({"input_shape": (None, None, 3)}, "mask_size is needed where H and W are dynamic"),
         ({"input_shape": (None, None, 3), "compact": True}, "compact PSALayer .* needs static H and W"),
         ({"compact": True, "mask_size": (5, 5)}, "must be the shrunk size"),
         ({"mask_size": (4, 5)}, "odd and positive"),
+        ({"mask_size": (5.7, 5)}, r"mask_size must be two odd integers \(rows, columns\), got \(5.7, 5\)"),
         ({"psa_type": "attention"}, "psa_type must be one of"),
+        ({"psa_type": "attention", "use_psa": False}, "psa_type must be one of"),
+        ({"mid_channels": True}, "mid_channels must be a positive integer, got True"),
+        ({"mid_channels": 0}, "mid_channels must be a positive integer, got 0"),
+        ({"shrink_factor": "2"}, "shrink_factor must be a positive integer, got '2'"),
+        ({"normalization_factor": "none"}, "normalization_factor must be a positive number or None, got 'none'"),
+        ({"psa_softmax": "no"}, "psa_softmax must be True or False, got 'no'"),
+        ({"compact": "no"}, "compact must be True or False, got 'no'"),
+        ({"use_psa": "no"}, "use_psa must be True or False, got 'no'"),
+        ({"stride_in_1x1": 0}, "stride_in_1x1 must be True or False, got 0"),
+        ({"synchronized_batch_norm": "no"}, "synchronized_batch_norm must be True or False, got 'no'"),
         ({"zoom_factor": 3}, "zoom_factor must be 1, 2, 4 or 8, got 3"),
+        ({"zoom_factor": True}, "zoom_factor must be 1, 2, 4 or 8, got True"),
+        ({"dtype": "float8"}, "dtype must be 'float16', .* or 'mixed_bfloat16', got 'float8'"),
+        ({"dtype": "int32"}, "dtype must be 'float16', .* or 'mixed_bfloat16', got 'int32'"),
+        ({"name": 3}, "name must be a string, got 3"),
+        ({"trainable": "no"}, "trainable must be True or False, got 'no'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         PSANet(**SMALL | arguments)
+
+
+def test_numpy_arguments_are_taken_as_pythons(tmp_path):
+    numbers = {
+        "num_classes": np.int64(5),
+        "blocks": np.array([1, 1, 1, 1]),
+        "width": np.int32(4),
+        "input_shape": list(np.array([33, 25, 3])),
+        "mid_channels": np.int64(6),
+        "dropout": np.float32(0.25),
+        "use_psa": np.bool_(True),
+    }
+    model = PSANet(**numbers)
+    plain = PSANet(**SMALL, mid_channels=6, dropout=0.25)
+    assert json.dumps(model.get_config()) == json.dumps(plain.get_config())
+    assert PSANet(**SMALL, dtype=keras.mixed_precision.Policy("mixed_bfloat16")).get_config()["dtype"] == (
+        "mixed_bfloat16"
+    )
+
+
+def batch_norms(model):
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    psa = model.get_layer("psa")
+    return norms + [getattr(psa, name) for name in psa._sublayer_names() if name.endswith("_bn")]
+
+
+def freeze_parts(model):
+    for layer in model.layers:
+        if layer.name.startswith(("stem", "layer")):
+            layer.trainable = False
+    model.get_layer("psa").proj_bn.trainable = False
+    model.get_layer("psa").collect_mask_conv.trainable = False
+
+
+def freeze_all(model):
+    model.trainable = False
+
+
+@pytest.mark.parametrize("freeze", [freeze_parts, freeze_all])
+def test_frozen_layers_stay_frozen_in_files_and_configurations(freeze, tmp_path):
+    model = PSANet(**SMALL)
+    everything = len(model.trainable_weights)
+    freeze(model)
+    perturb(model)
+    model.save(tmp_path / "model.keras")
+    from_file = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    for value, expected in zip(from_file.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    for restored in (from_file, PSANet.from_config(model.get_config())):
+        assert len(restored.trainable_weights) == len(model.trainable_weights) < everything
+        assert [norm.trainable for norm in batch_norms(restored)] == [norm.trainable for norm in batch_norms(model)]
+        assert restored.get_config() == model.get_config()
+
+
+def test_trainable_is_an_argument():
+    model = PSANet(**SMALL, trainable=False)
+    before = model.get_weights()
+    model(images(33, 25), training=True)
+    assert not model.trainable_weights
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    model.trainable = True
+    assert len(model.trainable_weights) == len(PSANet(**SMALL).trainable_weights)
+
+
+def test_channels_first_in_the_configuration_changes_nothing(channels_first):
+    model = PSANet(**SMALL, stem="classic")
+    outputs = model(images(33, 25), training=True)
+    assert outputs["logits"].shape == (2, 33, 25, 5)
+    formats = {layer.data_format for layer in model.layers if hasattr(layer, "data_format")}
+    assert formats == {"channels_last"}
+
+
+def test_a_clone_computes_the_same():
+    model = PSANet(**SMALL)
+    perturb(model)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(images(33, 25))["logits"], model(images(33, 25))["logits"])

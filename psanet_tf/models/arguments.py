@@ -1,0 +1,85 @@
+"""Checks of `PSANet`'s arguments."""
+
+from psanet_tf.layers.arguments import (
+    checked_bool,
+    checked_choice,
+    checked_float_policy,
+    checked_integer,
+    checked_integers,
+    checked_mask_size,
+    checked_normalization_factor,
+    checked_number,
+    checked_zoom_factor,
+)
+from psanet_tf.layers.psa import PSA_TYPES
+from psanet_tf.models.resnet import BLOCKS, STEMS
+
+OUTPUT_STRIDE = 8
+
+
+def checked_arguments(arguments: dict) -> dict:
+    """`PSANet`'s arguments as plain Python values, which JSON can hold.
+
+    Raises:
+        ValueError: an argument is of another kind or out of its range; the message names it.
+    """
+    checked = dict(arguments)
+    checked["num_classes"] = checked_integer("num_classes", arguments["num_classes"], minimum=2)
+    checked["blocks"] = _checked_blocks(arguments["blocks"])
+    checked["depth"] = _checked_depth(arguments["depth"], needed=checked["blocks"] is None)
+    checked["width"] = checked_integer("width", arguments["width"])
+    checked["stem"] = checked_choice("stem", arguments["stem"], STEMS)
+    checked["dropout"] = checked_number("dropout", arguments["dropout"], lambda rate: 0 <= rate < 1, "in [0, 1)")
+    for name in ("use_psa", "compact", "psa_softmax", "stride_in_1x1", "synchronized_batch_norm"):
+        checked[name] = checked_bool(name, arguments[name])
+    # Those of the attention also where it is left out: a wrong one is a mistake there too.
+    checked["psa_type"] = checked_choice("psa_type", arguments["psa_type"], PSA_TYPES)
+    checked["shrink_factor"] = checked_integer("shrink_factor", arguments["shrink_factor"])
+    checked["mask_size"] = checked_mask_size(arguments["mask_size"], checked["compact"])
+    if arguments["mid_channels"] is not None:
+        checked["mid_channels"] = checked_integer("mid_channels", arguments["mid_channels"])
+    checked["normalization_factor"] = checked_normalization_factor(arguments["normalization_factor"])
+    checked["zoom_factor"] = checked_zoom_factor(arguments["zoom_factor"])
+    checked["dtype"] = checked_float_policy("dtype", arguments["dtype"])
+    if not isinstance(arguments["name"], str):
+        raise ValueError(f"name must be a string, got {arguments['name']!r}")
+    checked["input_shape"] = _checked_input_shape(arguments["input_shape"])
+    return checked
+
+
+def _checked_depth(depth, needed):
+    try:
+        number = checked_integer("depth", depth)
+    except ValueError:
+        number = None
+    if number is None or (needed and number not in BLOCKS):
+        raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, got {depth!r}; or give blocks")
+    return number
+
+
+def _checked_blocks(blocks):
+    if blocks is None:
+        return None
+    wanted = "four positive integers, one per stage"
+    counts = checked_integers("blocks", blocks, wanted)
+    if len(counts) != 4 or min(counts) < 1:
+        raise ValueError(f"blocks must be {wanted}, got {blocks!r}")
+    return counts
+
+
+def _checked_input_shape(shape):
+    try:
+        given = tuple(shape)
+        lengths = checked_integers("input_shape", [0 if length is None else length for length in given], "")
+    except (TypeError, ValueError):
+        given = lengths = ()
+    if len(lengths) != 3 or lengths[2] != 3:
+        raise ValueError(f"input_shape must be (H, W, 3), with None for a dynamic H or W, got {shape!r}")
+    for length, as_given in zip(lengths[:2], given, strict=False):
+        if as_given is not None and (length < 9 or (length - 1) % OUTPUT_STRIDE):
+            nearest = max(9, OUTPUT_STRIDE * round((length - 1) / OUTPUT_STRIDE) + 1)
+            raise ValueError(
+                f"input_shape must have rows and columns of the form 8n + 1, at least 9, got {length}; "
+                f"the nearest is {nearest}"
+            )
+    return tuple(None if as_given is None else length for length, as_given in zip(lengths, given, strict=True))
