@@ -1,23 +1,25 @@
-"""PSANet: Point-wise Spatial Attention Network for Scene Parsing (ECCV 2018) in TensorFlow and Keras."""
+"""PSANet: Point-wise Spatial Attention Network for Scene Parsing (ECCV 2018) in TensorFlow and Keras.
+
+Importing this package registers its layers and networks with Keras, which loads files only with classes that are
+registered by then.
+"""
 
 import importlib
-import os
-import sys
+
+from psanet_tf.layers import PSALayer
+from psanet_tf.models import PSANet, load_semseg_weights, semseg_state_dict
+from psanet_tf.ops import psa_mask
 
 __version__ = "0.1.0"
 
+# These need Keras 3, and more of what is installed, so they are imported where they are used.
 _HOME = {
-    "PSALayer": "psanet_tf.layers",
-    "PSANet": "psanet_tf.models",
-    "load_semseg_weights": "psanet_tf.models",
-    "semseg_state_dict": "psanet_tf.models",
-    "psa_mask": "psanet_tf.ops",
     "SlidingWindow": "psanet_tf.evaluation.sliding_window",
     "attention_maps": "psanet_tf.evaluation.attention",
 }
 _SUBPACKAGES = ("data", "evaluation", "metrics", "serving", "training", "visualization")
 
-__all__ = list(_HOME)
+__all__ = ["PSALayer", "PSANet", "load_semseg_weights", "psa_mask", "semseg_state_dict", *_HOME]
 
 
 def __getattr__(name):
@@ -30,9 +32,3 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_HOME, *_SUBPACKAGES])
-
-
-# Keras loads files only with classes that are registered by then, so the layers and networks are imported with the
-# package. Not for the `psanet` command: its help comes at once, and subcommands import what they need.
-if os.path.basename(sys.argv[0] if sys.argv else "") not in ("psanet", "psanet.exe"):
-    importlib.import_module("psanet_tf.models")

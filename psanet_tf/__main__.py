@@ -1,5 +1,5 @@
 """`python -m psanet_tf` is the `psanet` command."""
 
-from psanet_tf.cli import main
+from psanet_cli import main
 
 main()

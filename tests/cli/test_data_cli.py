@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from psanet_tf.cli.app import _register, app
+from psanet_cli.app import _register, app
 
 CONFIG = "data:\n  dataset: scenes\n  root: {root}\n  crop_size: [97, 97]\n"
 

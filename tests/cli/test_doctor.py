@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 import typer
 
-from psanet_tf.cli import doctor as doctor_module
+from psanet_cli import doctor as doctor_module
 from psanet_tf.ops import OpUnavailableError, op_library
 from psanet_tf.ops import psa_mask as psa_mask_function
 

@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from psanet_tf.cli.app import _register, app
+from psanet_cli.app import _register, app
 
 
 def run(*arguments):

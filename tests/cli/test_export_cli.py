@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from psanet_cli.app import _register, app
 from psanet_tf import PSANet
-from psanet_tf.cli.app import _register, app
 from psanet_tf.data.catalog import dataset_info
 
 

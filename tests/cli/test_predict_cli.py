@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from psanet_tf.cli.app import _register, app, main
+from psanet_cli.app import _register, app, main
 
 
 def run(*arguments):

@@ -13,7 +13,7 @@ import requests
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from psanet_tf.cli.app import _register, app
+from psanet_cli.app import _register, app
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from psanet_tf.cli.app import _register, app
+from psanet_cli.app import _register, app
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def test_without_a_compiler_stock_ops_are_used_and_one_line_says_why(planted, ca
             psa_mask(tf.zeros([1, 2, 2, 9]), implementation="custom")
         except OpUnavailableError as error:
             print(error)
-        from psanet_tf.cli.doctor import doctor
+        from psanet_cli.doctor import doctor
         doctor()
     """
     # No compiler on PATH, none in CXX.

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def source_tree(tmp_path_factory):
     """The files that a wheel is made of, apart from the working tree: the build writes beside them."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("psanet_tf", "custom_ops"):
+    for name in ("psanet_tf", "psanet_cli", "custom_ops"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, tree / name)
@@ -58,7 +58,8 @@ def test_wheel_without_a_compiler_is_for_every_platform_and_carries_the_sources(
     sources = {path.name for path in (ROOT / "custom_ops").iterdir() if path.suffix in (".cc", ".h")}
     assert {f"psanet_tf/custom_ops/{source}" for source in sources} <= files
     # The package is whole: modules and data files.
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "psanet_tf").rglob("*.py")}
+    packages = (ROOT / "psanet_tf", ROOT / "psanet_cli")
+    modules = {str(path.relative_to(ROOT)) for package in packages for path in package.rglob("*.py")}
     assert modules <= files
     assert "psanet_tf/data/classes/ade20k_names.txt" in files
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_tf.cli.app import app
+from psanet_cli.app import app
 
 PAPER_SCALES = "evaluate.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
 

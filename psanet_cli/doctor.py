@@ -5,7 +5,7 @@ import platform
 
 import typer
 
-from psanet_tf.cli.app import app
+from psanet_cli.app import app
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_tf.cli.app import app
+from psanet_cli.app import app
 
 data_app = typer.Typer(help="Make and check datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
