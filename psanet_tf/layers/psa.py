@@ -14,6 +14,7 @@ from psanet_tf.layers.arguments import (
 from psanet_tf.layers.batch_normalization import BatchNormalization
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.ops import psa_mask, resize_bilinear
+from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
 
 PSA_TYPES = ("collect", "distribute", "bi-direction")
 
@@ -43,6 +44,7 @@ class PSALayer(keras.layers.Layer):
         psa_softmax: softmax over the sources of each destination.
         concat_input: put the input before the result; False gives the result alone.
         synchronized_batch_norm: batch statistics over all replicas.
+        implementation: of the window gather, as for `psa_mask`: "auto", "custom" (the compiled op) or "stock".
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
 
     Once built, the convolutions and normalizations are attributes: ``<direction>_reduce_conv``,
@@ -80,6 +82,7 @@ class PSALayer(keras.layers.Layer):
         psa_softmax=True,
         concat_input=True,
         synchronized_batch_norm=False,
+        implementation="auto",
         **kwargs,
     ):
         if "trainable" in kwargs:
@@ -96,6 +99,7 @@ class PSALayer(keras.layers.Layer):
         self.psa_softmax = checked_bool("psa_softmax", psa_softmax)
         self.concat_input = checked_bool("concat_input", concat_input)
         self.synchronized_batch_norm = checked_bool("synchronized_batch_norm", synchronized_batch_norm)
+        self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
         self.directions = ("collect", "distribute") if self.psa_type == "bi-direction" else (self.psa_type,)
         self._trainable_when_built = {}
 
@@ -173,6 +177,7 @@ class PSALayer(keras.layers.Layer):
             "psa_softmax": self.psa_softmax,
             "concat_input": self.concat_input,
             "synchronized_batch_norm": self.synchronized_batch_norm,
+            "implementation": self.implementation,
         }
         flags = self.sublayers_trainable()
         return config | ({"sublayers_trainable": flags} if flags else {})
@@ -241,7 +246,7 @@ class PSALayer(keras.layers.Layer):
         if self.compact:
             attention = tf.reshape(mask, tf.stack([n, positions, positions]))
         else:
-            attention = psa_mask(mask, self._built_mask_size)
+            attention = psa_mask(mask, self._built_mask_size, self.implementation)
         if direction == "distribute":
             # Sources predicted their weight at every destination: bring the destinations to the rows.
             attention = tf.transpose(attention, [0, 2, 1])

@@ -13,6 +13,7 @@ from psanet_tf.layers.arguments import (
 )
 from psanet_tf.layers.psa import PSA_TYPES
 from psanet_tf.models.resnet import BLOCKS, STEMS
+from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
 
 OUTPUT_STRIDE = 8
 
@@ -34,6 +35,7 @@ def checked_arguments(arguments: dict) -> dict:
         checked[name] = checked_bool(name, arguments[name])
     # Those of the attention also where it is left out: a wrong one is a mistake there too.
     checked["psa_type"] = checked_choice("psa_type", arguments["psa_type"], PSA_TYPES)
+    checked["implementation"] = checked_choice("implementation", arguments["implementation"], IMPLEMENTATIONS)
     checked["shrink_factor"] = checked_integer("shrink_factor", arguments["shrink_factor"])
     checked["mask_size"] = checked_mask_size(arguments["mask_size"], checked["compact"])
     if arguments["mid_channels"] is not None:

@@ -31,6 +31,7 @@ class PSANet(keras.Model):
             3x3.
         zoom_factor: 8 gives logits at input resolution; 1, 2 and 4 give (size - 1) / 8 * zoom_factor + 1.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
+        implementation: of the attention's window gather, as for `PSALayer`.
         dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
         name: name of the model.
         trainable: False freezes every layer. Single layers, and sublayers of the one called ``"psa"``, are frozen by
@@ -75,6 +76,7 @@ class PSANet(keras.Model):
         stride_in_1x1=False,
         zoom_factor=8,
         synchronized_batch_norm=False,
+        implementation="auto",
         dtype=None,
         name="psanet",
         trainable=True,
@@ -144,6 +146,7 @@ def _attention(config):
     return PSALayer(
         mid_channels=8 * config["width"] if config["mid_channels"] is None else config["mid_channels"],
         synchronized_batch_norm=config["synchronized_batch_norm"],
+        implementation=config["implementation"],
         dtype=config["dtype"],
         name="psa",
         **{name: config[name] for name in names},

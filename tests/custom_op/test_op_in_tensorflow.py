@@ -241,3 +241,36 @@ def test_psanet_uses_the_op_by_default(library):
     graph = function.get_concrete_function(tf.TensorSpec([1, 65, 65, 3])).graph
     # Once for each direction.
     assert [node.type for node in graph.get_operations()].count("PsaMask") == 2
+
+
+def operations(function, spec):
+    """Names of the operations of a function's graph."""
+    graph = tf.function(function).get_concrete_function(spec).graph
+    return [node.type for node in graph.get_operations()]
+
+
+@pytest.mark.parametrize("implementation", ["custom", "stock"])
+def test_layer_and_network_use_the_implementation_that_they_are_given_and_keep_it(library, implementation):
+    layer = PSALayer(mid_channels=4, implementation=implementation)
+    model = PSANet(
+        3, blocks=(1, 1, 1, 1), width=4, input_shape=(17, 17, 3), mid_channels=4, implementation=implementation
+    )
+    restored = keras.models.clone_model(keras.Sequential([keras.Input([5, 5, 8]), layer]))
+    for function, shape in (
+        (layer, [1, 5, 5, 8]),
+        (PSALayer.from_config(layer.get_config()), [1, 5, 5, 8]),
+        (restored, [1, 5, 5, 8]),
+        (model, [1, 17, 17, 3]),
+        (PSANet.from_config(model.get_config()), [1, 17, 17, 3]),
+        (model.inference(), [1, 17, 17, 3]),
+    ):
+        found = operations(lambda x, function=function: function(x), tf.TensorSpec(shape)).count("PsaMask")
+        assert found == (2 if implementation == "custom" else 0)
+    with psa_mask_implementation("stock"):
+        assert "PsaMask" not in operations(lambda x: layer(x), tf.TensorSpec([1, 5, 5, 8]))
+
+
+@pytest.mark.parametrize("make", [PSALayer, lambda **arguments: PSANet(3, use_psa=False, **arguments)])
+def test_unknown_implementation_is_named_when_the_layer_is_made(make):
+    with pytest.raises(ValueError, match="implementation must be one of 'auto', 'custom', 'stock', got 'fast'"):
+        make(implementation="fast")
