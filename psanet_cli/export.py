@@ -50,11 +50,12 @@ def export(
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.training.checkpoints import load_trained
 
-    config = config or config_beside(weights)
-    if config is None and overrides:
+    beside = config or config_beside(weights)
+    if beside is None and overrides:
         raise ValueError(f"{weights} lies in no run folder: overrides need a configuration to apply to")
-    settings = load_config(config, overrides or ()) if config else None
-    trained = load_trained(weights, config)
+    settings = load_config(beside, overrides or ()) if beside else None
+    # Without --config the run's own classes and scale count, whatever became of the data.
+    trained = load_trained(weights, settings if config else None)
     if trained.info is None:
         raise ValueError(f"{weights} does not say which classes its labels are: give the configuration with --config")
     exported = export_saved_model(

@@ -1,5 +1,6 @@
 """`psanet predict`: labels pictures and videos."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ def predict(
 ):
     """Label pictures of any size: class indices (palette PNG), overlay with legend, and both side by side.
 
-    A picture is turned as its orientation tag says. Videos come out as videos, with labels laid over.
+    A picture is turned as its orientation tag says. Videos come out as videos, with labels laid over. Folders below a
+    folder are not entered; a quoted pattern with ** does that. What is passed over is named at the end.
 
     \b
     Examples:
@@ -43,12 +45,19 @@ def predict(
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
     """
-    from psanet_tf.evaluation.pictures import find_pictures, is_video, label_pictures
+    from psanet_tf.data.scale import median_long_side, scale_warning
+    from psanet_tf.evaluation.inputs import find_pictures, is_video
+    from psanet_tf.evaluation.pictures import label_pictures
 
-    files = find_pictures(inputs)
-    labelers, info = _open(weights, server, config, overrides or (), whole)
+    found = find_pictures(inputs, out)
+    files = found.pictures
+    source = _open(weights, server, config, overrides or (), whole)
+    labelers, info = source.labelers, source.info
     videos = [file for file in files if is_video(file.path)]
     pictures = [file for file in files if not is_video(file.path)]
+    seen = median_long_side([file.path for file in pictures])
+    if warning := scale_warning(info.long_side, source.base_size, seen):
+        print(f"warning: {warning}", file=sys.stderr)
     failures = label_pictures(labelers, pictures, info, out, submission) if pictures else {}
     for video in videos:
         _label_video(labelers[0], video, out, info, failures)
@@ -56,6 +65,8 @@ def predict(
         print(f"labels: {out / 'labels'}\noverlays: {out / 'overlays'}\nside by side: {out / 'side_by_side'}")
     if submission and pictures:
         print(f"for the test server: {out / 'submission'}")
+    for line in (line for note in found.notes for line in note.lines()):
+        print(line)
     if failures:
         print(f"{len(failures)} of {len(files)} files could not be read:")
         for message in failures.values():
@@ -75,10 +86,11 @@ def _open(weights, server, config, overrides, whole):
             f"{server} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
+    from psanet_tf.evaluation.sources import Source
     from psanet_tf.serving.labeler import ServedLabeler
 
     labeler = ServedLabeler(server)
-    return (labeler,), labeler.info
+    return Source((labeler,), labeler.info, labeler.base_size)
 
 
 def _label_video(labeler, video, out, info, failures):

@@ -27,6 +27,7 @@ class DatasetInfo:
         colors: uint8 [K, 3], RGB, read-only.
         ignore_label: the train id of pixels that count neither in the loss nor in the scores.
         label_values: the value of each class in the label files, where that is not the dataset's own rule.
+        long_side: median long side of the training pictures, in pixels, where it was measured.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DatasetInfo:
     colors: np.ndarray
     ignore_label: int = IGNORE_LABEL
     label_values: tuple[int, ...] | None = None
+    long_side: int | None = None
 
     def __post_init__(self):
         colors = np.array(self.colors)
@@ -62,7 +64,11 @@ class DatasetInfo:
             "colors": self.colors.tolist(),
             "ignore_label": self.ignore_label,
         }
-        return values if self.label_values is None else values | {"label_values": list(self.label_values)}
+        if self.label_values is not None:
+            values["label_values"] = list(self.label_values)
+        if self.long_side is not None:
+            values["long_side"] = self.long_side
+        return values
 
     @classmethod
     def from_dict(cls, values):
@@ -73,6 +79,7 @@ class DatasetInfo:
             np.array(values["colors"]),
             values["ignore_label"],
             None if label_values is None else tuple(label_values),
+            values.get("long_side"),
         )
 
 

@@ -1,15 +1,19 @@
 """From weights to objects that label pictures: a sliding window or a single pass, on every device."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.scale import with_base_size
 from psanet_tf.evaluation.sliding_window import SlidingWindow
 from psanet_tf.evaluation.whole_picture import WholePicture, any_size
 from psanet_tf.training.checkpoints import load_trained
+
+_DEFAULT_BASE_SIZE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,20 +25,22 @@ class Labelers:
         model: the `PSANet` on the first device.
         info: DatasetInfo, or None if the weights say nothing about their classes.
         path: the file that the weights were read from.
+        evaluate: `EvaluateSection` by which they label, with a `base_size`; None where they see pictures whole.
     """
 
     labelers: tuple
     model: object
     info: DatasetInfo | None
     path: Path
+    evaluate: EvaluateSection | None
 
 
-def load_labelers(weights, config_path=None, section=None, whole=False, devices=None):
+def load_labelers(weights, config=None, section=None, whole=False, devices=None):
     """Loads a network once per device.
 
     Args:
         weights: run folder, ``.keras`` file, or ``.pth`` file of the original implementation.
-        config_path: configuration file; needed for ``.pth``.
+        config: Config or the path of one, as of `load_trained`; needed for ``.pth``.
         section: `EvaluateSection`; default: the paper's single-scale protocol.
         whole: label pictures in one pass at their own size instead of crop by crop.
         devices: names; default: all GPUs, or the CPU.
@@ -45,16 +51,28 @@ def load_labelers(weights, config_path=None, section=None, whole=False, devices=
     Raises:
         ValueError, OSError: weights that cannot be used; `whole` with a network that works at one size only.
     """
-    section = section or EvaluateSection()
     devices = devices or [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
     labelers, models = [], []
     for device in devices:
         with tf.device(device):
-            trained = load_trained(weights, config_path)
+            trained = load_trained(weights, config)
             models.append(trained.model)
+            if not whole:
+                section = _with_base_size(section or EvaluateSection(), trained)
             labeler = whole_picture(trained.model) if whole else sliding_window(trained.model, section)
             labelers.append(OnDevice(labeler, device))
-    return Labelers(tuple(labelers), models[0], trained.info, trained.path)
+    return Labelers(tuple(labelers), models[0], trained.info, trained.path, None if whole else section)
+
+
+def _with_base_size(section, trained):
+    if section.base_size is None and trained.info is None:
+        print(
+            f"warning: nothing beside {trained.path} tells at which scale the network was trained: pictures are "
+            f"resized to a long side of {_DEFAULT_BASE_SIZE} pixels; give the configuration, with evaluate.base_size",
+            file=sys.stderr,
+        )
+        return section.model_copy(update={"base_size": _DEFAULT_BASE_SIZE})
+    return section if section.base_size else with_base_size(section, trained.info)
 
 
 def sliding_window(model, section):

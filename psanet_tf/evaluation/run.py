@@ -7,8 +7,9 @@ from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.fingerprint import data_fingerprint, describe_classes
+from psanet_tf.data.fingerprint import data_fingerprint
 from psanet_tf.data.readers import list_examples
+from psanet_tf.data.scale import median_long_side, scale_warning
 from psanet_tf.evaluation.evaluator import evaluate
 from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
 from psanet_tf.evaluation.labelers import load_labelers
@@ -61,15 +62,16 @@ def run_evaluation(
     config = load_config(config_path, overrides)
     info = info_of(config.data)
     split = split or config.data.val_split
-    check_classes(weights, info)
     examples = spread(list_examples(config.data, split), limit)
     check_labelled(examples, info, split)
     folder = EvaluationFolder(out or default_folder(weights))
-    network = load_labelers(weights, config_path, config.evaluate, whole)
-    if network.model.num_classes != info.num_classes:
-        raise ValueError(
-            f"{weights} tells {network.model.num_classes} classes apart, dataset {info.name!r} has {info.num_classes}"
-        )
+    network = load_labelers(weights, config, config.evaluate, whole)
+    info, protocol = network.info, network.evaluate
+    warning = scale_warning(
+        info.long_side, protocol and protocol.base_size, median_long_side(examples), f"those of split {split!r}"
+    )
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     settings = {
         "weights": {
             "path": str(weights.resolve()),
@@ -77,7 +79,7 @@ def run_evaluation(
             "identity": weights_identity(network.path),
         },
         # How many crops are labelled at a time changes nothing.
-        "evaluate": config.evaluate.model_dump(mode="json", exclude={"batch_size"}),
+        "evaluate": (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
         "whole": whole,
     }
     fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)
@@ -104,34 +106,8 @@ def spread(examples, limit):
 
 def config_beside(weights):
     """The configuration of the run folder that the weights are, or lie in; None if there is none."""
-    run = run_beside(weights)
-    return run and run.config_file
-
-
-def run_beside(weights):
-    """`RunFolder` that the weights are, or lie in; None if there is none."""
     folders = [weights, *weights.resolve().parents[:2]]
-    return next((run for run in map(RunFolder, folders) if run.config_file.is_file()), None)
-
-
-def check_classes(weights, info):
-    """Compares the classes of the data with those that a network was trained with, where its run folder names them.
-
-    Args:
-        weights: run folder or file of weights.
-        info: DatasetInfo of the data.
-
-    Raises:
-        ValueError: they differ in number, names or order, so that scores would be given under wrong names.
-    """
-    run = run_beside(weights)
-    trained = run and run.read_info()
-    different = describe_classes(trained.class_names, info.class_names) if trained else []
-    if different:
-        raise ValueError(
-            f"{weights} was trained with other classes than the dataset {info.name!r} has now: "
-            f"{'; '.join(different)}; give the data the classes in {run.dataset_file}, or train again"
-        )
+    return next((RunFolder(folder).config_file for folder in folders if RunFolder(folder).config_file.is_file()), None)
 
 
 def default_folder(weights):

@@ -31,6 +31,7 @@ class SavedModelLabeler:
 
     Attributes:
         info: DatasetInfo of its classes.
+        base_size: as of `Source`.
 
     Raises:
         ValueError: it cannot be loaded, or does not have the signatures of `psanet export`.
@@ -53,7 +54,9 @@ class SavedModelLabeler:
             tuple(metadata["class_names"]),
             np.array(metadata["colors"]),
             metadata["ignore_label"],
+            long_side=metadata.get("training_long_side"),
         )
+        self.base_size = metadata["base_size"] if metadata["crop_size"] else None
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB picture [H, W, 3].

@@ -1,13 +1,29 @@
 """One way in for all that can label a picture: trained weights and exported models."""
 
+import dataclasses
 from pathlib import Path
 
 from psanet_tf.config import load_config
-from psanet_tf.data.catalog import DatasetInfo, distinct_colors, info_of
+from psanet_tf.data.catalog import DatasetInfo, distinct_colors
 from psanet_tf.evaluation.labelers import load_labelers
 from psanet_tf.evaluation.run import config_beside
 from psanet_tf.evaluation.saved_model import SavedModelLabeler, saved_model_folder
 from psanet_tf.training.checkpoints import checkpoint_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Something that labels pictures.
+
+    Attributes:
+        labelers: objects with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``, one per device.
+        info: DatasetInfo; classes without known names are called "class 0", "class 1", ...
+        base_size: long side, in pixels, to which pictures are resized at scale 1; None if they are taken as they are.
+    """
+
+    labelers: tuple
+    info: DatasetInfo
+    base_size: int | None
 
 
 def open_labelers(weights, config_path=None, overrides=(), whole=False):
@@ -16,13 +32,13 @@ def open_labelers(weights, config_path=None, overrides=(), whole=False):
     Args:
         weights: run folder, ``.keras`` or ``.pth`` file, or folder of a SavedModel that `psanet export` wrote (or of
             its versions).
-        config_path: configuration file; default: the one of the run folder that the weights lie in, if they do.
+        config_path: configuration file; default: the one of the run folder that the weights lie in, if they do, with
+            the classes and the scale that they were trained with.
         overrides: strings ``"section.key=value"``.
         whole: one pass per picture instead of the sliding window.
 
     Returns:
-        (labelers, info): objects with ``labels(image)``, one per device, and the DatasetInfo of their classes; classes
-        without known names are called "class 0", "class 1", ...
+        Source.
 
     Raises:
         ValueError, OSError: weights or configuration that cannot be used; options that a SavedModel does not take.
@@ -35,15 +51,16 @@ def open_labelers(weights, config_path=None, overrides=(), whole=False):
                 "so it takes neither a configuration nor overrides nor --whole"
             )
         labeler = SavedModelLabeler(folder)
-        return (labeler,), labeler.info
+        return Source((labeler,), labeler.info, labeler.base_size)
     checkpoint_file(weights)
-    config_path = config_path or config_beside(weights)
-    if config_path is None and overrides:
+    beside = config_path or config_beside(weights)
+    if beside is None and overrides:
         raise ValueError(f"{weights} lies in no run folder: overrides need a configuration to apply to")
-    config = load_config(config_path, overrides) if config_path else None
-    network = load_labelers(weights, config_path, config and config.evaluate, whole)
-    info = network.info or (info_of(config.data) if config else None)
-    return network.labelers, info or _unnamed(network.model.num_classes)
+    config = load_config(beside, overrides) if beside else None
+    # Its own run knows a network's classes better than the data, which may not even be there any more.
+    network = load_labelers(weights, config if config_path else None, config and config.evaluate, whole)
+    info = network.info or _unnamed(network.model.num_classes)
+    return Source(network.labelers, info, network.evaluate and network.evaluate.base_size)
 
 
 def _unnamed(count):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from psanet_tf import __version__
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.normalization import MEAN, STD
+from psanet_tf.data.scale import with_base_size
 from psanet_tf.evaluation.whole_picture import any_size
 from psanet_tf.files import atomic_folder
 from psanet_tf.models import PSANet
@@ -52,7 +53,8 @@ def export_saved_model(
         model: `PSANet`, trained.
         out_dir: folder of the model; its versions are the folders `1`, `2`, ... in it.
         info: `DatasetInfo`, the classes.
-        evaluate: `EvaluateSection`, how pictures of any size are labelled; default: the paper's protocol.
+        evaluate: `EvaluateSection`, how pictures of any size are labelled; default: the paper's protocol, with the
+            dataset's base_size (see `with_base_size`).
         precision: "float32" or "bfloat16"; bfloat16 halves the file and uses the matrix units of CPUs (AMX)
             and GPUs that have them; logits are float32 in either.
         implementation: "stock" has stock ops only in the graph; "custom" calls the op `PsaMask`, which a server
@@ -68,7 +70,7 @@ def export_saved_model(
         ValueError: an argument out of its range, a network that does not allow `whole`, classes that do not
             fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
-    evaluate = evaluate or EvaluateSection()
+    evaluate = with_base_size(evaluate or EvaluateSection(), info)
     _check(model, info, precision, implementation, whole)
     if warm_up:
         serving_apis()  # tell now, not after minutes of work
@@ -91,6 +93,7 @@ def export_saved_model(
         implementation=implementation,
         directions=_directions(model),
         package_version=__version__,
+        training_long_side=info.long_side,
     )
     out_dir = Path(out_dir)
     path = out_dir / str(max(versions_on_disk(out_dir), default=0) + 1)

@@ -12,6 +12,7 @@ class ServedLabeler:
 
     Attributes:
         info: DatasetInfo of the model's classes.
+        base_size: long side, in pixels, to which it resizes pictures; None if it takes them as they are.
 
     Raises:
         OSError: no server answers there, or it refuses.
@@ -21,7 +22,9 @@ class ServedLabeler:
     def __init__(self, url):
         self._url = url
         self._client = Client(url)
-        self.info = self._ask(self._client.metadata).dataset_info()
+        metadata = self._ask(self._client.metadata)
+        self.info = metadata.dataset_info()
+        self.base_size = metadata.base_size if metadata.crop_size else None
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB picture [H, W, 3]."""

@@ -30,6 +30,7 @@ class ModelMetadata:
         implementation: "stock" or "custom", of the attention's window gather.
         directions: of the attention: "collect", "distribute"; empty for a network without it.
         package_version: of psanet_tf, which exported the model.
+        training_long_side: median long side of the training pictures, in pixels; None if it is not known.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class ModelMetadata:
     implementation: str
     directions: tuple
     package_version: str
+    training_long_side: int | None = None
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -72,4 +74,10 @@ class ModelMetadata:
 
     def dataset_info(self):
         """The classes as a `DatasetInfo`."""
-        return DatasetInfo(self.dataset, self.class_names, np.array(self.colors), self.ignore_label)
+        return DatasetInfo(
+            self.dataset,
+            self.class_names,
+            np.array(self.colors),
+            self.ignore_label,
+            long_side=self.training_long_side,
+        )

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from psanet_tf.config import Config, load_config
 from psanet_tf.data.catalog import DatasetInfo, info_of
+from psanet_tf.data.fingerprint import describe_classes
+from psanet_tf.data.scale import with_long_side
 from psanet_tf.files import atomic_file
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model, load_semseg_weights
@@ -33,14 +35,14 @@ class Trained:
     path: Path
 
 
-def load_trained(path, config_path=None):
+def load_trained(path, config=None):
     """Reads a trained network.
 
     Args:
         path: a run folder (its best.keras is taken, or last.keras where nothing was validated), a `.keras`
             file (beside it, or one folder up, its run's config.yaml and dataset.json are looked for), or a
             ``.pth`` file of the original implementation.
-        config_path: a configuration; it takes precedence over the run's, and a ``.pth`` file needs it.
+        config: Config, or the path of one; it takes precedence over the run's, and a ``.pth`` file needs it.
 
     Returns:
         Trained.
@@ -48,16 +50,21 @@ def load_trained(path, config_path=None):
     Raises:
         FileNotFoundError: no such file, or a run folder without a checkpoint.
         ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset;
-            a ``.pth`` file without configuration.
+            a ``.pth`` file without configuration; a configuration with other classes than the run's.
     """
     path = checkpoint_file(path)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
-    config = info = None
-    if config_path is not None:
-        config = load_config(config_path)
+    known = run and run.read_info()
+    if config is not None:
+        config = config if isinstance(config, Config) else load_config(config)
         info = info_of(config.data)
-    elif run is not None:
-        config, info = run.read_config(), run.read_info()
+        if known is not None:
+            _check_classes(path, known, info, run)
+            info = dataclasses.replace(info, long_side=known.long_side)
+    else:
+        config, info = run and run.read_config(), known
+    if config is not None and info is not None:
+        info = with_long_side(info, config.data)
     if path.suffix == ".pth":
         if config is None:
             raise ValueError(f"{path} does not say which network it belongs to: give its configuration")
@@ -70,6 +77,16 @@ def load_trained(path, config_path=None):
             f"{path} has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
         )
     return Trained(model, config, info, path)
+
+
+def _check_classes(path, known, info, run):
+    """Scores and pictures would be given under wrong names."""
+    different = describe_classes(known.class_names, info.class_names)
+    if different:
+        raise ValueError(
+            f"{path} was trained with other classes than the dataset {info.name!r} has now: {'; '.join(different)}; "
+            f"give the data the classes in {run.dataset_file}, or train again"
+        )
 
 
 def checkpoint_file(path):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
 from psanet_tf.data.readers import list_examples
+from psanet_tf.data.scale import config_scale_warnings, with_long_side
 from psanet_tf.data.scenes import write_scenes
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
 from psanet_tf.keras_api import keras
@@ -93,11 +94,14 @@ class Job:
 
 
 def prepare_data(config, writes=True):
-    """Writes the scenes if they are configured and not there; any other dataset must be there."""
+    """Writes the scenes if they are configured and not there; any other dataset must be there. Warns about scales."""
     data = config.data
     if data.dataset == "scenes" and not Path(data.root).exists() and writes:
         print(f"there are no scenes in {data.root} yet", file=sys.stderr)
         write_scenes(data.root)
+    if writes:
+        for warning in config_scale_warnings(config, info_of(data)):
+            print(f"warning: {warning}", file=sys.stderr)
 
 
 def build_job(config, strategy):
@@ -120,7 +124,7 @@ def build_job(config, strategy):
             f"train.batch_size: {section.batch_size} pictures cannot be shared equally by {replicas} replicas; "
             f"{max(1, section.batch_size // replicas) * replicas} can"
         )
-    info = info_of(config.data)
+    info = with_long_side(info_of(config.data), config.data)
     steps = steps_per_epoch(config, section.batch_size)
     list_examples(config.data, config.data.val_split)
     updates = section.epochs * steps // section.accumulation_steps

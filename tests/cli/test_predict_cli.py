@@ -39,6 +39,17 @@ def test_every_picture_gets_labels_and_an_overlay_of_its_size(evaluated_runs, fo
         assert (out / "side_by_side" / f"{name}.png").is_file()
 
 
+def test_a_second_call_labels_the_same_pictures_and_says_what_it_passes_over(evaluated_runs, folder):
+    (folder / "in" / "notes.txt").write_text("x")
+    arguments = (folder / "in" / "**", "--weights", evaluated_runs / "fcn", "--out", folder / "in" / "out", "--whole")
+    assert run(*arguments).exit_code == 0
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert f"6 results of an earlier call in {folder / 'in' / 'out'} passed over" in result.output
+    assert "1 hidden or other file passed over" in result.output
+    assert sorted(file.name for file in (folder / "in" / "out" / "labels").iterdir()) == ["a.png", "b.png"]
+
+
 def test_broken_files_are_said_at_the_end_with_status_1(evaluated_runs, folder):
     (folder / "in" / "c.png").write_bytes(b"no picture")
     (folder / "in" / "d.mp4").write_bytes(b"no video")
@@ -76,13 +87,15 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
 
 
 def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path):
+    from psanet_tf.config import EvaluateSection
     from psanet_tf.data.catalog import dataset_info
     from psanet_tf.evaluation.labelers import load_labelers
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.serving.server import Server
 
-    model = load_labelers(evaluated_runs / "fcn").model
-    export_saved_model(model, tmp_path / "model", dataset_info("scenes"), warm_up=False)
+    section = EvaluateSection(base_size=56)
+    model = load_labelers(evaluated_runs / "fcn", section=section).model
+    export_saved_model(model, tmp_path / "model", dataset_info("scenes"), section, warm_up=False)
     with Server(tmp_path / "model", rest_port=0, grpc_port=None) as server:
         address = f"http://127.0.0.1:{server.rest_port}/model"
         served = run(folder / "in", "--server", address, "--out", folder / "served")

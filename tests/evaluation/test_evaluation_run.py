@@ -175,7 +175,7 @@ def test_two_devices_give_the_scores_of_one(evaluated_runs, evaluated, tmp_path,
 def test_labelers_compute_on_their_own_device(evaluated_runs):
     import tensorflow as tf
 
-    network = load_labelers(evaluated_runs / "fcn", section=EvaluateSection(), devices=["CPU:0", "CPU:1"])
+    network = load_labelers(evaluated_runs / "fcn", section=EvaluateSection(base_size=56), devices=["CPU:0", "CPU:1"])
     seen = []
     for labeler in network.labelers:
         predict = labeler.labeler.predict

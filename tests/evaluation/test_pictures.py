@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.evaluation.pictures import Picture, find_pictures, label_pictures
+from psanet_tf.evaluation.inputs import Picture, find_pictures
+from psanet_tf.evaluation.pictures import label_pictures
 
 INFO = DatasetInfo("three", ("dark", "middle", "bright"), np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]]))
 
@@ -28,45 +29,6 @@ def _save(path, array, **arguments):
     return path
 
 
-def test_inputs_may_be_files_folders_and_patterns(tmp_path):
-    picture = np.zeros((4, 4, 3), "uint8")
-    for name in ("a/one.png", "a/two.jpg", "b/one.png", "b/three.PNG", "a/note.txt", "clip.mp4"):
-        path = tmp_path / name
-        if path.suffix in (".txt", ".mp4"):
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text("text")
-        else:
-            _save(path, picture)
-    found = find_pictures(
-        [tmp_path / "a", str(tmp_path / "b" / "*"), tmp_path / "clip.mp4", tmp_path / "a" / "one.png"]
-    )
-    assert [file.path.relative_to(tmp_path).as_posix() for file in found] == [
-        "a/one.png",
-        "a/two.jpg",
-        "b/one.png",
-        "b/three.PNG",
-        "clip.mp4",
-    ]
-    names = [file.name for file in found]
-    assert names[1] == "two"
-    assert len(set(names)) == 5
-    assert names[0].endswith("a_one.png")
-    assert names[2].endswith("b_one.png")
-
-
-def test_equal_stems_in_one_folder_keep_their_suffixes(tmp_path):
-    for name in ("x.png", "x.jpg", "y.png"):
-        _save(tmp_path / name, np.zeros((4, 4, 3), "uint8"))
-    assert [file.name for file in find_pictures([tmp_path])] == ["x.jpg", "x.png", "y"]
-
-
-@pytest.mark.parametrize("text", ["none.png", "*.png", "."])
-def test_inputs_without_pictures(tmp_path, monkeypatch, text):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        find_pictures([text])
-
-
 def test_pictures_of_every_kind(tmp_path):
     grey = np.repeat(np.array([[0, 100, 250]], "uint8"), 2, axis=0)
     expected = np.array([[0, 1, 2]] * 2)
@@ -82,7 +44,7 @@ def test_pictures_of_every_kind(tmp_path):
     _save(tmp_path / "one.png", np.full((1, 1, 3), 120, "uint8"))
     _save(tmp_path / "large.png", np.zeros((300, 2, 3), "uint8"))
     out = tmp_path / "out"
-    assert label_pictures([Brightness()], find_pictures([tmp_path]), INFO, out) == {}
+    assert label_pictures([Brightness()], find_pictures([tmp_path], tmp_path / "out").pictures, INFO, out) == {}
     for name in ("grey", "deep", "turned"):
         np.testing.assert_array_equal(_labels(out, name), expected)
     np.testing.assert_array_equal(_labels(out, "rgba"), [[2, 1, 2]] * 2)
@@ -97,7 +59,9 @@ def test_a_broken_picture_among_a_hundred(tmp_path):
         _save(tmp_path / "in" / f"{index:03}.png", np.full((3, 3, 3), index, "uint8"))
     broken = tmp_path / "in" / "042.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    failures = label_pictures([Brightness()], find_pictures([tmp_path / "in"]), INFO, tmp_path / "out")
+    failures = label_pictures(
+        [Brightness()], find_pictures([tmp_path / "in"], tmp_path / "out").pictures, INFO, tmp_path / "out"
+    )
     assert list(failures) == [broken]
     assert "042.png" in failures[broken]
     names = {file.name for file in (tmp_path / "out" / "labels").iterdir()}

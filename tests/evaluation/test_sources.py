@@ -20,27 +20,30 @@ def image():
 
 
 def test_a_run_folder_uses_its_own_protocol_and_overrides(evaluated_runs, image):
-    (labeler,), info = open_labelers(evaluated_runs / "psanet")
-    assert info.class_names == dataset_info("scenes").class_names
-    assert labeler.labeler.base_size == 56
-    (other,), _ = open_labelers(evaluated_runs / "psanet", overrides=["evaluate.base_size=40"])
-    assert other.labeler.base_size == 40
+    source = open_labelers(evaluated_runs / "psanet")
+    (labeler,) = source.labelers
+    assert source.info.class_names == dataset_info("scenes").class_names
+    assert labeler.labeler.base_size == source.base_size == 56
+    other = open_labelers(evaluated_runs / "psanet", overrides=["evaluate.base_size=40"])
+    assert other.labelers[0].labeler.base_size == other.base_size == 40
     assert labeler.labels(image).shape == (50, 70)
 
 
-def test_a_lone_file_has_unnamed_classes(evaluated_runs, tmp_path):
+def test_a_lone_file_has_unnamed_classes(evaluated_runs, tmp_path, capsys):
     lone = tmp_path / "a" / "b" / "model.keras"
     lone.parent.mkdir(parents=True)
     shutil.copy(evaluated_runs / "fcn" / "best.keras", lone)
-    (labeler,), info = open_labelers(lone)
-    assert info.class_names[3] == "class 3"
-    assert labeler.labeler.base_size == EvaluateSection().base_size
+    source = open_labelers(lone)
+    assert source.info.class_names[3] == "class 3"
+    assert source.labelers[0].labeler.base_size == source.base_size == 512
+    assert "nothing beside" in (said := capsys.readouterr().err)
+    assert "tells at which scale the network was trained: pictures are resized to a long side of 512" in said
     with pytest.raises(ValueError, match="overrides need a configuration"):
         open_labelers(lone, overrides=["evaluate.flip=false"])
 
 
 def test_whole_pictures(evaluated_runs, image):
-    (labeler,), _ = open_labelers(evaluated_runs / "psanet", whole=True)
+    (labeler,) = open_labelers(evaluated_runs / "psanet", whole=True).labelers
     assert labeler.labels(image).shape == (50, 70)
 
 
@@ -50,9 +53,11 @@ def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_
     network = load_labelers(evaluated_runs / "psanet", section=EvaluateSection(base_size=60))
     info = dataset_info("scenes")
     export_saved_model(network.model, tmp_path / "m", info, EvaluateSection(base_size=60), warm_up=False)
-    (labeler,), exported = open_labelers(tmp_path / "m")
+    exported = open_labelers(tmp_path / "m")
+    (labeler,) = exported.labelers
     assert isinstance(labeler, SavedModelLabeler)
-    assert exported.class_names == info.class_names
+    assert exported.info.class_names == info.class_names
+    assert exported.base_size == 60
     expected = network.labelers[0].labels(image)
     assert (labeler.labels(image) == expected).mean() > 0.999
     with pytest.raises(ValueError, match="is a SavedModel"):
@@ -70,9 +75,9 @@ def test_other_saved_models_are_refused(tmp_path):
 def test_a_network_of_any_size_needs_whole(evaluated_runs):
     from psanet_tf.evaluation.whole_picture import any_size
 
-    model = any_size(load_labelers(evaluated_runs / "fcn").model)
+    model = any_size(load_labelers(evaluated_runs / "fcn", whole=True).model)
     with pytest.raises(ValueError, match="label pictures whole"):
-        sliding_window(model, EvaluateSection())
+        sliding_window(model, EvaluateSection(base_size=60))
 
 
 def test_no_weights(evaluated_runs, tmp_path):
