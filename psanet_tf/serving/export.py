@@ -70,8 +70,10 @@ def export_saved_model(
         ValueError: an argument out of its range, a network that does not allow `whole`, classes that do not
             fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
-    evaluate = with_base_size(evaluate or EvaluateSection(), info)
     _check(model, info, precision, implementation, whole)
+    evaluate = evaluate or EvaluateSection()
+    if not whole:
+        evaluate = with_base_size(evaluate, info)
     if warm_up:
         serving_apis()  # tell now, not after minutes of work
     network = serving_network(model, precision, whole)
