@@ -11,7 +11,9 @@ from psanet_cli.app import app
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option(help="Configuration, YAML; see configs/.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration, YAML; see configs/. Default: that of the run in --run-dir.")
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Run folder to make, or to go on with; needed unless --dry-run.")
     ] = None,
@@ -25,6 +27,13 @@ def train(
             "keras.applications weights. Short for --set train.init=FILE."
         ),
     ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Short for --set train.epochs=N.")] = None,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend", help="Make the run in --run-dir longer, to --epochs, with another learning rate then."
+        ),
+    ] = False,
     workers: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="Train on several machines: all of them, the same list on each."),
@@ -36,20 +45,27 @@ def train(
 ):
     """Train on all GPUs of this machine (or its CPU) and write checkpoints and metrics to the run folder.
 
-    Interrupted, at whatever moment, it goes on where it was when the same command is given again.
+    Interrupted, at whatever moment, it goes on where it was when the same command is given again; --run-dir alone does
+    too.
 
     \b
     Examples:
       psanet train --config configs/scenes/psanet.yaml --run-dir runs/scenes
       psanet train --config configs/ade20k/psanet50.yaml --run-dir runs/ade --init resnet50_v2.pth --set data.root=ADE
       psanet train --config configs/ade20k/psanet50.yaml --dry-run
+      psanet train --run-dir runs/scenes --extend --epochs 30
       psanet train --config FILE --run-dir SHARED/run --workers a:2222,b:2222 --index 0   (on a; on b --index 1)
     """
     from psanet_tf.config import load_config
+    from psanet_tf.files import NoSpaceError
 
     overrides = list(overrides or ())
     if init is not None:
         overrides.append(f"train.init={init}")
+    if epochs is not None:
+        overrides.append(f"train.epochs={epochs}")
+    if config is None:
+        config = _config_of_run(run_dir)
     checked = load_config(config, overrides)
     if dry_run:
         from psanet_tf.training.dry_run import dry_run as describe
@@ -66,8 +82,8 @@ def train(
     from psanet_tf.training.trainer import train as run_training
 
     try:
-        result = run_training(checked, run_dir)
-    except FloatingPointError as error:
+        result = run_training(checked, run_dir, extend=extend)
+    except (FloatingPointError, NoSpaceError) as error:
         print(f"psanet: training stopped: {error}")
         raise typer.Exit(1) from None
     except ConnectionError as error:
@@ -83,3 +99,12 @@ def train(
         print(f"curves:      tensorboard --logdir {run.tensorboard_folder}")
     print(f"next:        psanet evaluate --weights {run.path}")
     print(f"             psanet export --weights {run.path} --out models/{run.path.name}")
+
+
+def _config_of_run(run_dir):
+    if run_dir is None:
+        raise ValueError("--config is missing: the configuration of the run, see configs/")
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"--config is missing: {run_dir} holds no run that could go on with its own")
+    return file

@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
-import shutil
 import sys
 import time
 
-from psanet_tf.files import atomic_file
 from psanet_tf.keras_api import keras
+from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.progress import track
 from psanet_tf.training.averaging import averaged_weights
-from psanet_tf.training.checkpoints import plain_copy, save_checkpoint
+from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
 from psanet_tf.training.records import Records, plain_names
 from psanet_tf.training.state import save_state
 
@@ -67,10 +66,15 @@ class Keeper(keras.callbacks.Callback):
             best_epoch=epoch + 1 if improved else self.position.best_epoch,
         )
         if self._writes:
-            self._save_checkpoints(epoch + 1, improved)
+            self._save_checkpoints(epoch + 1)
             self.records.add(row)
-        # Last: a run that is interrupted before this repeats the epoch and writes the files above again.
+            if improved:
+                self.position = dataclasses.replace(self.position, best_weights=weights_identity(self.run.last_file))
+        # A run that is interrupted before this repeats the epoch and writes the files above again.
         self._save_state()
+        if improved and self._writes:
+            # Interrupted here, the copy is made when the run goes on: the state knows what it lacks.
+            copy_checkpoint(self.run.last_file, self.run.best_file)
 
     def _row(self, epoch, logs):
         seconds = time.monotonic() - self._start
@@ -84,16 +88,14 @@ class Keeper(keras.callbacks.Callback):
             "images_per_second": round(pictures / seconds, 2),
         }
 
-    def _save_checkpoints(self, epoch, improved):
+    def _save_checkpoints(self, epoch):
         if self._plain is None:
             self._plain = plain_copy(self.model)
         with averaged_weights(self.model):
             self._plain.set_weights(self.model.get_weights())
         save_checkpoint(self._plain, self.run.last_file)
-        if improved:
-            _copy(self.run.last_file, self.run.best_file)
         if self.section.keep_last:
-            _copy(self.run.last_file, self.run.checkpoint_folder / f"epoch_{epoch:05d}.keras")
+            copy_checkpoint(self.run.last_file, self.run.checkpoint_folder / f"epoch_{epoch:05d}.keras")
             for old in sorted(self.run.checkpoint_folder.glob("epoch_*.keras"))[: -self.section.keep_last]:
                 old.unlink()
 
@@ -153,8 +155,3 @@ def _check_finite(logs, epoch):
             f"the loss became {loss} in epoch {epoch}; the last checkpoint is kept. Lower train.learning_rate, "
             "add train.warmup_steps or train.clip_norm"
         )
-
-
-def _copy(source, target):
-    with atomic_file(target) as temporary:
-        shutil.copyfile(source, temporary)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from psanet_tf.data.scale import with_long_side
 from psanet_tf.files import atomic_file
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model, load_semseg_weights
+from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.run_folder import RunFolder
 
 
@@ -138,8 +140,14 @@ def plain_copy(model):
 
 def save_checkpoint(model, path):
     """Writes a `.keras` file; an older one stays until the new one is whole."""
-    with atomic_file(path) as temporary:
+    with atomic_file(path, needed_bytes=bytes_of(model.variables)) as temporary:
         model.save(temporary)
+
+
+def copy_checkpoint(source, target):
+    """Copies a `.keras` file; an older one stays until the new one is whole."""
+    with atomic_file(target, needed_bytes=source.stat().st_size) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _load_model(path):

@@ -2,9 +2,9 @@
 
 import contextlib
 import datetime
+import errno
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -12,19 +12,11 @@ import sys
 from pathlib import Path
 
 import psanet_tf
-from psanet_tf.config import dump_config, flat_config, load_config
+from psanet_tf.config import dump_config, load_config
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.files import atomic_file
+from psanet_tf.files import NoSpaceError, atomic_file, readable_size, remove_unfinished
+from psanet_tf.training.state import previous_state
 
-# What may differ between a run and its continuation: neither changes the weights.
-_MAY_DIFFER = (
-    "data.root",
-    "data.workers",
-    "evaluate",
-    "train.keep_last",
-    "train.save_every_steps",
-    "train.tensorboard",
-)
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -39,7 +31,10 @@ class RunFolder:
         best_file: checkpoint with the best validation mIoU.
         last_file: checkpoint of the last epoch.
         checkpoint_folder: checkpoints of the last N epochs.
-        state_file: what resuming needs.
+        state_file: what resuming needs; the one before it lies beside it.
+        schedule_file: `Schedule`, JSON.
+        training_data_file, validation_data_file: `Fingerprint` of the data that the run started with, JSON.
+        hashes_file: hashes of the data's files, so that they need not be read again; JSON.
         csv_file, json_lines_file: one row per epoch.
         tensorboard_folder: event files.
     """
@@ -53,6 +48,10 @@ class RunFolder:
         self.last_file = self.path / "last.keras"
         self.checkpoint_folder = self.path / "checkpoints"
         self.state_file = self.path / "state.npz"
+        self.schedule_file = self.path / "schedule.json"
+        self.training_data_file = self.path / "data" / "training.json"
+        self.validation_data_file = self.path / "data" / "validation.json"
+        self.hashes_file = self.path / "data" / "hashes.json"
         self.csv_file = self.path / "metrics.csv"
         self.json_lines_file = self.path / "metrics.jsonl"
         self.tensorboard_folder = self.path / "tensorboard"
@@ -81,54 +80,85 @@ class RunFolder:
             # The lock goes with the process, however that ends.
             yield self
 
-    def check_config(self, config):
-        """Refuses to mix this configuration with the run that is already in the folder.
+    def others(self):
+        """Names of what is in the folder besides hidden files and what a run notes before it begins, sorted."""
+        records = {self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file.parent}
+        there = set(self.path.iterdir()) if self.path.exists() else set()
+        return sorted(path.name for path in there - records if not path.name.startswith("."))
+
+    def trained_files(self):
+        """Paths of all checkpoints, states and metrics that are there."""
+        single = (self.last_file, self.best_file, self.state_file, previous_state(self.state_file), self.csv_file)
+        return [file for file in single if file.is_file()] + sorted(self.checkpoint_folder.glob("epoch_*.keras"))
+
+    def remove_unfinished(self):
+        """Removes what a killed process left half-written; only for who holds the folder."""
+        for file in (
+            *(self.last_file, self.best_file, self.state_file, self.csv_file, self.json_lines_file, self.config_file),
+            *(self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file),
+            *(self.training_data_file, self.validation_data_file, self.checkpoint_folder / "epoch_*.keras"),
+        ):
+            remove_unfinished(file)
+
+    def check_space(self, weights_bytes, state_bytes, keep_last):
+        """Refuses to start or go on with a run whose checkpoints can't fit.
+
+        Args:
+            weights_bytes: size of a checkpoint.
+            state_bytes: size of a state.
+            keep_last: checkpoints of this many last epochs will stay.
 
         Raises:
-            ValueError: there is a run of another configuration, or something that is no run.
+            NoSpaceError: not enough free space.
         """
-        if not self.config_file.exists():
-            others = [name for name in os.listdir(self.path) if name != ".lock"] if self.path.exists() else []
-            if others:
-                raise ValueError(
-                    f"run folder: {self.path} holds {sorted(others)[0]} but no run; choose a new or an empty folder"
-                )
-            return
-        before, now = flat_config(load_config(self.config_file)), flat_config(config)
-        changed = [
-            f"{key} was {before.get(key)}, is {now.get(key)}"
-            for key in sorted(before | now)
-            if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
-        ]
-        if changed:
-            raise ValueError(
-                f"run folder: {self.path} holds a run of another configuration ({'; '.join(changed)}); "
-                "continue it with its own, or choose another folder"
-            )
-
-    def check_space(self, needed_bytes):
-        """Refuses to start a run whose checkpoints can't fit.
-
-        Raises:
-            OSError: not enough free space.
-        """
+        # The last and the best checkpoint, two states, and one of each that is being written.
+        needed = (3 + keep_last) * weights_bytes + 3 * state_bytes
+        needed -= sum(file.stat().st_size for file in self.trained_files())
         free = shutil.disk_usage(self.path).free
-        if free < needed_bytes:
-            raise OSError(
-                f"run folder: checkpoints need about {needed_bytes / 1e9:.2f} GB, "
-                f"{free / 1e9:.2f} GB are free at {self.path}"
+        if free < needed:
+            raise NoSpaceError(
+                errno.ENOSPC,
+                f"run folder: checkpoints and states of this run need about {readable_size(needed)} more, "
+                f"{readable_size(free)} are free at {self.path}; make room, choose a folder on another disk, or lower "
+                "train.keep_last",
             )
 
-    def write_facts(self, config, info, devices):
-        """Writes configuration, classes, and one more entry about the software and machine."""
-        with atomic_file(self.config_file) as temporary:
-            temporary.write_text(dump_config(config), encoding="utf-8")
+    def starts(self):
+        """The entries of environment.json, one per start of the run.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self.environment_file.exists():
+            return []
+        try:
+            return list(json.loads(self.environment_file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.environment_file} is damaged ({error}); it tells of the earlier starts of the run, which goes "
+                "on without it: move it away"
+            ) from None
+
+    def write_facts(self, config, info, start, schedule, fingerprints):
+        """Writes what the run is; the configuration last, which makes the folder a run's.
+
+        Args:
+            config: Config.
+            info: DatasetInfo.
+            start: entry about this start, see `environment`.
+            schedule: Schedule.
+            fingerprints: {file: Fingerprint}.
+        """
+        for file, fingerprint in fingerprints.items():
+            fingerprint.save(file)
+        schedule.save(self.schedule_file)
         with atomic_file(self.dataset_file) as temporary:
             temporary.write_text(json.dumps(info.to_dict(), indent=1), encoding="utf-8")
-        starts = json.loads(self.environment_file.read_text()) if self.environment_file.exists() else []
-        starts.append(_environment(devices))
+        starts = [*self.starts(), start]
         with atomic_file(self.environment_file) as temporary:
             temporary.write_text(json.dumps(starts, indent=1), encoding="utf-8")
+        with atomic_file(self.config_file) as temporary:
+            temporary.write_text(dump_config(config), encoding="utf-8")
 
     def read_info(self):
         """`DatasetInfo` of the run, or None if the folder has none."""
@@ -149,7 +179,8 @@ def _lock(file):
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _environment(devices):
+def environment(devices, **facts):
+    """What environment.json tells about one start of a run: software, machine, devices, and further facts."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -159,6 +190,7 @@ def _environment(devices):
         "python": platform.python_version(),
         "machine": platform.platform(),
         "devices": devices,
+        **facts,
     }
 
 

@@ -18,16 +18,18 @@ class Position:
         step: steps done in the epoch after them.
         best_miou: best validation mIoU so far, or None before the first validation.
         best_epoch: the epoch it is from, counted from 1.
+        best_weights: `weights_identity` of its checkpoint, on the worker that writes it.
     """
 
     epoch: int = 0
     step: int = 0
     best_miou: float | None = None
     best_epoch: int | None = None
+    best_weights: str | None = None
 
 
 def save_state(path, model, position, writes=True):
-    """Writes the state; the older file stays until the new one is whole.
+    """Writes the state; the older one stays beside it, see `previous_state`.
 
     Args:
         path: an ``.npz`` file.
@@ -43,8 +45,17 @@ def save_state(path, model, position, writes=True):
     if not writes:
         return
     facts = {"position": dataclasses.asdict(position), "variables": len(variables)}
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+    needed = sum(array.nbytes for array in arrays.values())
+    with (
+        atomic_file(path, needed_bytes=needed, keep_as=previous_state(path)) as temporary,
+        open(temporary, "wb") as file,
+    ):
         np.savez(file, facts=json.dumps(facts), **arrays)
+
+
+def previous_state(path):
+    """Where the state lies that was saved before the one in `path`."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def restore_state(path, model):
@@ -68,7 +79,7 @@ def restore_state(path, model):
             arrays = [stored[f"variable{index}"] for index in range(facts["variables"])]
             metrics = [stored[f"metric{index}"] for index in range(len(stored.files) - 1 - len(arrays))]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); without it the run can only start again") from None
+        raise ValueError(f"{path} is damaged ({error})") from None
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise ValueError(f"{path} holds the {len(arrays)} variables of another model or optimizer")
     for variable, array in zip(variables, arrays, strict=True):

@@ -20,12 +20,15 @@ from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
 from psanet_tf.training.averaging import ValidateAverage
 from psanet_tf.training.callbacks import Keeper, Progress
+from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
 from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.multi_worker import build_multi_worker_strategy, check_same_position, has_workers, leads
-from psanet_tf.training.recipe import build_losses, build_optimizer
-from psanet_tf.training.run_folder import RunFolder
-from psanet_tf.training.state import Position, restore_state
+from psanet_tf.training.recipe import build_losses, build_optimizer, build_schedule
+from psanet_tf.training.recovery import recover_checkpoints, recover_state
+from psanet_tf.training.run_folder import RunFolder, environment
+from psanet_tf.training.schedule import Schedule
+from psanet_tf.training.state import Position, save_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.tensorboard import TensorBoard
 
@@ -43,7 +46,7 @@ class TrainingResult:
     position: Position
 
 
-def train(config, run_dir, strategy=None):
+def train(config, run_dir, strategy=None, extend=False):
     """Trains a PSANet with `model.fit`, or goes on with the run that is in the folder.
 
     A run that was interrupted, at whatever moment, continues from its last saved state, with the pictures and the
@@ -54,13 +57,16 @@ def train(config, run_dir, strategy=None):
         run_dir: the run folder; made if it is not there.
         strategy: `tf.distribute` strategy; default: all workers where TF_CONFIG names several, else all GPUs, or
             `train.cpu_replicas` CPU devices. Workers share the run folder; the first one writes it.
+        extend: whether a run that is in the folder may be made longer, to `train.epochs`.
 
     Returns:
         TrainingResult.
 
     Raises:
-        ValueError: data, configuration or folder can't be used; the message names what and why.
-        OSError: files are missing, or the folder can't be written or is too small.
+        ValueError: data, configuration or folder can't be used, or are not those of the run that is in the folder; the
+            message names what and why.
+        OSError: files are missing, or the folder can't be written.
+        NoSpaceError: there is too little space, before or while training; after room was made the run goes on.
         FloatingPointError: the loss became infinite or NaN.
         ConnectionError: another worker is gone.
         RuntimeError: this Keras can't train on several machines.
@@ -70,18 +76,64 @@ def train(config, run_dir, strategy=None):
         strategy = build_multi_worker_strategy() if has_workers() else build_strategy(config.train)
     run, writes = RunFolder(run_dir), leads(strategy)
     with run.locked() if writes else contextlib.nullcontext():
-        run.check_config(config)
+        continuation = find_continuation(run, config, extend)
+        if writes:
+            run.remove_unfinished()
         prepare_data(config, writes)
-        job = build_job(config, strategy)
-        position, metric_values = _initial_position(config, run, job)
+        fingerprints = check_data(run, config, continuation is not None) if writes else {}
+        job = build_job(config, strategy, continuation and continuation.schedule.steps_per_epoch)
+        position, metric_values, is_new = _initial_position(config, run, job)
         check_same_position(strategy, position)
         if writes:
-            run.check_space(_bytes_still_needed(run, job, config.train))
-            run.write_facts(config, job.info, list(strategy.extended.worker_devices))
+            position = _open_run(config, run, strategy, job, position, continuation, fingerprints)
+            if is_new:
+                # Before any checkpoint: a folder that holds one always holds a state too.
+                save_state(run.state_file, job.model, position)
         if position.epoch < config.train.epochs:
             with _lost_workers(strategy):
                 position = _fit(config, run, strategy, job, position, metric_values)
+        elif writes:
+            print(
+                f"the run in {run.path} is finished, {position.epoch} of {config.train.epochs} epochs; "
+                "--extend --epochs N makes it longer",
+                file=sys.stderr,
+            )
         return TrainingResult(run, position)
+
+
+def _open_run(config, run, strategy, job, position, continuation, fingerprints):
+    """Says how the run goes on, puts its folder in order and notes this start; returns the position after that."""
+    start = environment(list(strategy.extended.worker_devices), **device_facts(strategy))
+    schedule, lines = Schedule(job.steps, config.train.epochs), []
+    if continuation is not None:
+        schedule = continuation.schedule
+        before = run.starts()
+        lines = describe_continuation(continuation, before[-1] if before else None, start, config)
+        if continuation.extends:
+            schedule = schedule.extended(config.train.epochs, position)
+            lines += _describe_extension(config.train, continuation.schedule, schedule, position)
+        start["continuation"] = lines
+    if position.epoch < config.train.epochs:
+        run.check_space(*_checkpoint_sizes(job), config.train.keep_last)
+        if continuation is not None:
+            step = f" and step {position.step} of {job.steps}" if position.step else ""
+            print(f"going on after epoch {position.epoch}{step}; {'; '.join(lines)}", file=sys.stderr)
+    position = recover_checkpoints(run, job.model, position, config.train.epochs)
+    run.write_facts(config, job.info, start, schedule, fingerprints)
+    return position
+
+
+def _describe_extension(section, before, after, position):
+    update = (position.epoch * before.steps_per_epoch + position.step) // section.accumulation_steps
+    rates = [
+        float(build_schedule(section, schedule.updates(section.accumulation_steps))(update))
+        for schedule in (before, after)
+    ]
+    return [
+        f"the run is extended from {before.epochs} to {after.epochs} epochs: its learning rate goes on at "
+        f"{rates[1]:.3g} instead of {rates[0]:.3g} and falls to 0 at the new end; it will not equal a run that was "
+        f"planned for {after.epochs} epochs"
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +156,13 @@ def prepare_data(config, writes=True):
             print(f"warning: {warning}", file=sys.stderr)
 
 
-def build_job(config, strategy):
+def build_job(config, strategy, steps=None):
     """Builds and compiles the model in the strategy's scope, optimizer included.
 
     Args:
         config: Config.
         strategy: `tf.distribute` strategy.
+        steps: per epoch; default: as many whole batches as the data have.
 
     Returns:
         Job.
@@ -125,7 +178,7 @@ def build_job(config, strategy):
             f"{max(1, section.batch_size // replicas) * replicas} can"
         )
     info = with_long_side(info_of(config.data), config.data)
-    steps = steps_per_epoch(config, section.batch_size)
+    steps = steps or steps_per_epoch(config, section.batch_size)
     list_examples(config.data, config.data.val_split)
     updates = section.epochs * steps // section.accumulation_steps
     if not updates:
@@ -153,13 +206,14 @@ def build_job(config, strategy):
 
 
 def _initial_position(config, run, job):
-    """Position and metric values to start from, with the weights set: the saved state, train.init, or random ones."""
-    if run.state_file.is_file():
-        return restore_state(run.state_file, job.model)
+    """(Position, metric values, whether the run is new); weights are the saved state's, train.init's or random."""
+    found = recover_state(run, job.model)
+    if found is not None:
+        return *found, False
     if config.train.init is not None:
         for line in load_initial_weights(job.model, config.train.init):
             print(line, file=sys.stderr)
-    return Position(), []
+    return Position(), [], True
 
 
 @contextlib.contextmanager
@@ -263,8 +317,8 @@ def _freeze_batch_norm(model):
             layer.trainable = False
 
 
-def _bytes_still_needed(run, job, section):
-    """What checkpoints and state will take, one of each also under a temporary name, less what is there."""
+def _checkpoint_sizes(job):
+    """Bytes of a checkpoint and of a state, with what the files have besides the numbers."""
     weights, slots = bytes_of(job.model.variables), bytes_of(job.model.optimizer.variables)
-    there = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-    return (2 + section.keep_last) * weights + 2 * (weights + slots) - there
+    overhead = 2000 * len(job.model.variables) + 100_000
+    return weights + overhead, weights + slots + overhead

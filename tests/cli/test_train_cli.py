@@ -1,5 +1,7 @@
 """`psanet train` as it is typed."""
 
+import errno
+
 import pytest
 from typer.testing import CliRunner
 
@@ -40,7 +42,7 @@ def tiny(tmp_path_factory):
 
 def test_help_names_every_option(run):
     text = run("--help").output
-    for option in ("--config", "--run-dir", "--set", "--init", "--dry-run", "Examples:"):
+    for option in ("--config", "--run-dir", "--set", "--init", "--epochs", "--extend", "--dry-run", "Examples:"):
         assert option in text
 
 
@@ -58,6 +60,11 @@ def test_last_lines_say_where_things_are_and_what_to_do_next(run, tiny, tmp_path
     assert (tmp_path / "run" / "best.keras").is_file()
     again = run("--config", tiny, "--run-dir", tmp_path / "run")
     assert "train.learning_rate was 0.001, is 0.01" in str(again.exception)
+    longer = run("--run-dir", tmp_path / "run", "--epochs", 2)
+    assert "give --extend --epochs 2" in str(longer.exception)
+    longer = run("--run-dir", tmp_path / "run", "--epochs", 2, "--extend")
+    assert longer.exit_code == 0, longer.output
+    assert "best validation mIoU" in longer.output and " of 2\n" in longer.output
 
 
 def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
@@ -85,6 +92,21 @@ def test_a_loss_that_is_not_finite_is_exit_status_1_and_one_line(run, tiny, tmp_
 
 def test_wrong_input(run, tiny):
     assert "--run-dir is missing" in str(run("--config", tiny).exception)
+    assert "--config is missing: the configuration of the run" in str(run().exception)
+    assert "holds no run that could go on with its own" in str(run("--run-dir", tiny.parent).exception)
     assert "train.epoch: there is no such key" in str(run("--config", tiny, "--set", "train.epoch=3").exception)
     missing = run("--config", tiny, "--init", "nothing.pth", "--dry-run")
     assert isinstance(missing.exception, FileNotFoundError)
+
+
+def test_a_full_disk_is_exit_status_1_and_says_what_to_do(run, tiny, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez", full)
+    result = run("--config", tiny, "--run-dir", tmp_path)
+    assert result.exit_code == 1
+    assert f"psanet: training stopped: no space left to write {tmp_path / 'state.npz'}: needs about" in result.output
+    assert "Make room on that disk, then give the same command again" in result.output
+    monkeypatch.undo()
+    assert run("--config", tiny, "--run-dir", tmp_path).exit_code == 0

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from psanet_tf.config import load_config
 from psanet_tf.files import NoSpaceError
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
+from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.training import trainer
 from psanet_tf.training.callbacks import Keeper
 from psanet_tf.training.checkpoints import load_trained
 from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.trainer import train
 
 STEPS = 4  # of an epoch: 18 pictures in batches of 4
@@ -58,12 +61,15 @@ def test_run_folder(uninterrupted, config_file):
         "best.keras",
         "checkpoints",
         "config.yaml",
+        "data",
         "dataset.json",
         "environment.json",
         "last.keras",
         "metrics.csv",
         "metrics.jsonl",
+        "schedule.json",
         "state.npz",
+        "state.previous.npz",
         "tensorboard",
     ]
     assert sorted(file.name for file in run.checkpoint_folder.iterdir()) == ["epoch_00002.keras", "epoch_00003.keras"]
@@ -118,10 +124,22 @@ def test_a_finished_run_is_left_alone(uninterrupted, capfd):
     config = load_config(uninterrupted.config_file)
     result = train(config, uninterrupted.path)
     assert result.position.epoch == 3
+    assert "is finished, 3 of 3 epochs; --extend --epochs N makes it longer" in capfd.readouterr().err
     assert uninterrupted.last_file.stat().st_mtime_ns == before
 
 
-def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, config_file, tmp_path, monkeypatch):
+def saved_step(state):
+    """Step of the state in a file, or None if there is none just now."""
+    try:
+        with np.load(state) as stored:
+            return json.loads(str(stored["facts"]))["position"]["step"]
+    except FileNotFoundError:
+        return None
+
+
+def test_kill_9_and_the_same_command_again_give_the_same_weights(
+    uninterrupted, config_file, tmp_path, monkeypatch, capfd
+):
     command = [sys.executable, "-m", "psanet_tf", "train", "--config", str(config_file), "--run-dir", str(tmp_path)]
     for override in RECIPE:
         command += ["--set", override]
@@ -130,20 +148,17 @@ def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, 
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 300
-        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        while saved_step(state) != 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert state.exists(), process.communicate()[1].decode()
+        assert saved_step(state) == 2, process.communicate()[1].decode()
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     # It was killed in the middle of the first epoch, long before its validation was through.
-    with np.load(state) as stored:
-        assert json.loads(str(stored["facts"]))["position"] == {
-            "epoch": 0,
-            "step": 2,
-            "best_miou": None,
-            "best_epoch": None,
-        }
+    assert saved_step(state) == 2
+    # As if in the middle of a save: the state's name is free, a half-written one lies there.
+    state.rename(tmp_path / "state.previous.npz")
+    (tmp_path / ".state.abcdefgh.npz").write_bytes(b"half")
     done = []
     original = Keeper.on_train_batch_end
     monkeypatch.setattr(
@@ -152,7 +167,12 @@ def test_kill_9_and_the_same_command_again_give_the_same_weights(uninterrupted, 
     run = train(load_config(config_file, RECIPE), tmp_path).run
     assert done == [0, 1] + 2 * [0, 1, 2, 3]
     assert_same_run(uninterrupted, run)
-    assert len(json.loads(run.environment_file.read_text())) == 2
+    assert not (tmp_path / ".state.abcdefgh.npz").exists()
+    said = capfd.readouterr().err
+    assert "there is no state.npz; going on from the state saved before it" in said
+    assert "going on after epoch 0 and step 2 of 4; the weights will be bit-equal to those of a run that was" in said
+    _, start = json.loads(run.environment_file.read_text())
+    assert start["replicas"] == 2 and "bit-equal" in start["continuation"][0]
 
 
 def test_a_failed_write_keeps_the_previous_checkpoint(uninterrupted, config, tmp_path, monkeypatch):
@@ -196,13 +216,9 @@ def test_wrong_folders_are_refused_before_training(uninterrupted, config, tmp_pa
         train(config(), tmp_path / "held")
     free = type("usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
-    with pytest.raises(OSError, match=r"checkpoints need about 0.0\d GB, 0.00 GB are free"):
+    with pytest.raises(OSError, match=r"checkpoints and states of this run need about [\d.]+ MB more, 1.0 kB are free"):
         train(config(*QUICK), tmp_path / "full")
     assert not (tmp_path / "full" / "config.yaml").exists()
-
-
-def test_what_may_differ_when_a_run_goes_on(uninterrupted, config):
-    RunFolder(uninterrupted.path).check_config(config(*RECIPE, "evaluate.flip=false", "train.tensorboard=false"))
 
 
 def test_wrong_data_and_numbers_are_refused_before_training(config, tmp_path):
@@ -228,9 +244,65 @@ def test_missing_scenes_are_written_first(config, tmp_path, monkeypatch):
     assert written == [str(tmp_path / "new")]
 
 
-def test_a_damaged_state_is_named(uninterrupted, config, tmp_path):
-    for file in (uninterrupted.config_file, uninterrupted.dataset_file):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "state.npz").write_bytes(uninterrupted.state_file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"state.npz is damaged"):
-        train(load_config(uninterrupted.config_file), tmp_path)
+@pytest.fixture
+def copy(uninterrupted, tmp_path):
+    """A copy of the finished run that a test may spoil."""
+    shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    return RunFolder(tmp_path / "copy")
+
+
+def test_neither_damaged_states_nor_changed_data_start_a_run_over(copy, dataset_root, tmp_path):
+    config = load_config(copy.config_file)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(dataset_root, fewer)
+    for index in range(8, 18):
+        (fewer / "images" / "training" / f"{index}.jpg").unlink()
+        (fewer / "annotations" / "training" / f"{index}.png").unlink()
+    before = {file: file.read_bytes() for file in copy.path.glob("*.*")}
+    with pytest.raises(ValueError, match=r"split 'training' had 18 pictures, has 8.*--init .*last.keras takes over"):
+        train(load_config(copy.config_file, [f"data.root={fewer}", "train.epochs=4"]), copy.path, extend=True)
+    for name in ("state.npz", "state.previous.npz"):
+        before[copy.path / name] = before[copy.path / name][:1000]
+        (copy.path / name).write_bytes(before[copy.path / name])
+    with pytest.raises(ValueError, match=r"state.npz is damaged .*state.previous.npz is damaged .*Nothing was changed"):
+        train(config, copy.path)
+    assert {file: file.read_bytes() for file in copy.path.glob("*.*")} == before
+
+
+def test_a_finished_run_with_a_damaged_best_checkpoint(copy):
+    shutil.rmtree(copy.checkpoint_folder)
+    copy.best_file.write_bytes(copy.best_file.read_bytes()[:1000])
+    with np.load(copy.state_file) as stored:
+        best = json.loads(str(stored["facts"]))["position"]["best_weights"]
+    config = load_config(copy.config_file)
+    if best == weights_identity(copy.last_file):
+        train(config, copy.path)
+        assert weights_identity(copy.best_file) == best
+    else:
+        with pytest.raises(ValueError, match="no other checkpoint holds the best weights"):
+            train(config, copy.path)
+
+
+def test_a_finished_run_is_extended(copy, capfd):
+    with pytest.raises(ValueError, match=r"a run of 3 epochs, train.epochs is 5; give --extend --epochs 5"):
+        train(load_config(copy.config_file, ["train.epochs=5"]), copy.path)
+    before = rows(copy)
+    result = train(load_config(copy.config_file, ["train.epochs=5"]), copy.path, extend=True)
+    assert result.position.epoch == 5
+    table = rows(copy)
+    assert table[:3] == before
+    assert [(row["epoch"], row["step"]) for row in table[3:]] == [(4, 4 * STEPS), (5, 5 * STEPS)]
+    # From here on the schedule is that of a run of five epochs.
+    rates = [row["learning_rate"] for row in table]
+    assert rates[3] == pytest.approx(0.01 * (1 - 16 / 20) ** 0.9, rel=1e-5)
+    assert (rates[2], rates[4]) == (0, 0)
+    rate = f"{0.01 * (1 - 12 / 20) ** 0.9:.3g}"
+    expected = (
+        f"the run is extended from 3 to 5 epochs: its learning rate goes on at {rate} instead of 0 and falls to 0"
+    )
+    assert expected in capfd.readouterr().err
+    assert Schedule.load(copy.schedule_file) == Schedule(STEPS, 5, ((3, 5, 3, 0),))
+    assert any(
+        not np.array_equal(one, two)
+        for one, two in zip(weights(copy.last_file), weights(copy.checkpoint_folder / "epoch_00004.keras"), strict=True)
+    )

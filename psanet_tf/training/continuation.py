@@ -1,0 +1,263 @@
+"""Whether a run may go on with a configuration, devices and data, and how equal it then is to one never interrupted."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from psanet_tf.config import flat_config, load_config
+from psanet_tf.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
+from psanet_tf.training.schedule import Schedule
+
+# Every key of a configuration is in one of these groups; a section's name stands for all its keys.
+
+EXACT = (
+    # Where the data lie and how they are read; what they are is compared by their contents.
+    "data.root",
+    "data.format",
+    "data.class_names",
+    "data.class_colors",
+    "data.list_file",
+    "data.image_folder",
+    "data.label_folder",
+    "data.workers",
+    # Pictures that can't be read end a run with "raise", so none has been passed over that would count now.
+    "data.on_error",
+    # What is written, scored and when.
+    "train.validate_every",
+    "train.keep_last",
+    "train.save_every_steps",
+    "train.tensorboard",
+    "evaluate",
+)
+"""Neither weights nor rounding depend on these."""
+
+ROUNDING = ("train.cpu_replicas", "train.deterministic")
+"""The same mathematics on other devices or by other kernels."""
+
+LENGTH = "train.epochs"
+"""Only `extend` changes it."""
+
+FIXED = (
+    "data.dataset",
+    "data.train_split",
+    "data.val_split",
+    "data.label_kind",
+    "data.label_values",
+    "data.crop_size",
+    "data.augmentation",
+    "model",
+    "train.batch_size",
+    "train.seed",
+    "train.init",
+    "train.optimizer",
+    "train.optimizer_arguments",
+    "train.learning_rate",
+    "train.head_learning_rate_factor",
+    "train.power",
+    "train.warmup_steps",
+    "train.momentum",
+    "train.weight_decay",
+    "train.decay_norm_and_bias",
+    "train.clip_norm",
+    "train.accumulation_steps",
+    "train.ema_decay",
+    "train.aux_weight",
+    "train.class_weights",
+    "train.label_smoothing",
+    "train.ohem_threshold",
+    "train.ohem_min_kept",
+    "train.zoom_factor",
+    "train.sync_batch_norm",
+    "train.freeze_batch_norm",
+    "train.precision",
+)
+"""Another value makes another run."""
+
+_ADVICE = "continue it with its own values, or start a new run in another folder (--init {} takes over its weights)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """What a run goes on with.
+
+    Attributes:
+        schedule: as the run folder has it.
+        epochs: of the run from now on; more than the schedule's where it is extended.
+        changes: lines of text, one per changed key.
+    """
+
+    schedule: Schedule
+    epochs: int
+    changes: tuple[str, ...]
+
+    @property
+    def extends(self):
+        return self.epochs > self.schedule.epochs
+
+
+def group_of(key):
+    """EXACT, ROUNDING, (LENGTH,) or FIXED for a key of `flat_config`; keys that are in none are FIXED."""
+    for group in (EXACT, ROUNDING, (LENGTH,)):
+        if any(key == name or key.startswith(name + ".") for name in group):
+            return group
+    return FIXED
+
+
+def find_continuation(run, config, extend=False):
+    """Compares a configuration with the run that is in the folder.
+
+    Args:
+        run: RunFolder.
+        config: Config.
+        extend: whether `train.epochs` may be more than the run has.
+
+    Returns:
+        Continuation, or None where the folder holds no run yet.
+
+    Raises:
+        ValueError: the run has other values of keys that matter, or other epochs; or the folder holds something else;
+            or, to be extended, nothing.
+    """
+    if not run.config_file.exists():
+        others = run.others()
+        if others:
+            raise ValueError(f"run folder: {run.path} holds {others[0]} but no run; choose a new or an empty folder")
+        if extend:
+            raise ValueError(f"run folder: {run.path} holds no run that could be extended")
+        return None
+    if not run.schedule_file.is_file():
+        raise ValueError(
+            f"run folder: {run.path} has no {run.schedule_file.name}, which says how many steps the run has; it was "
+            f"made by an older version. Start a new run from its weights: --init {run.last_file}"
+        )
+    schedule = Schedule.load(run.schedule_file)
+    before, now = flat_config(load_config(run.config_file)), flat_config(config)
+    changed = {key: f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]}
+    fixed = [text for key, text in changed.items() if group_of(key) is FIXED]
+    if fixed:
+        raise ValueError(
+            f"run folder: {run.path} holds a run of another configuration ({'; '.join(fixed)}); "
+            + _ADVICE.format(run.last_file)
+        )
+    epochs = config.train.epochs
+    if epochs != schedule.epochs and not (extend and epochs > schedule.epochs):
+        advice = (
+            f"give --extend --epochs {epochs} to make it longer, which changes its learning rates from here on"
+            if epochs > schedule.epochs
+            else f"give --epochs {schedule.epochs}; a run can be made longer, not shorter"
+        )
+        raise ValueError(
+            f"run folder: {run.path} holds a run of {schedule.epochs} epochs, {LENGTH} is {epochs}; {advice}"
+        )
+    return Continuation(schedule, epochs, tuple(text for key, text in changed.items() if group_of(key) != (LENGTH,)))
+
+
+def check_data(run, config, continues):
+    """Compares the data with those that the run started with, and notes them where it has not started yet.
+
+    Args:
+        run: RunFolder.
+        config: Config.
+        continues: whether the folder holds a run already.
+
+    Returns:
+        {file of the run folder: Fingerprint} to be saved when training begins.
+
+    Raises:
+        ValueError: the data have changed; the message says what and what to do.
+        OSError, ValueError: as `data_fingerprint`.
+    """
+    data = config.data
+    found, changes = {}, []
+    for file, split in ((run.training_data_file, data.train_split), (run.validation_data_file, data.val_split)):
+        found[file] = data_fingerprint(data, split, run.hashes_file)
+        if continues:
+            differ = _difference if load_config(run.config_file).data.format == data.format else _difference_of_pictures
+            changes += differ(Fingerprint.load(file), found[file])
+    if changes:
+        raise ValueError(
+            f"the data in {data.root} are not those that the run in {run.path} started with: {'; '.join(changes)}. Put "
+            "them back, then the same command goes on; for the data as they are now, start a new run in another "
+            f"folder (--init {run.last_file} takes over the weights)"
+        )
+    return found
+
+
+def describe_continuation(continuation, before, now, config):
+    """What has changed since the run was last started, and what that means for its weights.
+
+    Args:
+        continuation: Continuation.
+        before: the entry of environment.json for the last start of the run, or None if there is none.
+        now: the one for this start.
+        config: Config.
+
+    Returns:
+        Lines of text.
+
+    Raises:
+        ValueError: another number of devices where each has batch statistics of its own.
+    """
+    lines = list(continuation.changes)
+    if before is None:
+        return [*lines, "on what devices and with what versions the run was started before is not known"]
+    replicas = before["replicas"] != now["replicas"]
+    if replicas and not config.train.sync_batch_norm and not config.train.freeze_batch_norm:
+        raise ValueError(
+            f"train.sync_batch_norm: false: every device has batch statistics of its own; the run had "
+            f"{before['replicas']} devices, here are {now['replicas']}; go on with as many as before"
+        )
+    reasons = []
+    if replicas:
+        reasons.append(f"{now['replicas']} devices where there were {before['replicas']}")
+    if before["device_kind"] != now["device_kind"]:
+        reasons.append(f"{now['device_kind']} where there was {before['device_kind']}")
+    reasons += [
+        f"{name} {now['packages'][name]} where there was {before['packages'].get(name)}"
+        for name in now["packages"]
+        if now["packages"][name] != before["packages"].get(name)
+    ]
+    if now["device_kind"] != "CPU" and not config.train.deterministic:
+        reasons.append("train.deterministic is false, so that some kernels of GPUs sum in no fixed order")
+    if continuation.extends:
+        # There is no run without an interruption to compare with.
+        return lines
+    if not reasons:
+        lines.append("the weights will be bit-equal to those of a run that was never interrupted")
+        return lines
+    what = "the weights will be those of a run that was never interrupted but for the order of floating-point sums"
+    if replicas and config.model.dropout:
+        what += " and the masks of dropout, which every device draws for itself"
+    lines.append(f"{what} ({'; '.join(reasons)})")
+    return lines
+
+
+def device_facts(strategy):
+    """{"replicas": over all workers, "device_kind": "CPU" or the GPU's name} of a `tf.distribute` strategy."""
+    gpus = tf.config.list_physical_devices("GPU")
+    uses_gpu = any("GPU" in device for device in strategy.extended.worker_devices)
+    kind = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus and uses_gpu else "CPU"
+    return {"replicas": strategy.num_replicas_in_sync, "device_kind": kind}
+
+
+def _difference(old, new):
+    lines = describe_difference(old, new)
+    if not lines and list(old.pictures) != list(new.pictures):
+        return [f"the pictures of split {new.split!r} are in another order"]
+    return lines
+
+
+def _difference_of_pictures(old, new):
+    """As `describe_difference`, between files and TFRecords of them, which have other names and labels written anew.
+
+    Pictures lie in TFRecords as their files' bytes, in the order of the files.
+    """
+    if old.class_names != new.class_names:
+        return describe_difference(old, dataclasses.replace(new, label_rule=old.label_rule, pictures=old.pictures))
+    one, two = ([marks[0] for marks in fingerprint.pictures.values()] for fingerprint in (old, new))
+    if len(one) != len(two):
+        return [f"split {new.split!r} had {len(one)} pictures, has {len(two)}"]
+    other = [b.path for a, b in zip(one, two, strict=True) if not a.same_contents(b)]
+    if other:
+        return [f"{len(other)} of {len(two)} pictures of split {new.split!r} are others (first: {other[0]})"]
+    return []
