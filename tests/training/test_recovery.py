@@ -8,7 +8,7 @@ import pytest
 from psanet_tf import PSANet
 from psanet_tf.keras_api import keras
 from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.checkpoints import load_trained, save_checkpoint
+from psanet_tf.training.checkpoints import load_trained, plain_copy, save_checkpoint
 from psanet_tf.training.distributed_optimizer import DistributedOptimizer
 from psanet_tf.training.optimizers import SGD
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
@@ -33,13 +33,16 @@ def fill(model, value):
 def trained(model, tmp_path_factory):
     """Two epochs: the state of epoch 2 and the one of epoch 1 before it, the best of epoch 1."""
     run = RunFolder(tmp_path_factory.mktemp("trained"))
+    plain = plain_copy(model)
     fill(model, 1)
-    save_checkpoint(model, run.last_file)
+    plain.set_weights(model.get_weights())
+    save_checkpoint(plain, run.last_file)
     shutil.copy(run.last_file, run.best_file)
     identity = weights_identity(run.last_file)
     save_state(run.state_file, model, Position(1, 0, 0.5, 1, identity))
     fill(model, 2)
-    save_checkpoint(model, run.last_file)
+    plain.set_weights(model.get_weights())
+    save_checkpoint(plain, run.last_file)
     save_state(run.state_file, model, Position(2, 0, 0.5, 1, identity))
     return run
 
