@@ -79,7 +79,8 @@ def to_tfrecord(
 ):
     """Write a dataset as TFRecord shards, with the feature keys that TF Model Garden reads.
 
-    An interrupted conversion goes on where it was when it is started again.
+    An interrupted conversion goes on where it was when it is started again. Shards whose pictures, labels or classes
+    have changed are written again.
 
     Example: psanet data to-tfrecord --config configs/ade20k/psanet50.yaml --out /data/ade20k-records, then train with
     --set data.format=tfrecord --set data.root=/data/ade20k-records
@@ -89,6 +90,8 @@ def to_tfrecord(
 
     data = load_config(config, settings or ()).data
     for name in split or (data.train_split, data.val_split):
-        paths, kept = write_records(data, name, out, examples_per_shard, workers)
+        paths, kept, changes = write_records(data, name, out, examples_per_shard, workers)
+        for change in changes:
+            print(f"{name}: changed since the shards were written: {change}")
         print(f"{name}: {len(paths)} shards, {kept} of them were there")
     print(f"shards are in {out}; read them with data.format=tfrecord and data.root={out}")

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from psanet_tf.data.catalog import OUT_OF_RANGE, label_value_table
+from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.layouts import Example, existing_root, list_files
 from psanet_tf.data.near_names import instead_of
+from psanet_tf.data.record_fingerprints import check_shard_classes
 from psanet_tf.data.records import RecordExample, list_records
 
 __all__ = [
@@ -38,10 +39,11 @@ def list_examples(data, split):
 
     Raises:
         FileNotFoundError: a folder or list file of the layout is not there, or a picture has no labels.
-        ValueError: the split holds no pictures.
+        ValueError: the split holds no pictures, or TFRecords of other classes.
     """
     root = existing_root(data)
     if data.format == "tfrecord":
+        check_shard_classes(root, split, info_of(data))
         return list_records(root, split)
     listing = list_files(data, split)
     if not listing.examples:

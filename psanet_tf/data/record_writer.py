@@ -1,14 +1,22 @@
 """Writes a split as TFRecord shards: in parallel, each shard whole or not at all, going on where it was interrupted."""
 
+import dataclasses
 import io
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from psanet_tf.data.catalog import info_of
+from psanet_tf.data.fingerprint import data_fingerprint, describe_difference
 from psanet_tf.data.readers import list_examples, read_example
-from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY, NAME_KEY, shard_path
+from psanet_tf.data.record_fingerprints import (
+    fingerprint_path,
+    read_shard_fingerprints,
+    write_shard_fingerprints,
+)
+from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY, NAME_KEY, shard_path, shards_of
 from psanet_tf.files import atomic_file
 from psanet_tf.progress import track
 
@@ -19,15 +27,17 @@ def write_records(data, split, folder, examples_per_shard=500, workers=None):
     Args:
         data: a `DataSection` with ``format: files``.
         split: the dataset's own name of the split.
-        folder: where ``<split>-00000-of-NNNNN.tfrecord`` go. Shards that are there are kept.
+        folder: where ``<split>-00000-of-NNNNN.tfrecord`` go, and ``<split>.fingerprint.json``, which says of what data
+            each is. Shards of these data that are there are kept, others are written again.
         examples_per_shard: pictures in a file.
         workers: shards written at a time; default: processor cores.
 
     Returns:
-        (paths of all shards, how many of them were there before).
+        (paths of all shards, how many of them were there before, list of texts: what changed since they were written).
 
     Raises:
-        ValueError: a picture or its labels cannot be read (named), or `data` is TFRecords already.
+        ValueError: a picture or its labels cannot be read (named), `data` is TFRecords already, or the folder holds
+            shards of this split that are of other pictures or don't say of which.
         FileNotFoundError: no such data.
     """
     import os
@@ -39,17 +49,70 @@ def write_records(data, split, folder, examples_per_shard=500, workers=None):
     examples, info = list_examples(data, split), info_of(data)
     parts = [examples[first : first + examples_per_shard] for first in range(0, len(examples), examples_per_shard)]
     paths = [shard_path(folder, split, index, len(parts)) for index in range(len(parts))]
-    todo = [(path, part) for path, part in zip(paths, parts, strict=True) if not path.is_file()]
+    # Kept beside the shards: a conversion that goes on reads nothing twice.
+    whole = data_fingerprint(data, split, Path(folder) / "hashes.json", examples)
+    wanted = {
+        path.name: whole.subset(example.name for example in part) for path, part in zip(paths, parts, strict=True)
+    }
+    written = read_shard_fingerprints(folder, split)
+    changes = _what_changed(folder, split, written, whole)
+    todo = [
+        (path, part)
+        for path, part in zip(paths, parts, strict=True)
+        if not path.is_file() or not _is_of(written.get(path.name), wanted[path.name])
+    ]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = [pool.submit(_write_shard, path, part, info) for path, part in todo]
+        jobs = {pool.submit(_write_shard, path, part, info): path for path, part in todo}
         try:
-            for job in track(jobs, f"writing {split}"):
+            for job in track(as_completed(jobs), f"writing {split}", len(jobs)):
                 job.result()
+                name = jobs[job].name
+                written[name] = wanted[name]
+                write_shard_fingerprints(folder, split, written)
         except BaseException:
             for job in jobs:
                 job.cancel()
             raise
-    return paths, len(paths) - len(todo)
+    for path in shards_of(folder, split):
+        # Of a conversion into another number of shards; only now is there something in their place.
+        if path.name not in wanted:
+            path.unlink()
+    write_shard_fingerprints(folder, split, wanted)
+    return paths, len(paths) - len(todo), changes
+
+
+def _what_changed(folder, split, written, whole):
+    """Texts that say in what the data differ from those that the shards in the folder were made of."""
+    there = shards_of(folder, split)
+    unknown = [path.name for path in there if path.name not in written]
+    if unknown and not written:
+        raise ValueError(
+            f"{folder} holds {unknown[0]}, but no {fingerprint_path(folder, split).name} that says of which data it "
+            "is: remove the shards of this split, or choose another folder"
+        )
+    before = [written[path.name] for path in there if path.name in written]
+    if not before:
+        return []
+    pictures = {name: marks for part in before for name, marks in part.pictures.items()}
+    if not pictures.keys() & whole.pictures.keys():
+        raise ValueError(
+            f"{folder} holds TFRecords of split {split!r} of other pictures (e.g. {next(iter(pictures))!r}): choose "
+            "another folder, or remove them"
+        )
+    if len(before) < len(there) or not _is_complete(there):
+        # Interrupted: the pictures of shards that are not there yet are not new.
+        old = dataclasses.replace(before[0], pictures=pictures)
+        return describe_difference(old, whole.subset(name for name in whole.pictures if name in pictures))
+    return describe_difference(dataclasses.replace(before[0], pictures=pictures), whole)
+
+
+def _is_complete(paths):
+    return len(paths) == int(paths[0].stem.rpartition("-of-")[2])
+
+
+def _is_of(before, now):
+    """Whether a shard is of these pictures, in this order."""
+    return before is not None and list(before.pictures) == list(now.pictures) and not describe_difference(before, now)
 
 
 def _write_shard(path, examples, info):

@@ -48,6 +48,11 @@ def shard_path(folder, split, index, count):
     return Path(folder) / f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
+def shards_of(folder, split):
+    """Paths of all files in a folder that are named as shards of a split, sorted."""
+    return sorted(path for path in Path(folder).glob(f"{split}-*.tfrecord") if _numbers(path, split))
+
+
 def list_records(folder, split):
     """The examples in the shards of a split, in the order they were written.
 
@@ -55,7 +60,7 @@ def list_records(folder, split):
         FileNotFoundError: there are no shards of this split, or one is missing.
         ValueError: a shard is cut short, or shards of two conversions lie side by side.
     """
-    paths = sorted(path for path in Path(folder).glob(f"{split}-*.tfrecord") if _numbers(path, split))
+    paths = shards_of(folder, split)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no TFRecords of split {split!r} ({split}-00000-of-NNNNN.tfrecord)")
     counts = sorted({_numbers(path, split)[1] for path in paths})

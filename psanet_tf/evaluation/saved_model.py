@@ -56,7 +56,7 @@ class SavedModelLabeler:
             metadata["ignore_label"],
             long_side=metadata.get("training_long_side"),
         )
-        self.base_size = metadata["base_size"] if metadata["crop_size"] else None
+        self.base_size = metadata["base_size"]
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB picture [H, W, 3].

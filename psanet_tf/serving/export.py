@@ -71,12 +71,10 @@ def export_saved_model(
             fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
     _check(model, info, precision, implementation, whole)
-    evaluate = evaluate or EvaluateSection()
-    if not whole:
-        evaluate = with_base_size(evaluate, info)
     if warm_up:
         serving_apis()  # tell now, not after minutes of work
     network = serving_network(model, precision, whole)
+    evaluate = with_base_size(evaluate or EvaluateSection(), info)
     crop_size = None if whole else tuple(model.input_shape[1:3])
     metadata = ModelMetadata(
         dataset=info.name,

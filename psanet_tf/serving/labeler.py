@@ -12,7 +12,7 @@ class ServedLabeler:
 
     Attributes:
         info: DatasetInfo of the model's classes.
-        base_size: long side, in pixels, to which it resizes pictures; None if it takes them as they are.
+        base_size: long side, in pixels, to which it resizes pictures.
 
     Raises:
         OSError: no server answers there, or it refuses.
@@ -24,7 +24,7 @@ class ServedLabeler:
         self._client = Client(url)
         metadata = self._ask(self._client.metadata)
         self.info = metadata.dataset_info()
-        self.base_size = metadata.base_size if metadata.crop_size else None
+        self.base_size = metadata.base_size
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB picture [H, W, 3]."""

@@ -24,7 +24,7 @@ class ModelMetadata:
         crop_size: (rows, columns) that the network takes; None for a model of whole pictures.
         mean, std: of the normalization ``(rgb - mean) / std``, done inside the graph.
         base_size, scales, flip, stride_rate: how `predict_bytes` labels a picture of any size (the
-            sliding-window protocol of `psanet_tf.SlidingWindow`); of no meaning for a model of whole pictures.
+            sliding-window protocol of `psanet_tf.SlidingWindow`).
         max_pixels: largest picture that `predict_bytes` and `attention` take.
         precision: "float32" or "bfloat16".
         implementation: "stock" or "custom", of the attention's window gather.
@@ -40,7 +40,7 @@ class ModelMetadata:
     crop_size: tuple | None
     mean: tuple
     std: tuple
-    base_size: int | None
+    base_size: int
     scales: tuple
     flip: bool
     stride_rate: float
