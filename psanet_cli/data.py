@@ -1,5 +1,6 @@
 """`psanet data ...`: make and check datasets."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -50,12 +51,17 @@ def check(
     from psanet_tf.config import load_config
     from psanet_tf.data.catalog import info_of
     from psanet_tf.data.checking import check_split
+    from psanet_tf.data.scale import config_scale_warnings
 
-    data = load_config(config, settings or ()).data
+    checked = load_config(config, settings or ())
+    data = checked.data
     reports = [check_split(data, name, workers) for name in split or (data.train_split, data.val_split)]
     info = info_of(data)
     for report in reports:
         print(report.text(info))
+    with contextlib.suppress(OSError, ValueError):  # said above, or of a split that was not asked for
+        for warning in config_scale_warnings(checked, info):
+            print(f"warning: {warning}")
     wrong = sum(len(report.missing) + len(report.problems) for report in reports)
     print(f"{wrong} problems in {data.root}" if wrong else f"nothing is wrong in {data.root}")
     if wrong:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from typer.testing import CliRunner
 
+from psanet_cli.app import _register, app
 from psanet_tf import PSANet
 from psanet_tf.config import dump_config, load_config
 from psanet_tf.data.catalog import info_of
@@ -17,6 +19,7 @@ from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.evaluation.sources import open_labelers
 from psanet_tf.keras_api import keras
 from psanet_tf.serving.export import export_saved_model
+from psanet_tf.training.trainer import prepare_data
 
 
 def _photograph(rows, columns):
@@ -101,3 +104,14 @@ def test_exports_and_what_serves_them_know_the_scale(run, tmp_path):
     export_saved_model(network.model, tmp_path / "m", network.info, warm_up=False)
     source = open_labelers(tmp_path / "m")
     assert (source.base_size, source.info.long_side) == (120, 120)
+
+
+def test_checking_and_training_warn_of_other_scales(run, capsys):
+    override = "data.val_split=large"
+    prepare_data(load_config(run.parent / "config.yaml", [override]))
+    warning = "warning: the training pictures have a long side of 120 pixels, those of split 'large' one of 720"
+    assert warning in capsys.readouterr().err
+    _register()
+    arguments = ["data", "check", "--config", str(run.parent / "config.yaml")]
+    assert warning in CliRunner().invoke(app, [*arguments, "--set", override]).output
+    assert "warning" not in CliRunner().invoke(app, arguments).output
