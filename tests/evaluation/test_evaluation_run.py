@@ -271,7 +271,7 @@ def test_scores_of_changed_data_are_gone_until_they_are_made_again(
         _ = folder.scores
 
 
-def test_classes_that_are_not_the_networks_are_refused(evaluated_runs, own_data, labelled, tmp_path):
+def test_classes_that_are_not_the_networks_are_refused(evaluated_runs, own_data, tmp_path):
     data, _ = own_data
     names = list(dataset_info("scenes").class_names)
     for folder, target in (("images", "images/val"), ("annotations", "labels/val")):
