@@ -123,6 +123,9 @@ def _apply_override(tree, override):
 def _describe(error):
     lines = []
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            # Of a default that depends on a value which is wrong, and told of.
+            continue
         key = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.data.layouts import existing_root
 from psanet_tf.data.text_files import read_lines
 
 IGNORE_LABEL = 255
@@ -112,7 +113,7 @@ def info_of(data):
     """
     if data.dataset != "custom":
         return dataset_info(data.dataset)
-    root = Path(data.root)
+    root = existing_root(data, data.class_names)
     names = _class_names(root / data.class_names)
     colors = distinct_colors(len(names)) if data.class_colors is None else _class_colors(data, len(names))
     label_values = data.label_values

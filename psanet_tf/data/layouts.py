@@ -75,25 +75,24 @@ def list_files(data, split):
             may be meant.
         ValueError: a list file that cannot be used, or two pictures of one name.
     """
-    root = existing_root(data)
     layout, mark = _LAYOUTS[data.dataset]
     if data.dataset == "custom":
         mark = data.list_file or data.image_folder
-    mark = mark.format(split=split)
-    if not (root / mark).exists():
-        right = right_root(root, mark)
-        if right is not None:
-            raise FileNotFoundError(f"data.root: {root} holds no {mark}, but {right} does: set data.root={right}")
+    root = existing_root(data, mark.format(split=split))
     listing = layout(data, root, split)
     _check_names(listing.examples)
     return dataclasses.replace(listing, examples=sorted(listing.examples, key=lambda example: example.name))
 
 
-def existing_root(data):
+def existing_root(data, mark=""):
     """`data.root` as a path.
 
+    Args:
+        data: a `DataSection`.
+        mark: path under the root that tells whether it is the right one.
+
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or `mark` is not in it but in one a level or two above or below.
     """
     root = Path(data.root)
     if not root.is_dir():
@@ -102,6 +101,9 @@ def existing_root(data):
         raise FileNotFoundError(
             f"data.root: there is no folder {root}{' (it is a file)' if root.exists() else instead_of(root)}"
         )
+    right = None if (root / mark).exists() else right_root(root, mark)
+    if right is not None:
+        raise FileNotFoundError(f"data.root: {root} holds no {mark}, but {right} does: set data.root={right}")
     return root
 
 

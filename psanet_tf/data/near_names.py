@@ -26,10 +26,19 @@ def similar_name(name, names):
     stem = Path(name).stem
     same = (other for other in names if Path(other).stem.lower() == stem.lower())
     around = (other for other in names if around_stem(stem, other))
-    # Another number is another picture.
-    candidates = [other for other in names if re.findall(r"\d+", other) == re.findall(r"\d+", name)]
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.8)
-    return next(itertools.chain(same, around, close), None)
+    # A slip of the pen; another number is another picture.
+    letters, numbers = _letters_and_numbers(stem)
+    close = {}
+    for other in names:
+        other_letters, other_numbers = _letters_and_numbers(Path(other).stem)
+        if other_numbers == numbers:
+            close.setdefault(other_letters, other)
+    slip = (close[other] for other in difflib.get_close_matches(letters, close, n=1, cutoff=0.8))
+    return next(itertools.chain(same, around, slip), None)
+
+
+def _letters_and_numbers(stem):
+    return re.sub(r"\d+", "", stem), re.findall(r"\d+", stem)
 
 
 def around_stem(stem, name):

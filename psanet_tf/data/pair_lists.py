@@ -29,9 +29,9 @@ class Pair:
             ValueError: not two paths, or one that cannot be on this machine.
         """
         if len(self.words) != 2:
-            spaces = "; between paths with spaces put a tab or a comma" if len(self.words) > 2 else ""
+            advice = "put a tab or a comma between paths" + (" with spaces" if len(self.words) > 2 else "")
             raise ValueError(
-                f"{self.where}: a line must hold a picture and its labels, got {' '.join(self.words)!r}{spaces}"
+                f"{self.where}: a line must hold a picture and its labels, got {' '.join(self.words)!r}; {advice}"
             )
         return tuple(self._path(root, word) for word in self.words)
 

@@ -122,6 +122,12 @@ def test_overrides_that_are_none(minimal, override, message):
         load_config(minimal, [override])
 
 
+def test_a_mistake_is_not_told_twice(minimal):
+    with pytest.raises(ValueError, match="data.root: must be a folder") as caught:
+        load_config(minimal, ["data.root=gs://bucket"])
+    assert len(str(caught.value).splitlines()) == 2
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_config(tmp_path / "none.yaml")

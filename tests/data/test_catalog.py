@@ -116,8 +116,15 @@ def test_missing_class_names_are_named_with_what_is_there(tmp_path):
         match=r"class_names: there is no file .*names\.txt \(there are classes\.txt\); .*one class name",
     ):
         info_of(custom(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"nor a folder .*away\)"):
+    with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*away"):
         info_of(custom(tmp_path / "away"))
+    with pytest.raises(FileNotFoundError, match=r"class_names: there is no file .* \(nor a folder .*lists\)"):
+        info_of(DataSection(dataset="custom", root=str(tmp_path), class_names="lists/names.txt"))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"data\.root: .*images holds no classes\.txt, but .*: set data\.root=/"
+    ):
+        info_of(DataSection(dataset="custom", root=str(tmp_path / "images"), class_names="classes.txt"))
     (tmp_path / "names.txt").mkdir()
     with pytest.raises(FileNotFoundError, match=r"it is a folder"):
         info_of(custom(tmp_path))

@@ -104,6 +104,7 @@ def test_a_label_with_a_slip_of_the_pen_is_suggested(tmp_path):
     put(tmp_path, "images/train/harbour.jpg", "labels/train/harbor.png")
     put(tmp_path, "images/train/p1.jpg", "labels/train/p2.png")
     assert instead_of(tmp_path / "labels/train/p1.png") == ""
+    assert instead_of(tmp_path / "labels/train/t2.png") == ""
     with pytest.raises(FileNotFoundError, match=r"harbour\.png \(is it harbor\.png\?\)"):
         list_examples(custom(tmp_path), "train")
 
@@ -144,8 +145,11 @@ def test_paths_are_looked_up_under_the_root_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("images/a.jpg\n", r"line 1 of .*train\.txt: a line must hold a picture and its labels, got 'images/a\.jpg'$"),
-        ("a 1.jpg a 1.png\n", r"got 'a 1\.jpg a 1\.png'; between paths with spaces put a tab or a comma"),
+        (
+            "images/a.jpg\n",
+            r"line 1 of .*train\.txt: a line must hold .*, got 'images/a\.jpg'; put a tab or a comma between paths$",
+        ),
+        ("a 1.jpg a 1.png\n", r"got 'a 1\.jpg a 1\.png'; put a tab or a comma between paths with spaces"),
         ("image,label\na.jpg,a.png\n", r"line 1 of .*train\.txt looks like a heading: put # before it, or remove it"),
         (
             "# x\nC:\\data\\a.jpg C:\\data\\a.png\n",
