@@ -1,13 +1,19 @@
 """Weights to and from the original implementation's state dicts (hszhao/semseg, PyTorch)."""
 
+import dataclasses
+import os
 import re
-import zipfile
-from pathlib import Path
+from collections.abc import Collection, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from psanet_tf.layers import BatchNormalization, PSALayer
 from psanet_tf.models.psanet import PSANet
+from psanet_tf.models.state_dicts import from_torch_layout, read_state_dict, to_torch_layout, to_torch_shape
+
+PARTS = {"backbone": "backbone", "psa": "attention module", "head": "main head", "aux": "auxiliary head"}
+"""The parts of a `PSANet`, and what they are called in sentences."""
 
 _BATCH_NORM = {
     "weight": "gamma",
@@ -18,42 +24,103 @@ _BATCH_NORM = {
 _STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
 _HEADS = {"head": "cls", "aux": "aux"}
 _HEAD_PARTS = {"conv": 0, "bn": 1, "classifier": 4}
+_PART_OF = {f"layer{stage}": "backbone" for stage in range(5)} | {"psa": "psa", "cls": "head", "aux": "aux"}
 _COUNTER = "num_batches_tracked"
+_LISTED = 20
 
 
-def load_semseg_weights(target, source):
-    """Sets every weight of a model from a state dict of the original implementation.
+class WeightsMismatchError(ValueError):
+    """Weights that do not fit a network; nothing has been changed.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    def __init__(self, message: str, problems: Collection[str] = ()):
+        problems = list(problems)
+        more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        super().__init__("\n  ".join([message, *problems[:_LISTED], *more]))
+        self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedWeights:
+    """What `load_semseg_weights` did; names are the original implementation's.
+
+    Attributes:
+        loaded: names of the weights that were set.
+        skipped: name -> why it was not set, for the weights of the parts asked for that kept their values.
+        unused: names in the source that the target has no place for.
+    """
+
+    loaded: list[str]
+    skipped: dict[str, str]
+    unused: list[str]
+
+
+def load_semseg_weights(
+    target: PSANet | PSALayer,
+    source: Mapping | str | os.PathLike,
+    parts: str | Collection[str] | None = None,
+    skip_mismatch: bool | Collection[str] = False,
+) -> LoadedWeights:
+    """Sets weights of a model from a state dict of the original implementation: all that is asked for, or none.
 
     Args:
         target: `PSANet`, or a built `PSALayer`.
         source: mapping from names to arrays in PyTorch's layouts, or the path of a ``.pth`` file (read with
             torch, which must be installed, without executing what the file may hold). A leading ``module.``
-            of the names and a ``state_dict`` entry around them are understood.
+            of the names and a ``state_dict`` entry around them are understood, and so are the names of a ResNet for
+            classification, of torchvision or the original implementation.
+        parts: which parts of a `PSANet` to set, of "backbone", "psa", "head" and "aux"; default: all.
+        skip_mismatch: leave weights as they are that are missing in `source` or have another shape there, and pass
+            over what the target has no place for; or the parts in which to do so.
+
+    Returns:
+        LoadedWeights.
 
     Raises:
-        ValueError: a name is missing or unexpected, or a shape differs (all of them are listed; nothing has
-            been changed then); `target` is of another kind or not built; the file is no checkpoint.
+        ValueError: a name is missing or unexpected, or a shape differs (`WeightsMismatchError`, which lists them); a
+            value is not finite, or a variance negative; nothing fits; `target` is of another kind or not built; a
+            part that there is not; the file is no checkpoint. Nothing has been changed then.
+        TypeError: `source` is neither a mapping nor a path.
         FileNotFoundError: there is no such file.
         ImportError: torch is needed to read the file and not installed.
+
+    Example:
+        >>> load_semseg_weights(model, "resnet50_v2.pth", parts="backbone")
+        >>> load_semseg_weights(model, "train_epoch_100.pth", skip_mismatch=True).skipped  # another class count
+        {'cls.4.weight': 'shape [150, 512, 1, 1], needs [21, 512, 1, 1]', ...}
     """
     variables = semseg_variables(target)
+    parts, lenient = _checked_parts(target, parts, skip_mismatch)
     state = read_state_dict(source)
-    expected = {name: _to_torch_shape(variable.shape) for name, variable in variables.items()}
-    problems = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in state]
-    counters = {name.rpartition(".")[0] + "." + _COUNTER for name in expected if name.endswith("running_mean")}
-    problems += [f"unexpected: {name}" for name in state if name not in expected and name not in counters]
-    problems += [
-        f"{name}: shape {list(np.shape(state[name]))}, needs {list(shape)}"
-        for name, shape in expected.items()
-        if name in state and tuple(np.shape(state[name])) != shape
-    ]
-    if problems:
-        raise ValueError(f"the weights do not fit {target.name!r}, nothing was changed:\n  " + "\n  ".join(problems))
+    variables = {name: variable for name, variable in variables.items() if _part_of(target, name) in parts}
+    values, problems, skipped = {}, [], {}
     for name, variable in variables.items():
-        variable.assign(from_torch_layout(state[name]))
+        part, shape = _part_of(target, name), to_torch_shape(variable.shape)
+        reason = _mismatch(state, name, shape)
+        if reason is None:
+            values[name] = _converted(state[name], variable)
+            problems += [f"{name}: {fault}" for fault in [_fault(name, values[name], state[name])] if fault]
+        elif part in lenient:
+            skipped[name] = reason
+        else:
+            problems.append(f"missing: {name} {list(shape)}" if name not in state else f"{name}: {reason}")
+    unexpected = _unexpected(target, state, parts)
+    problems += [f"unexpected: {name}" for name in unexpected if _part_of(target, name) in parts - lenient]
+    if not lenient and parts == _all_parts(target):
+        problems += [f"unexpected: {name}" for name in unexpected if _part_of(target, name) is None]
+    if not values and not problems:
+        problems = ["nothing in it fits"]
+    if problems:
+        raise WeightsMismatchError(f"the weights do not fit {target.name!r}, nothing was changed:", problems)
+    for name, value in values.items():
+        variables[name].assign(value)
+    return LoadedWeights(list(values), skipped, unexpected)
 
 
-def semseg_state_dict(model):
+def semseg_state_dict(model: PSANet | PSALayer) -> dict[str, np.ndarray]:
     """The weights of a model under the original implementation's names and in PyTorch's layouts.
 
     Args:
@@ -64,7 +131,7 @@ def semseg_state_dict(model):
     """
     state = {}
     for name, variable in semseg_variables(model).items():
-        state[name] = _to_torch_layout(np.asarray(variable))
+        state[name] = to_torch_layout(np.asarray(variable))
         if name.endswith("running_var"):
             state[f"{name.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
     return state
@@ -85,26 +152,9 @@ def semseg_variables(target):
     return variables
 
 
-def read_state_dict(source):
-    """{name: array} of a mapping or a ``.pth`` file, without ``module.`` prefixes."""
-    if isinstance(source, (str, Path)):
-        source = _read_checkpoint(Path(source))
-    source = source.get("state_dict", source)
-    return {name.removeprefix("module."): np.asarray(value) for name, value in source.items()}
-
-
-def from_torch_layout(array):
-    """Convolution kernels [out, in, kh, kw] -> [kh, kw, in, out]; all else as it is."""
-    return np.transpose(array, (2, 3, 1, 0)) if np.ndim(array) == 4 else np.asarray(array)
-
-
-def _to_torch_layout(array):
-    return np.ascontiguousarray(np.transpose(array, (3, 2, 0, 1))) if array.ndim == 4 else array
-
-
-def _to_torch_shape(shape):
-    shape = tuple(shape)
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
+def part_of(name: str) -> str | None:
+    """The part of a `PSANet` that a name of the original implementation belongs to, None for none of them."""
+    return _PART_OF.get(name.partition(".")[0])
 
 
 def _module_name(layer_name):
@@ -148,28 +198,59 @@ def _layer_variables(layer, module):
     return variables
 
 
-def _read_checkpoint(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weights file {path}")
-    try:
-        import torch
-    except ImportError:
-        raise ImportError(
-            f"reading {path} needs PyTorch (pip install torch), which is not installed; "
-            "a mapping from names to NumPy arrays does without"
-        ) from None
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, ImportError) as error:
-        raise ValueError(f"{path} is not a readable PyTorch checkpoint, or is cut short: {error}") from None
-    except Exception as error:
-        # torch.load wraps pickle's own errors in a class of the pickle module.
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise ValueError(f"{path} is not a readable PyTorch checkpoint, or is cut short: {error}") from None
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path} must hold a dict of tensors, got {type(checkpoint).__name__}")
-    state = checkpoint.get("state_dict", checkpoint)
-    return {
-        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy() for name, tensor in state.items()
-    }
+def _all_parts(target):
+    return {"layer"} if isinstance(target, PSALayer) else set(PARTS)
+
+
+def _part_of(target, name):
+    # A PSALayer by itself is one part.
+    return "layer" if isinstance(target, PSALayer) else part_of(name)
+
+
+def _checked_parts(target, parts, skip_mismatch):
+    """(parts to set, those of them in which a mismatch is skipped), as sets."""
+    everything = _all_parts(target)
+
+    def checked(argument, value, others):
+        names = {value} if isinstance(value, str) else value
+        if isinstance(target, PSALayer):
+            raise ValueError(f"{argument} is for the parts of a PSANet; {target.name!r} is a PSALayer, got {value!r}")
+        if not isinstance(names, Collection) or not names or not set(names) <= everything:
+            raise ValueError(f"{argument} must be {others} of {', '.join(map(repr, PARTS))}, got {value!r}")
+        return set(names)
+
+    chosen = everything if parts is None else checked("parts", parts, "one or more")
+    if isinstance(skip_mismatch, bool):
+        return chosen, chosen if skip_mismatch else set()
+    return chosen, chosen & checked("skip_mismatch", skip_mismatch, "True, False, or one or more")
+
+
+def _mismatch(state, name, shape):
+    if name not in state:
+        return "not in the source"
+    found = np.shape(state[name])
+    return None if found == shape else f"shape {list(found)}, needs {list(shape)}"
+
+
+def _converted(array, variable):
+    with np.errstate(over="ignore"):  # what overflows is found with the values that are not finite
+        return from_torch_layout(array).astype(tf.as_dtype(variable.dtype).as_numpy_dtype)
+
+
+def _fault(name, value, given):
+    """Why a value cannot be a weight, or None."""
+    if given.dtype.kind in "bc":
+        return f"dtype {given.dtype}, needs real numbers"
+    finite = np.isfinite(value)
+    if not finite.all():
+        return f"{finite.size - np.count_nonzero(finite)} of {finite.size} values are NaN or infinite"
+    if name.endswith("running_var") and value.min() < 0:
+        return f"a variance of {value.min():.3g}, needs at least 0"
+    return None
+
+
+def _unexpected(target, state, parts):
+    expected = semseg_variables(target)
+    counters = {name.rpartition(".")[0] + "." + _COUNTER for name in expected if name.endswith("running_mean")}
+    others = [name for name in state if name not in expected and name not in counters]
+    return [name for name in others if _part_of(target, name) in parts | {None}]

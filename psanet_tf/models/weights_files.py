@@ -1,8 +1,11 @@
 """Files of weights as files: whether one is whole, and what tells its weights from others, without building a model."""
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
+
+from PIL import Image
 
 # Of the members of a `.keras` file; metadata.json holds the time of writing.
 _IDENTIFYING = ("config.json", "model.weights.h5")
@@ -47,6 +50,34 @@ def check_keras_file(path):
     """
     for _ in _members(Path(path)):
         pass
+
+
+def kind_of_weights(path: str | os.PathLike) -> str:
+    """ "HDF5", "PyTorch", or in words what a file is that holds no weights; by its content, whatever its name."""
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "HDF5"
+    # An archive with a pickle inside, or, before PyTorch 1.6, pickles one after the other.
+    if start[:1] == b"\x80" and not zipfile.is_zipfile(path):
+        return "PyTorch"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return "PyTorch"
+        return f"a zip archive of {names[0]} and others" if names else "an empty zip archive"
+    if start.startswith(b"PK"):
+        return "a zip archive that is cut short"
+    if not start:
+        return "nothing: it is empty"
+    try:
+        with Image.open(path) as picture:
+            return f"a picture ({picture.format})"
+    except (OSError, ValueError, SyntaxError):
+        pass
+    text = start.decode("utf-8", "ignore")
+    return "text" if all(character.isprintable() or character.isspace() for character in text) else "other data"
 
 
 def _members(path):

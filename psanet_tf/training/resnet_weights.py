@@ -14,27 +14,6 @@ CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 _KERAS_EPSILON, _EPSILON = 1.001e-5, 1e-5
 
 
-def from_torch_resnet(state):
-    """Renames a ResNet's state dict: torchvision's, or the original implementation's backbone.
-
-    Args:
-        state: {name: array}; with `conv2.weight` the stem is the original's, three 3x3 convolutions, otherwise
-            torchvision's one 7x7.
-
-    Returns:
-        {name: array} without the classifier `fc`.
-    """
-    stem = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4", "conv3": "6", "bn3": "7"}
-    renamed = {}
-    for name, value in state.items():
-        module, _, leaf = name.partition(".")
-        if module in stem:
-            renamed[f"layer0.{stem[module]}.{leaf}"] = value
-        elif module != "fc":
-            renamed[name] = value
-    return renamed
-
-
 def from_keras_applications(network, mean=CAFFE_MEAN):
     """The weights of a `keras.applications` ResNet (version 1) for images normalized as this project does.
 

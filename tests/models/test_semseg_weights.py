@@ -1,20 +1,23 @@
 """State dicts of the original implementation: there, back, and refused when they do not fit."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from psanet_tf import PSALayer, PSANet, load_semseg_weights, semseg_state_dict
 from psanet_tf.keras_api import keras
+from psanet_tf.models import WeightsMismatchError
 
 SMALL = {"num_classes": 5, "blocks": (1, 2, 1, 1), "width": 4, "input_shape": (33, 33, 3)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     return PSANet(**SMALL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def state(model):
     rng = np.random.default_rng(0)
     return {
@@ -69,6 +72,117 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_changed(model, state
     assert_holds(model, before)
 
 
+def broken_values(state):
+    broken = dict(state)
+    broken["layer1.0.conv1.weight"] = broken["layer1.0.conv1.weight"].astype("float64")
+    broken["layer1.0.conv1.weight"].flat[3] = 1e300  # infinite in float32
+    broken["psa.proj.1.bias"] = np.where(np.arange(128) < 2, np.nan, broken["psa.proj.1.bias"])
+    broken["cls.1.running_var"] = -broken["cls.1.running_var"]
+    broken["aux.4.bias"] = broken["aux.4.bias"] > 0
+    return broken
+
+
+@pytest.mark.parametrize("skip_mismatch", [False, True])
+def test_a_bad_value_is_named_and_nothing_changed(model, state, skip_mismatch):
+    before = semseg_state_dict(model)
+    with pytest.raises(WeightsMismatchError) as caught:
+        load_semseg_weights(model, broken_values(state), skip_mismatch=skip_mismatch)
+    assert caught.value.problems == [
+        "layer1.0.conv1.weight: 1 of 32 values are NaN or infinite",
+        "psa.proj.1.bias: 2 of 128 values are NaN or infinite",
+        f"cls.1.running_var: a variance of {-state['cls.1.running_var'].max():.3g}, needs at least 0",
+        "aux.4.bias: dtype bool, needs real numbers",
+    ]
+    assert_holds(model, before)
+
+
+def test_numbers_of_other_dtypes_are_converted(model, state):
+    whole = {name: np.round(value).astype("int64") for name, value in state.items()}
+    load_semseg_weights(model, whole)
+    assert_holds(model, whole)
+
+
+def test_long_lists_of_problems_are_cut(model):
+    with pytest.raises(WeightsMismatchError, match=r"(?s)missing: layer0.0.weight.*\n  and \d+ more$") as caught:
+        load_semseg_weights(model, {})
+    assert len(str(caught.value).splitlines()) == 22
+    assert len(caught.value.problems) == len(model.weights)
+
+
+def test_parts(model, state):
+    before = semseg_state_dict(model)
+    backbone = {name: value for name, value in state.items() if name.startswith("layer")}
+    result = load_semseg_weights(model, backbone, parts="backbone")
+    assert_holds(model, before | backbone)
+    assert set(result.loaded) == {name for name in backbone if "num_batches" not in name}
+    assert (result.skipped, result.unused) == ({}, [])
+    # What the other parts hold does not matter.
+    load_semseg_weights(model, state | {"cls.4.bias": np.zeros(7)}, parts=("backbone", "psa"))
+    attention = {name: value for name, value in state.items() if name.startswith("psa")}
+    assert_holds(model, before | backbone | attention)
+    with pytest.raises(WeightsMismatchError, match="missing: psa.reduce.0.weight"):
+        load_semseg_weights(model, backbone, parts=["backbone", "psa"])
+
+
+def test_what_does_not_fit_is_skipped_where_that_is_asked_for(model, state):
+    before = semseg_state_dict(model)
+    other = dict(state)
+    other["cls.4.weight"], other["cls.4.bias"] = np.zeros([7, 32, 1, 1]), np.zeros(7)
+    del other["aux.4.bias"]
+    other["ppm.0.weight"] = np.zeros(3)
+    result = load_semseg_weights(model, other, skip_mismatch=True)
+    assert result.skipped == {
+        "cls.4.weight": "shape [7, 32, 1, 1], needs [5, 32, 1, 1]",
+        "cls.4.bias": "shape [7], needs [5]",
+        "aux.4.bias": "not in the source",
+    }
+    assert result.unused == ["ppm.0.weight"]
+    assert_holds(model, state | {name: before[name] for name in result.skipped})
+    with pytest.raises(WeightsMismatchError) as caught:
+        load_semseg_weights(model, other, skip_mismatch=("psa", "head"))
+    assert caught.value.problems == ["missing: aux.4.bias [5]"]
+    with pytest.raises(WeightsMismatchError, match="nothing in it fits"):
+        load_semseg_weights(model, {"ppm.0.weight": np.zeros(3)}, skip_mismatch=True)
+
+
+def test_names_of_a_classification_network_are_understood(model, state):
+    stem = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
+    named = {"fc.weight": np.zeros([10, 64])}
+    for name, value in state.items():
+        module, index, leaf = (name.split(".", 2) + [""] * 2)[:3]
+        if name.startswith("layer"):
+            named[f"{stem[index]}.{leaf}" if module == "layer0" else name] = value
+    before = semseg_state_dict(model)
+    load_semseg_weights(model, named, parts="backbone")
+    assert_holds(model, before | {name: value for name, value in state.items() if name.startswith("layer")})
+
+
+def test_parts_of_a_layer_alone():
+    layer = PSALayer(mid_channels=4, psa_type="collect")
+    layer.build((None, 9, 9, 6))
+    state = semseg_state_dict(layer)
+    other = {name: value + 1 for name, value in state.items()} | {"attention.3.weight": np.zeros([25, 4, 1, 1])}
+    result = load_semseg_weights(layer, other, skip_mismatch=True)
+    assert result.skipped == {"attention.3.weight": "shape [25, 4, 1, 1], needs [81, 4, 1, 1]"}
+    assert_holds(layer, other | {"attention.3.weight": state["attention.3.weight"]})
+    with pytest.raises(ValueError, match="parts is for the parts of a PSANet; .* is a PSALayer, got 'psa'"):
+        load_semseg_weights(layer, state, parts="psa")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parts": "neck"}, "parts must be one or more of 'backbone', 'psa', 'head', 'aux', got 'neck'"),
+        ({"parts": ()}, r"parts must be one or more of .* got \(\)"),
+        ({"parts": 3}, "parts must be one or more of .* got 3"),
+        ({"skip_mismatch": "heads"}, "skip_mismatch must be True, False, or one or more of .* got 'heads'"),
+    ],
+)
+def test_wrong_parts_are_named(model, state, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_semseg_weights(model, state, **arguments)
+
+
 def test_other_targets_are_refused(state):
     with pytest.raises(ValueError, match="must be a PSANet or a PSALayer, got Dense"):
         load_semseg_weights(keras.layers.Dense(3), state)
@@ -76,17 +190,35 @@ def test_other_targets_are_refused(state):
         load_semseg_weights(PSALayer(), state)
 
 
-def test_missing_file_is_named(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no weights file .*none.pth"):
+@pytest.mark.parametrize("source", [None, 3, [1, 2]])
+def test_other_sources_are_refused(model, source):
+    with pytest.raises(
+        TypeError, match="source must be a mapping from names to arrays, or the path of a .pth file, got"
+    ):
+        load_semseg_weights(model, source)
+
+
+def test_entries_that_are_no_arrays_are_refused(model, state):
+    with pytest.raises(ValueError, match="the entry 'model' of source is no array of numbers but dict"):
+        load_semseg_weights(model, {"epoch": 3, "model": state})
+    with pytest.raises(ValueError, match="the entry 'cls.4.bias' of source is no array of numbers but str"):
+        load_semseg_weights(model, state | {"cls.4.bias": "zeros"})
+    with pytest.raises(TypeError, match="the state_dict of source must be a mapping .* got list"):
+        load_semseg_weights(model, {"state_dict": [1]})
+
+
+def test_paths_that_are_no_checkpoint_are_told_without_torch(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(FileNotFoundError, match="there is no weights file .*none.pth; wanted is a .pth file"):
         load_semseg_weights(model, tmp_path / "none.pth")
-
-
-def test_file_without_torch_says_what_to_install(model, tmp_path, monkeypatch):
-    path = tmp_path / "weights.pth"
-    path.write_bytes(b"some bytes")
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ValueError, match="is a folder; wanted is a .pth file"):
+        load_semseg_weights(model, tmp_path)
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match="page.pth holds no PyTorch checkpoint but text; wanted is a .pth file"):
+        load_semseg_weights(model, str(tmp_path / "page.pth"))
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x02 as files of PyTorch before 1.6 begin")
     with pytest.raises(ImportError, match="needs PyTorch .pip install torch."):
-        load_semseg_weights(model, path)
+        load_semseg_weights(model, tmp_path / "weights.pth")
 
 
 def test_checkpoint_file(model, state, tmp_path):
@@ -108,6 +240,8 @@ def test_file_that_is_no_checkpoint(model, state, tmp_path, damage):
     elif damage == "text":
         path.write_text("<html>not found</html>")
     before = semseg_state_dict(model)
-    with pytest.raises(ValueError, match="weights.pth (is not a readable PyTorch checkpoint|must hold a dict)"):
+    with pytest.raises(
+        ValueError, match="weights.pth (is not a readable|holds no PyTorch checkpoint but|must hold a dict)"
+    ):
         load_semseg_weights(model, path)
     assert_holds(model, before)

@@ -12,7 +12,8 @@ from psanet_tf import PSANet
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.keras_api import keras
 from psanet_tf.models import semseg_state_dict
-from psanet_tf.models.semseg_weights import from_torch_layout, semseg_variables
+from psanet_tf.models.semseg_weights import semseg_variables
+from psanet_tf.models.state_dicts import from_torch_layout
 from psanet_tf.training.checkpoints import save_checkpoint
 from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.resnet_weights import CAFFE_MEAN, from_keras_applications, read_keras_applications
@@ -125,7 +126,7 @@ def test_a_head_with_another_class_count_is_skipped_and_said_so(tmp_path):
 def test_another_mask_size_and_no_attention_are_said_so(tmp_path):
     save_checkpoint(small(mask_size=(5, 5)), tmp_path / "x.keras")
     lines = load_initial_weights(small(mask_size=(3, 3)), tmp_path / "x.keras")
-    assert any("psa.attention.3.weight: shape [1, 1, 32, 25] there, [1, 1, 32, 9] here" in line for line in lines)
+    assert any("psa.attention.3.weight: shape [25, 32, 1, 1], needs [9, 32, 1, 1]" in line for line in lines)
     save_checkpoint(small(use_psa=False), tmp_path / "fcn.keras")
     lines = load_initial_weights(small(), tmp_path / "fcn.keras")
     assert any("skipped attention module: not in the file" in line for line in lines)
@@ -172,11 +173,21 @@ def test_a_backbone_of_another_shape_changes_nothing(tmp_path):
     target = small()
     before = semseg_state_dict(target)
     save_checkpoint(PSANet(3, input_shape=(33, 33, 3), blocks=(1, 2, 1, 1), width=4), tmp_path / "x.keras")
-    with pytest.raises(ValueError, match=r"(?s)the backbone in .*x.keras is not this network's.*unexpected: layer2.1"):
+    with pytest.raises(ValueError, match=r"(?s)train.init: .*x.keras does not fit this network.*unexpected: layer2.1"):
         load_initial_weights(target, tmp_path / "x.keras")
     save_checkpoint(small(stem="classic"), tmp_path / "y.keras")
     with pytest.raises(ValueError, match=r"missing: layer0.3.weight"):
         load_initial_weights(target, tmp_path / "y.keras")
+    assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())
+
+
+def test_values_that_are_not_finite_change_nothing(tmp_path):
+    source, target = small(), small(4)
+    before = semseg_state_dict(target)
+    source.get_layer("psa").proj_bn.moving_mean.assign(np.full(128, np.nan))
+    save_checkpoint(source, tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"(?s)train.init: .*x.keras.*psa.proj.1.running_mean: 128 of 128 values"):
+        load_initial_weights(target, tmp_path / "x.keras")
     assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())
 
 
