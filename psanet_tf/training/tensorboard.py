@@ -1,9 +1,12 @@
 """Curves and pictures for TensorBoard."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import MEAN, STD
+from psanet_tf.files import check_space
 from psanet_tf.keras_api import keras
 from psanet_tf.training.averaging import averaged_weights
 
@@ -23,6 +26,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, folder, keeper, info, validation, zoom_factor):
         super().__init__()
+        self._folder = folder
         self.keeper = keeper
         self.info = info
         self._writer = tf.summary.create_file_writer(str(folder))
@@ -32,6 +36,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = self.keeper.records.rows[-1]
+        # TensorFlow's writer says nothing where there is no room, and goes on.
+        check_space(self._folder / "events", _PICTURES * 9 * math.prod(self.model.input_shape[1:3]) + 100_000)
         with self._writer.as_default(step=row["step"]):
             for key, value in row.items():
                 if key not in ("epoch", "step"):

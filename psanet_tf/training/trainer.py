@@ -117,7 +117,8 @@ def _open_run(config, run, strategy, job, position, continuation, fingerprints):
         run.check_space(*_checkpoint_sizes(job), config.train.keep_last)
         if continuation is not None:
             step = f" and step {position.step} of {job.steps}" if position.step else ""
-            print(f"going on after epoch {position.epoch}{step}; {'; '.join(lines)}", file=sys.stderr)
+            place = f"after epoch {position.epoch}{step}" if position.epoch or step else "from the beginning"
+            print(f"going on {place}; {'; '.join(lines)}", file=sys.stderr)
     position = recover_checkpoints(run, job.model, position, config.train.epochs)
     run.write_facts(config, job.info, start, schedule, fingerprints)
     return position

@@ -1,11 +1,15 @@
 """Damage to a run's files, and a process killed at any moment: what can be had again is, the rest is said."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from psanet_tf import PSANet
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.files import NoSpaceError
 from psanet_tf.keras_api import keras
 from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.training.checkpoints import load_trained, plain_copy, save_checkpoint
@@ -14,6 +18,7 @@ from psanet_tf.training.optimizers import SGD
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
 from psanet_tf.training.run_folder import RunFolder
 from psanet_tf.training.state import Position, previous_state, save_state
+from psanet_tf.training.tensorboard import TensorBoard
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +171,14 @@ def test_space_for_checkpoints_is_looked_at_before(run, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("usage", (), {"free": needed - 1}))
     with pytest.raises(OSError, match=r"need about 1\d\d.\d MB more, 1\d\d.\d MB are free at .*run; make room"):
         run.check_space(10_000_000, 20_000_000, keep_last=2)
+
+
+def test_no_room_for_curves_is_said_which_tensorflow_does_not(model, tmp_path, monkeypatch):
+    label = np.zeros((1, 33, 33), np.uint8)
+    pictures = tf.data.Dataset.from_tensors((np.zeros((1, 33, 33, 3), np.float32), {"logits": label}))
+    keeper = SimpleNamespace(records=SimpleNamespace(rows=[{"epoch": 1, "step": 4, "loss": 0.5}]))
+    curves = TensorBoard(tmp_path / "tensorboard", keeper, dataset_info("scenes"), pictures, zoom_factor=8)
+    curves.set_model(model)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("usage", (), {"free": 100_000}))
+    with pytest.raises(NoSpaceError, match=r"no space left to write .*tensorboard/events: needs about 139.2 kB, 100.0"):
+        curves.on_epoch_end(0)
