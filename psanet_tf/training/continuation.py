@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from psanet_tf.config import flat_config, load_config
 from psanet_tf.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
+from psanet_tf.data.record_fingerprints import read_shard_fingerprints
 from psanet_tf.training.schedule import Schedule
 
 # Every key of a configuration is in one of these groups; a section's name stands for all its keys.
@@ -172,8 +173,7 @@ def check_data(run, config, continues):
     for file, split in ((run.training_data_file, data.train_split), (run.validation_data_file, data.val_split)):
         found[file] = data_fingerprint(data, split, run.hashes_file)
         if continues:
-            differ = _difference if load_config(run.config_file).data.format == data.format else _difference_of_pictures
-            changes += differ(Fingerprint.load(file), found[file])
+            changes += _difference(Fingerprint.load(file), found[file], load_config(run.config_file).data, data)
     if changes:
         raise ValueError(
             f"the data in {data.root} are not those that the run in {run.path} started with: {'; '.join(changes)}. Put "
@@ -240,17 +240,27 @@ def device_facts(strategy):
     return {"replicas": strategy.num_replicas_in_sync, "device_kind": kind}
 
 
-def _difference(old, new):
-    lines = describe_difference(old, new)
-    if not lines and list(old.pictures) != list(new.pictures):
-        return [f"the pictures of split {new.split!r} are in another order"]
-    return lines
+def _difference(old, new, old_data, new_data):
+    if old_data.format == new_data.format:
+        lines = describe_difference(old, new)
+        if not lines and list(old.pictures) != list(new.pictures):
+            return [f"the pictures of split {new.split!r} are in another order"]
+        return lines
+    lines = _difference_of_pictures(old, new)
+    files, records, folder = (old, new, new_data) if new_data.format == "tfrecord" else (new, old, old_data)
+    noted = read_shard_fingerprints(folder.root, records.split)
+    if lines or not noted:
+        return lines
+    sources = {name: marks for shard in sorted(noted) for name, marks in noted[shard].pictures.items()}
+    source = dataclasses.replace(noted[min(noted)], pictures=sources)
+    return describe_difference(*((files, source) if files is old else (source, files)))
 
 
 def _difference_of_pictures(old, new):
     """As `describe_difference`, between files and TFRecords of them, which have other names and labels written anew.
 
-    Pictures lie in TFRecords as their files' bytes, in the order of the files.
+    Pictures lie in TFRecords as their files' bytes, in the order of the files. What the labels were is noted beside
+    the shards.
     """
     if old.class_names != new.class_names:
         return describe_difference(old, dataclasses.replace(new, label_rule=old.label_rule, pictures=old.pictures))

@@ -183,6 +183,12 @@ def test_records_of_the_same_pictures_and_of_others(copied, tmp_path):
     run.write_facts(records, continuation_info(records), {}, Schedule(4, 3), found)
     check_data(run, records, True)
     check_data(run, config(), True)
+    label = root / "annotations" / "validation" / "2.png"
+    before = label.read_bytes()
+    label.write_bytes((root / "annotations" / "validation" / "1.png").read_bytes())
+    with pytest.raises(ValueError, match=r"1 of 5 labels of split 'validation' changed \(first: annotations/vali"):
+        check_data(run, config(), True)
+    label.write_bytes(before)
     image = root / "images" / "validation" / "3.jpg"
     image.write_bytes((root / "images" / "validation" / "4.jpg").read_bytes())
     with pytest.raises(ValueError, match=r"1 of 5 pictures of split 'validation' are others \(first: images/vali"):
