@@ -65,6 +65,17 @@ def channels_first():
 
 
 @pytest.fixture(scope="session")
+def library():
+    """The compiled op's library; without it (no compiler) the test is skipped."""
+    from psanet_tf.ops import OpUnavailableError, load_op_library
+
+    try:
+        return load_op_library()
+    except OpUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def two_replicas():
     """MirroredStrategy on two CPU devices. One for the whole process: a second one reuses the first one's
     keys of collective operations, and TensorFlow aborts where shapes or dtypes then differ.

@@ -7,6 +7,7 @@ import logging
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from psanet_tf.ops.exporting import forbid_export, traced_for_export
 from psanet_tf.ops.op_library import OpUnavailableError, load_op_library
 from psanet_tf.ops.psa_mask_custom import psa_mask_custom
 from psanet_tf.ops.psa_mask_stock import psa_mask_stock
@@ -38,8 +39,9 @@ def psa_mask(mask, mask_size=None, implementation="auto"):
             (2 * H - 1, 2 * W - 1), which needs H and W to be static.
         implementation: "custom" is the compiled op (built at the first call, half a minute, if the installation
             has not built it), "stock" a form in TensorFlow's own ops, with the same results bit for bit. "auto" is
-            "custom" wherever that can be used, else "stock" and one logged line that says why. Within
-            `psa_mask_implementation` that one's choice counts.
+            "custom" wherever that can be used, else "stock" and one logged line that says why; and "stock" in
+            functions that an export traces (`model.export`, `tf.saved_model.save`, TFLiteConverter), since what
+            reads the file seldom has the op. Within `psa_mask_implementation` that one's choice counts.
 
     Returns:
         [N, H * W, H * W], the dtype of `mask`.
@@ -61,7 +63,10 @@ def psa_mask(mask, mask_size=None, implementation="auto"):
         raise ValueError(f"mask must be [N, H, W, mask_h * mask_w], got shape {mask.shape}")
     mask_size = checked_mask_size(mask_size, mask.shape)
     implementation = _checked_implementation(implementation) if _override is None else _override
-    if implementation == "custom" or (implementation == "auto" and _custom_op_serves()):
+    if implementation == "custom":
+        return psa_mask_custom(mask, mask_size)
+    if implementation == "auto" and _custom_op_serves():
+        forbid_export()
         return psa_mask_custom(mask, mask_size)
     return psa_mask_stock(mask, mask_size)
 
@@ -114,6 +119,8 @@ def reason_for_stock(in_xla=False):
 
 
 def _custom_op_serves():
+    if traced_for_export():
+        return False
     in_xla = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     return _cached_reason_for_stock(in_xla) is None
 

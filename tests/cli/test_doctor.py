@@ -5,16 +5,7 @@ import tensorflow as tf
 import typer
 
 from psanet_cli import doctor as doctor_module
-from psanet_tf.ops import OpUnavailableError, op_library
 from psanet_tf.ops import psa_mask as psa_mask_function
-
-
-@pytest.fixture(scope="module")
-def library():
-    try:
-        return op_library.load_op_library()
-    except OpUnavailableError as error:
-        pytest.skip(str(error))
 
 
 def test_prints_what_is_in_use_and_runs_it(library, capsys):

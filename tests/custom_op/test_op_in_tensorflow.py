@@ -15,18 +15,10 @@ import tensorflow as tf
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
 from psanet_tf.models import PSANet
-from psanet_tf.ops import OpUnavailableError, op_build, op_library, psa_mask_implementation
+from psanet_tf.ops import op_build, op_library, psa_mask_implementation
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ["bfloat16", "float16", "float32", "float64"]
-
-
-@pytest.fixture(scope="module")
-def library():
-    try:
-        return op_library.load_op_library()
-    except OpUnavailableError as error:
-        pytest.skip(str(error))
 
 
 def test_kernels_of_every_dtype_are_registered(library):

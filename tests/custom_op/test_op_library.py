@@ -20,14 +20,6 @@ from psanet_tf.ops import OpUnavailableError, op_build, op_library
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def library():
-    try:
-        return op_library.load_op_library()
-    except OpUnavailableError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
