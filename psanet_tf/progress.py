@@ -1,10 +1,21 @@
 """Progress of anything that takes long: a bar with the time left on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -41,3 +52,39 @@ def track(items, description, total=None):
             left = f", about {(now - start) / count * (total - count):.0f} s left" if total else ""
             print(f"{description}: {count}{f'/{total}' if total else ''}{left}", file=sys.stderr, flush=True)
     print(f"{description}: {count} done in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def track_bytes(description: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call with the number of bytes that have come; shows how far it is on standard error.
+
+    Args:
+        description: what is coming, e.g. an address.
+        total: bytes in all; None if that is not known.
+        done: bytes that were there before.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(description, total=total, completed=done)
+            yield lambda count: progress.update(task, advance=count)
+        return
+    of_total = f" of {total / 1e6:.1f}" if total else ""
+    last = time.monotonic()
+
+    def advance(count):
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{description}: {done / 1e6:.1f}{of_total} MB", file=sys.stderr, flush=True)
+
+    yield advance
+    print(f"{description}: {done / 1e6:.1f}{of_total} MB", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Trained weights: files, formats, and what they know about themselves."""
