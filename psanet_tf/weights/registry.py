@@ -27,7 +27,7 @@ class PublishedWeights:
         stem: of the ResNet, as `PSANet` takes it.
         dataset: what it was trained on: a dataset of `psanet_tf.data.dataset_info`, or ``"imagenet"``.
         model: further arguments of `PSANet`; empty for backbones.
-        evaluate: its authors' prediction protocol, keys of a configuration's ``evaluate:`` section; backbones have none.
+        evaluate: its authors' prediction protocol, keys of the section ``evaluate:``; backbones have none.
         scores: its authors', in percent: mIoU, or top-1 accuracy for backbones.
         licence: of the weights.
         source: page of its authors that describes it.
