@@ -68,8 +68,8 @@ def load_semseg_weights(
 
     Args:
         target: `PSANet`, or a built `PSALayer`.
-        source: mapping from names to arrays in PyTorch's layouts, or the path of a ``.pth`` file (read with
-            torch, which must be installed, without executing what the file may hold). A leading ``module.``
+        source: mapping from names to arrays in PyTorch's layouts, or the path of a ``.pth`` or
+            ``.safetensors`` file (read without PyTorch, and without running what it may hold). A leading ``module.``
             of the names and a ``state_dict`` entry around them are understood, and so are the names of a ResNet for
             classification, of torchvision or the original implementation.
         parts: which parts of a `PSANet` to set, of "backbone", "psa", "head" and "aux"; default: all.
@@ -85,7 +85,6 @@ def load_semseg_weights(
             part that there is not; the file is no checkpoint. Nothing has been changed then.
         TypeError: `source` is neither a mapping nor a path.
         FileNotFoundError: there is no such file.
-        ImportError: torch is needed to read the file and not installed.
 
     Example:
         >>> load_semseg_weights(model, "resnet50_v2.pth", parts="backbone")
@@ -96,13 +95,15 @@ def load_semseg_weights(
     parts, lenient = _checked_parts(target, parts, skip_mismatch)
     state = read_state_dict(source)
     variables = {name: variable for name, variable in variables.items() if _part_of(target, name) in parts}
-    values, problems, skipped = {}, [], {}
+    loaded, problems, skipped = [], [], {}
     for name, variable in variables.items():
         part, shape = _part_of(target, name), to_torch_shape(variable.shape)
         reason = _mismatch(state, name, shape)
         if reason is None:
-            values[name] = _converted(state[name], variable)
-            problems += [f"{name}: {fault}" for fault in [_fault(name, values[name], state[name])] if fault]
+            loaded.append(name)
+            # Converted once more below: all of them together would be another copy of the whole file.
+            fault = _fault(name, _converted(state[name], variable), state[name])
+            problems += [f"{name}: {fault}"] if fault else []
         elif part in lenient:
             skipped[name] = reason
         else:
@@ -111,13 +112,13 @@ def load_semseg_weights(
     problems += [f"unexpected: {name}" for name in unexpected if _part_of(target, name) in parts - lenient]
     if not lenient and parts == _all_parts(target):
         problems += [f"unexpected: {name}" for name in unexpected if _part_of(target, name) is None]
-    if not values and not problems:
+    if not loaded and not problems:
         problems = ["nothing in it fits"]
     if problems:
         raise WeightsMismatchError(f"the weights do not fit {target.name!r}, nothing was changed:", problems)
-    for name, value in values.items():
-        variables[name].assign(value)
-    return LoadedWeights(list(values), skipped, unexpected)
+    for name in loaded:
+        variables[name].assign(_converted(state[name], variables[name]))
+    return LoadedWeights(loaded, skipped, unexpected)
 
 
 def semseg_state_dict(model: PSANet | PSALayer) -> dict[str, np.ndarray]:

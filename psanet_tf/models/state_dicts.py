@@ -1,15 +1,15 @@
 """State dicts as PyTorch keeps them: reading them, their layouts, and the names that backbones have in them."""
 
 import os
-import pickle
 import reprlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors
 
 from psanet_tf.models.weights_files import kind_of_weights
+from psanet_tf.weights.pytorch_files import read_pytorch_file
 
 _STEM_MODULES = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4", "conv3": "6", "bn3": "7"}
 
@@ -18,21 +18,23 @@ def read_state_dict(source: Mapping | str | os.PathLike) -> dict[str, np.ndarray
     """The arrays of a state dict under the original implementation's names.
 
     Args:
-        source: mapping from names to arrays or CPU tensors, or the path of a ``.pth`` file. A ``state_dict`` entry
-            around them and a leading ``module.`` of the names are understood, and so are the names of a ResNet for
-            classification: torchvision's, or the original implementation's backbone.
+        source: mapping from names to arrays or CPU tensors, or the path of a ``.pth`` or ``.safetensors`` file. A
+            ``state_dict`` entry around them and a leading ``module.`` of the names are understood, and so are the
+            names of a ResNet for classification: torchvision's, or the original implementation's backbone.
+
+    Returns:
+        {name: array}; those of a ``.pth`` file are views of the mapped file.
 
     Raises:
         TypeError: `source` is neither a mapping nor a path.
-        ValueError: an entry is no array; the file is no PyTorch checkpoint of a dict, or cut short.
+        ValueError: an entry is no array; the file holds no dict of tensors, is cut short, or wants something run.
         FileNotFoundError: there is no such file.
-        ImportError: torch is needed to read the file and not installed.
     """
     if isinstance(source, (str, os.PathLike)):
         source = _read_checkpoint(Path(source))
     if not isinstance(source, Mapping):
         raise TypeError(
-            "source must be a mapping from names to arrays, or the path of a .pth file, "
+            "source must be a mapping from names to arrays, or the path of a .pth or .safetensors file, "
             f"got {type(source).__name__} {reprlib.repr(source)}"
         )
     state = source.get("state_dict", source)
@@ -84,34 +86,28 @@ def _with_segmentation_names(state):
 
 
 def _read_checkpoint(path):
-    wanted = "wanted is a .pth file of the original implementation"
+    wanted = "wanted is a file of weights, .pth or .safetensors"
     if path.is_dir():
         raise ValueError(f"{path} is a folder; {wanted}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}; {wanted}")
     kind = kind_of_weights(path)
+    if kind == "safetensors":
+        return _read_safetensors(path)
     if kind != "PyTorch":
-        raise ValueError(f"{path} holds no PyTorch checkpoint but {kind}; {wanted}")
-    try:
-        import torch
-    except ImportError:
-        raise ImportError(
-            f"reading {path} needs PyTorch (pip install torch), which is not installed; "
-            "a mapping from names to NumPy arrays does without"
-        ) from None
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        ImportError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise ValueError(f"{path} is not a readable PyTorch checkpoint, or is cut short: {error}") from None
+        raise ValueError(f"{path} holds no weights but {kind}; {wanted}")
+    checkpoint = read_pytorch_file(path)
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} must hold a dict of tensors, got {type(checkpoint).__name__}")
-    return checkpoint
+    state = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(state, dict) or not any(isinstance(value, np.ndarray) for value in state.values()):
+        raise ValueError(f"{path} holds a dict without tensors; its entries: {reprlib.repr(list(checkpoint))}")
+    return state
+
+
+def _read_safetensors(path):
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable .safetensors file, or is cut short: {error}") from None

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from psanet_tf.weights.pytorch_files import LEGACY_START
+
 # Of the members of a `.keras` file; metadata.json holds the time of writing.
 _IDENTIFYING = ("config.json", "model.weights.h5")
 _CHUNK = 1 << 20
@@ -53,18 +55,21 @@ def check_keras_file(path):
 
 
 def kind_of_weights(path: str | os.PathLike) -> str:
-    """ "HDF5", "PyTorch", or in words what a file is that holds no weights; by its content, whatever its name."""
+    """ "HDF5", "PyTorch", "safetensors", or in words what a file without weights is; by its content, not its name."""
     with open(path, "rb") as file:
         start = file.read(4096)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "HDF5"
+    # The length of a JSON header, eight bytes, and the header.
+    if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < os.path.getsize(path):
+        return "safetensors"
     # An archive with a pickle inside, or, before PyTorch 1.6, pickles one after the other.
-    if start[:1] == b"\x80" and not zipfile.is_zipfile(path):
+    if start.startswith(LEGACY_START):
         return "PyTorch"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        if any(name.endswith("data.pkl") for name in names):
+        if any(name.endswith("/data.pkl") for name in names):
             return "PyTorch"
         return f"a zip archive of {names[0]} and others" if names else "an empty zip archive"
     if start.startswith(b"PK"):

@@ -17,8 +17,8 @@ from psanet_tf.training.resnet_weights import read_keras_applications
 
 _CLASSIFIERS = ("cls.4", "aux.4")
 _WANTED = (
-    "wanted is a run folder or .keras file of psanet train, a .pth of the original implementation or of a torchvision "
-    "ResNet, or an .h5 of a keras.applications ResNet"
+    "wanted is a run folder or .keras file of psanet train, a .pth or .safetensors of the original implementation or of "
+    "a torchvision ResNet, or an .h5 of a keras.applications ResNet"
 )
 
 
@@ -27,8 +27,9 @@ def load_initial_weights(model, source):
 
     Args:
         model: PSANet.
-        source: run folder or `.keras` file of an earlier run; ``.pth`` of the original implementation, whole
-            network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications ResNet.
+        source: run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
+            implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications
+            ResNet.
 
     Returns:
         Lines of text: what was taken, and what was not and why.
@@ -37,7 +38,6 @@ def load_initial_weights(model, source):
         FileNotFoundError: there is no such file.
         ValueError: no such weights, values that are not finite, or a backbone of another shape; nothing has been
             changed then.
-        ImportError: torch is needed to read the file and not installed.
     """
     state = _read(Path(source), model)
     try:
@@ -76,6 +76,6 @@ def _read(path, model):
                 "model.stride_in_1x1: true"
             )
         return read_keras_applications(path, arguments["blocks"] or BLOCKS[arguments["depth"]])
-    if kind != "PyTorch":
+    if kind not in ("PyTorch", "safetensors"):
         raise ValueError(f"train.init: {path} holds no weights but {kind}; {_WANTED}")
     return read_state_dict(path)

@@ -1,14 +1,23 @@
 """State dicts of the original implementation: there, back, and refused when they do not fit."""
 
+import json
+import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+import procedural_weights
 import pytest
+import safetensors.numpy
+from pytorch_writer import save_state_dict, write
 
 from psanet_tf import PSALayer, PSANet, load_semseg_weights, semseg_state_dict
 from psanet_tf.keras_api import keras
 from psanet_tf.models import WeightsMismatchError
 
+PTH = Path(__file__).parents[1] / "golden" / "pth"
 SMALL = {"num_classes": 5, "blocks": (1, 2, 1, 1), "width": 4, "input_shape": (33, 33, 3)}
 
 
@@ -193,7 +202,8 @@ def test_other_targets_are_refused(state):
 @pytest.mark.parametrize("source", [None, 3, [1, 2]])
 def test_other_sources_are_refused(model, source):
     with pytest.raises(
-        TypeError, match="source must be a mapping from names to arrays, or the path of a .pth file, got"
+        TypeError,
+        match="source must be a mapping from names to arrays, or the path of a .pth or .safetensors file, got",
     ):
         load_semseg_weights(model, source)
 
@@ -207,41 +217,95 @@ def test_entries_that_are_no_arrays_are_refused(model, state):
         load_semseg_weights(model, {"state_dict": [1]})
 
 
-def test_paths_that_are_no_checkpoint_are_told_without_torch(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(FileNotFoundError, match="there is no weights file .*none.pth; wanted is a .pth file"):
+def test_paths_that_are_no_checkpoint(model, tmp_path):
+    wanted = "wanted is a file of weights, .pth or .safetensors"
+    with pytest.raises(FileNotFoundError, match=f"there is no weights file .*none.pth; {wanted}"):
         load_semseg_weights(model, tmp_path / "none.pth")
-    with pytest.raises(ValueError, match="is a folder; wanted is a .pth file"):
+    with pytest.raises(ValueError, match=f"is a folder; {wanted}"):
         load_semseg_weights(model, tmp_path)
     (tmp_path / "page.pth").write_text("<html>not found</html>")
-    with pytest.raises(ValueError, match="page.pth holds no PyTorch checkpoint but text; wanted is a .pth file"):
+    with pytest.raises(ValueError, match=f"page.pth holds no weights but text; {wanted}"):
         load_semseg_weights(model, str(tmp_path / "page.pth"))
-    (tmp_path / "weights.pth").write_bytes(b"\x80\x02 as files of PyTorch before 1.6 begin")
-    with pytest.raises(ImportError, match="needs PyTorch .pip install torch."):
-        load_semseg_weights(model, tmp_path / "weights.pth")
+    (tmp_path / "cut.pth").write_bytes((PTH / "cut.pth").read_bytes())
+    with pytest.raises(ValueError, match="cut.pth holds no weights but a zip archive that is cut short"):
+        load_semseg_weights(model, tmp_path / "cut.pth")
 
 
-def test_checkpoint_file(model, state, tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    path = tmp_path / "train_epoch_100.pth"
-    tensors = {f"module.{name}": torch.from_numpy(value.copy()) for name, value in state.items()}
-    torch.save({"epoch": 100, "state_dict": tensors, "optimizer": {}}, path)
-    load_semseg_weights(model, path)
-    assert_holds(model, state)
+@pytest.mark.parametrize("name", ["zip", "zip_channels_last", "legacy", "zip_float16", "legacy_bfloat16"])
+def test_checkpoints_that_pytorch_wrote(name):
+    meta = json.loads((PTH / "meta.json").read_text())
+    model = PSANet(**{key: meta[key] for key in ("num_classes", "blocks", "width", "input_shape")})
+    load_semseg_weights(model, PTH / f"{name}.pth")
+    expected = procedural_weights.state_dict(meta["state_dict_shapes"], meta["weights_seed"])
+    dtype = {"zip_float16": np.float16, "legacy_bfloat16": ml_dtypes.bfloat16}.get(name, np.float32)
+    assert_holds(model, {key: value.astype(dtype).astype(np.float32) for key, value in expected.items()})
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "list"])
-def test_file_that_is_no_checkpoint(model, state, tmp_path, damage):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    path = tmp_path / "weights.pth"
-    torch.save([1, 2] if damage == "list" else {k: torch.from_numpy(v.copy()) for k, v in state.items()}, path)
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-2000])
-    elif damage == "text":
-        path.write_text("<html>not found</html>")
+def test_a_checkpoint_that_wants_something_run_changes_nothing(model):
     before = semseg_state_dict(model)
-    with pytest.raises(
-        ValueError, match="weights.pth (is not a readable|holds no PyTorch checkpoint but|must hold a dict)"
-    ):
-        load_semseg_weights(model, path)
+    with pytest.raises(ValueError, match="wants posix.system to be called"):
+        load_semseg_weights(model, PTH / "evil.pth")
     assert_holds(model, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_safetensors(model, state, tmp_path, dtype):
+    state = {name: value.astype(dtype) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    safetensors.numpy.save_file(state, tmp_path / "net.safetensors")
+    load_semseg_weights(model, tmp_path / "net.safetensors")
+    assert_holds(model, state)
+    whole = (tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"net\.safetensors is not a readable \.safetensors file, or is cut short"):
+        load_semseg_weights(model, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ([1, 2], "must hold a dict of tensors, got list"),
+        ({"epoch": 3}, r"a dict without tensors; its entries: \['epoch'"),
+    ],
+)
+def test_checkpoints_without_tensors(model, tmp_path, tree, message):
+    with pytest.raises(ValueError, match=message):
+        load_semseg_weights(model, write(tmp_path / "weights.pth", tree, {}))
+
+
+LARGE = """
+    import resource, sys
+    import numpy as np
+    from psanet_tf import PSALayer, load_semseg_weights
+
+    layer = PSALayer(mid_channels=2400, mask_size=(59, 59))
+    layer.build((None, 9, 9, 2400))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_semseg_weights(layer, sys.argv[1])
+    print(float(layer.get_weights()[0].flat[0]), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_a_large_file_takes_little_more_memory_than_it_is_long(tmp_path):
+    """What comes on top of the layer that is filled: 200 MB mapped, and one array at a time in another layout."""
+    mid = 2400
+    shapes = {"proj.0.weight": (mid, 2 * mid, 1, 1)}
+    for suffix in ("", "_p"):
+        shapes |= {f"reduce{suffix}.0.weight": (mid, mid, 1, 1), f"attention{suffix}.0.weight": (mid, mid, 1, 1)}
+        shapes[f"attention{suffix}.3.weight"] = (59 * 59, mid, 1, 1)
+    for norm in ("reduce.1", "reduce_p.1", "attention.1", "attention_p.1", "proj.1"):
+        shapes |= {f"{norm}.{leaf}": (mid,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    numbers = np.full(59 * 59 * mid + 2 * mid * mid, 0.25, np.float32)
+    state = {name: numbers[: np.prod(shape)].reshape(shape) for name, shape in shapes.items()}
+    path = save_state_dict(tmp_path / "large.pth", state)
+    size = path.stat().st_size
+    assert size > 200e6
+    output = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LARGE), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=900,
+    ).stdout
+    value, memory = map(float, output.split())
+    assert value == 0.25
+    assert memory <= 1.3 * size

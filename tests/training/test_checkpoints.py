@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from pytorch_writer import save_state_dict
 
 from psanet_tf import PSANet
 from psanet_tf.data.catalog import dataset_info
@@ -21,9 +22,8 @@ def model():
 
 
 def test_original_checkpoints_need_a_configuration(model, config_file, tmp_path):
-    torch = pytest.importorskip("torch")
     path = tmp_path / "x.pth"
-    torch.save({name: torch.from_numpy(value) for name, value in semseg_state_dict(model).items()}, path)
+    save_state_dict(path, semseg_state_dict(model))
     with pytest.raises(ValueError, match=r"x.pth does not say which network it belongs to"):
         load_trained(path)
     fcn = tmp_path / "fcn.yaml"

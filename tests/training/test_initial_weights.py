@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 from PIL import Image
+from pytorch_writer import save_state_dict
 
 from psanet_tf import PSANet
 from psanet_tf.data.normalization import MEAN, STD
@@ -133,12 +134,10 @@ def test_another_mask_size_and_no_attention_are_said_so(tmp_path):
 
 
 def test_pth_files(tmp_path):
-    torch = pytest.importorskip("torch")
     source = small()
 
     def write(state):
-        torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, tmp_path / "x.pth")
-        return tmp_path / "x.pth"
+        return save_state_dict(tmp_path / "x.pth", state)
 
     whole = {f"module.{name}": value for name, value in semseg_state_dict(source).items()}
     target = small(4)

@@ -1,6 +1,5 @@
 """PyTorch's files read without PyTorch: files that it wrote itself, and files made here opcode by opcode."""
 
-import io
 import json
 import pickle
 import zipfile
@@ -10,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import procedural_weights
 import pytest
+from pytorch_writer import Call, Storage, tensor, write
 
 from psanet_tf.weights.pytorch_files import read_pytorch_file
 
@@ -114,65 +114,6 @@ def test_other_files_are_named(tmp_path, content, message):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no PyTorch file .*nothing.pth"):
         read_pytorch_file(tmp_path / "nothing.pth")
-
-
-class Call:
-    """Pickles as a call of a name, which need not exist here."""
-
-    def __init__(self, module, name, *arguments):
-        self.module, self.name, self.arguments = module, name, arguments
-
-
-class Storage:
-    def __init__(self, key, length, kind="FloatStorage"):
-        self.key, self.length, self.kind = key, length, kind
-
-
-class Writer(pickle._Pickler):
-    """Writes the pickles that PyTorch writes, and others that it does not; in Python, so that opcodes can be added."""
-
-    def __init__(self, file):
-        super().__init__(file, protocol=2)
-
-    def save(self, obj, save_persistent_id=True):
-        if isinstance(obj, Storage):
-            self.save_name("torch", obj.kind)
-            kind = self._take()
-            self.write(pickle.MARK)
-            super().save("storage")
-            self.write(kind)
-            for item in (obj.key, "cpu", obj.length):
-                super().save(item)
-            self.write(pickle.TUPLE + pickle.BINPERSID)
-        elif isinstance(obj, Call):
-            self.save_name(obj.module, obj.name)
-            self.write(self._take())
-            self.save(tuple(obj.arguments))
-            self.write(pickle.REDUCE)
-        else:
-            super().save(obj, save_persistent_id)
-
-    def save_name(self, module, name):
-        self.name = pickle.GLOBAL + f"{module}\n{name}\n".encode()
-
-    def _take(self):
-        return self.name
-
-
-def tensor(key, length, size, stride, offset=0, kind="FloatStorage"):
-    return Call("torch._utils", "_rebuild_tensor_v2", Storage(key, length, kind), offset, size, stride, False, {})
-
-
-def write(path, tree, storages, compression=zipfile.ZIP_STORED, **extra):
-    table = io.BytesIO()
-    Writer(table).dump(tree)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", table.getvalue())
-        for name, content in extra.items():
-            archive.writestr(f"archive/{name.replace('_pkl', '.pkl')}", content)
-        for key, numbers in storages.items():
-            archive.writestr(f"archive/data/{key}", np.asarray(numbers).tobytes(), compression)
-    return path
 
 
 def test_shared_storages_and_any_strides(tmp_path):
