@@ -17,8 +17,8 @@ from psanet_tf.training.resnet_weights import read_keras_applications
 
 _CLASSIFIERS = ("cls.4", "aux.4")
 _WANTED = (
-    "wanted is a run folder or .keras file of psanet train, a .pth or .safetensors of the original implementation or of "
-    "a torchvision ResNet, or an .h5 of a keras.applications ResNet"
+    "wanted is a run folder or .keras file of psanet train, a .pth or .safetensors of the original implementation "
+    "or of a torchvision ResNet, or an .h5 of a keras.applications ResNet"
 )
 
 
