@@ -29,4 +29,15 @@ def main():
 
 def _register():
     """Imports every subcommand module; each adds its commands to `app`. They import TensorFlow only when run."""
-    from psanet_cli import attention, compare, data, doctor, evaluate, export, predict, serve, train  # noqa: F401
+    from psanet_cli import (  # noqa: F401
+        attention,
+        compare,
+        data,
+        doctor,
+        evaluate,
+        export,
+        predict,
+        serve,
+        train,
+        weights,
+    )

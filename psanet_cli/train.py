@@ -23,8 +23,9 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Initial weights: run folder, .keras, .pth of the original or of a torchvision ResNet, "
-            "keras.applications weights. Short for --set train.init=FILE."
+            help="Initial weights: imagenet (a published backbone that fits), a name of psanet weights list, a URL, a "
+            "run folder, .keras, .pth or .safetensors of the original or of a torchvision ResNet, keras.applications "
+            "weights. Short for --set train.init=FILE."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set train.epochs=N.")] = None,

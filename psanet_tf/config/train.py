@@ -15,7 +15,8 @@ class TrainSection(Section):
     seed: int = Field(0, ge=0, description="of the initial weights, dropout, order of pictures and augmentation")
     init: str | None = Field(
         None,
-        description="initial weights: a run folder or .keras file, a .pth of the original implementation (whole "
+        description="initial weights: imagenet (a published backbone that fits), a name of psanet weights list, a URL, "
+        "a run folder or .keras file, a .pth or .safetensors of the original implementation (whole "
         "network or backbone) or of a torchvision ResNet, or a weights file of a keras.applications ResNet",
     )
 

@@ -14,11 +14,13 @@ from psanet_tf.models.state_dicts import read_state_dict
 from psanet_tf.models.weights_files import kind_of_weights
 from psanet_tf.training.checkpoints import load_trained
 from psanet_tf.training.resnet_weights import read_keras_applications
+from psanet_tf.weights.fetch import fetch_weights, is_remote
+from psanet_tf.weights.registry import backbone_for
 
 _CLASSIFIERS = ("cls.4", "aux.4")
 _WANTED = (
-    "wanted is a run folder or .keras file of psanet train, a .pth or .safetensors of the original implementation "
-    "or of a torchvision ResNet, or an .h5 of a keras.applications ResNet"
+    "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
+    ".safetensors of the original implementation or of a torchvision ResNet, or an .h5 of a keras.applications ResNet"
 )
 
 
@@ -27,7 +29,8 @@ def load_initial_weights(model, source):
 
     Args:
         model: PSANet.
-        source: run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
+        source: "imagenet" for a published backbone that fits; a name of published weights or a URL, which are fetched;
+            run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
             implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications
             ResNet.
 
@@ -36,10 +39,14 @@ def load_initial_weights(model, source):
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be fetched.
         ValueError: no such weights, values that are not finite, or a backbone of another shape; nothing has been
             changed then.
     """
-    state = _read(Path(source), model)
+    if source == "imagenet":
+        source = _imagenet_backbone(model)
+    path = fetch_weights(source) if is_remote(source) else Path(source)
+    state = _read(path, model)
     try:
         result = load_semseg_weights(model, state, skip_mismatch=[part for part in PARTS if part != "backbone"])
     except WeightsMismatchError as error:
@@ -57,6 +64,16 @@ def load_initial_weights(model, source):
     number = len(result.loaded) + len(result.skipped)
     lines = [f"initial weights from {source}: {len(result.loaded)} of {number} tensors taken"]
     return lines + [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
+
+
+def _imagenet_backbone(model):
+    arguments = model.get_config()
+    if arguments["blocks"] is not None or arguments["width"] != 64:
+        raise ValueError("train.init: imagenet needs a network of model.depth 50, 101 or 152 and model.width 64")
+    try:
+        return backbone_for(arguments["depth"], arguments["stem"], arguments["stride_in_1x1"]).name
+    except ValueError as error:
+        raise ValueError(f"train.init: imagenet: {error}") from None
 
 
 def _read(path, model):
