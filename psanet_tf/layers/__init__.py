@@ -2,6 +2,7 @@
 
 from psanet_tf.layers.batch_normalization import BatchNormalization
 from psanet_tf.layers.psa import PSA_TYPES, PSALayer
+from psanet_tf.layers.psa_branch import PSABranch
 from psanet_tf.layers.resize import ResizeLike
 
-__all__ = ["PSA_TYPES", "BatchNormalization", "PSALayer", "ResizeLike"]
+__all__ = ["PSA_TYPES", "BatchNormalization", "PSABranch", "PSALayer", "ResizeLike"]

@@ -11,9 +11,9 @@ from psanet_tf.layers.arguments import (
     checked_mask_size,
     checked_normalization_factor,
 )
-from psanet_tf.layers.batch_normalization import BatchNormalization
-from psanet_tf.layers.initializers import head_kernel
-from psanet_tf.ops import psa_mask, resize_bilinear
+from psanet_tf.layers.psa_branch import DIRECTIONS, PSABranch, convolution, normalization
+from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
+from psanet_tf.ops import resize_bilinear
 from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
 
 PSA_TYPES = ("collect", "distribute", "bi-direction")
@@ -47,10 +47,12 @@ class PSALayer(keras.layers.Layer):
         implementation: of the window gather, as for `psa_mask`: "auto", "custom" (the compiled op) or "stock".
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
 
-    Once built, the convolutions and normalizations are attributes: ``<direction>_reduce_conv``,
-    ``<direction>_reduce_bn``, ``<direction>_attention_conv``, ``<direction>_attention_bn``,
-    ``<direction>_mask_conv``, ``proj_conv`` and ``proj_bn``. Each can be frozen by its `trainable`, which files and
-    configurations keep.
+    Attributes:
+        collect, distribute: the `PSABranch` of each direction; None for one that the layer has not.
+        proj_conv, proj_bn: the projection back to C channels and its normalization.
+
+    They are there once the layer is built. Each of them, and each sublayer of a `PSABranch`, can be frozen by its
+    `trainable`, which files and configurations keep.
 
     Call arguments:
         inputs: [N, H, W, C] with the C that the layer was built for; H and W of any size and dynamic if `mask_size`
@@ -73,16 +75,16 @@ class PSALayer(keras.layers.Layer):
 
     def __init__(
         self,
-        mid_channels=512,
-        psa_type="bi-direction",
-        compact=False,
-        shrink_factor=2,
-        mask_size=None,
-        normalization_factor=1.0,
-        psa_softmax=True,
-        concat_input=True,
-        synchronized_batch_norm=False,
-        implementation="auto",
+        mid_channels: int = 512,
+        psa_type: str = "bi-direction",
+        compact: bool = False,
+        shrink_factor: int = 2,
+        mask_size: tuple[int, int] | None = None,
+        normalization_factor: float | None = 1.0,
+        psa_softmax: bool = True,
+        concat_input: bool = True,
+        synchronized_batch_norm: bool = False,
+        implementation: str = "auto",
         **kwargs,
     ):
         if "trainable" in kwargs:
@@ -100,23 +102,25 @@ class PSALayer(keras.layers.Layer):
         self.concat_input = checked_bool("concat_input", concat_input)
         self.synchronized_batch_norm = checked_bool("synchronized_batch_norm", synchronized_batch_norm)
         self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
-        self.directions = ("collect", "distribute") if self.psa_type == "bi-direction" else (self.psa_type,)
-        self._trainable_when_built = {}
+        self.directions = DIRECTIONS if self.psa_type == "bi-direction" else (self.psa_type,)
+        # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
+        self.collect = self.distribute = None
+        self.proj_conv = self.proj_bn = None
+        self._flags_when_built = {}
 
     def build(self, input_shape):
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(f"PSALayer takes [N, H, W, C] with static C, got an input of shape {tuple(input_shape)}")
-        in_channels, mid = input_shape[-1], self.mid_channels
-        shrunk = self._shrunk(input_shape[1:3])
+        in_channels = input_shape[-1]
         self._built_size = tuple(input_shape[1:3])
-        self._built_mask_size = self._mask_size_for(shrunk)
-        mask_channels = self._built_mask_size[0] * self._built_mask_size[1]
-        # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
-        for direction in self.directions:
-            self._add_convolution(f"{direction}_reduce", in_channels, mid)
-            self._add_convolution(f"{direction}_attention", mid, mid)
-            self._add_convolution(f"{direction}_mask", mid, mask_channels, batch_norm=False)
-        self._add_convolution("proj", mid * len(self.directions), in_channels)
+        self._built_mask_size = self._mask_size_for(self._shrunk(self._built_size))
+        if "collect" in self.directions:
+            self.collect = self._branch("collect", input_shape)
+        if "distribute" in self.directions:
+            self.distribute = self._branch("distribute", input_shape)
+        self.proj_conv = convolution(self, "proj_conv", self.mid_channels * len(self.directions), in_channels)
+        self.proj_bn = normalization(self, "proj_bn", in_channels)
+        set_sublayer_flags(self, self._flags_when_built)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: in_channels})
         super().build(input_shape)
 
@@ -125,15 +129,16 @@ class PSALayer(keras.layers.Layer):
         size = _size(features)
         shrunk = self._checked_shrunk(size)
         reduced = []
-        for direction in self.directions:
-            source, attention = self._source_and_attention(features, direction, shrunk, training)
+        for branch in self._branches().values():
+            source, attention = branch(features, size=shrunk, training=training)
             reduced.append(self._aggregate(source, attention, shrunk))
-        outputs = self._convolve(tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0], "proj", training)
+        outputs = self.proj_conv(tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0])
+        outputs = tf.nn.relu(self.proj_bn(outputs, training=training))
         outputs = resize_bilinear(outputs, size)
         outputs.set_shape(features.shape)
         return tf.concat([features, outputs], axis=-1) if self.concat_input else outputs
 
-    def attention(self, inputs):
+    def attention(self, inputs) -> dict[str, tf.Tensor]:
         """The attention matrices in inference mode.
 
         Args:
@@ -155,8 +160,8 @@ class PSALayer(keras.layers.Layer):
             raise ValueError(f"{self.name!r} was built for inputs [N, H, W, {channels}], got shape {features.shape}")
         shrunk = self._checked_shrunk(_size(features))
         return {
-            direction: self._source_and_attention(features, direction, shrunk, training=False)[1]
-            for direction in self.directions
+            direction: branch(features, size=shrunk, training=False)[1]
+            for direction, branch in self._branches().items()
         }
 
     def compute_output_shape(self, input_shape):
@@ -179,81 +184,40 @@ class PSALayer(keras.layers.Layer):
             "synchronized_batch_norm": self.synchronized_batch_norm,
             "implementation": self.implementation,
         }
-        flags = self.sublayers_trainable()
-        return config | ({"sublayers_trainable": flags} if flags else {})
+        flags = sublayer_flags(self) if self.built else self._flags_when_built
+        return config | ({"sublayers_trainable": dict(flags)} if flags else {})
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
         flags = config.pop("sublayers_trainable", {})
         layer = super().from_config(config)
-        layer._trainable_when_built = dict(flags)
+        layer._flags_when_built = dict(flags)
         return layer
 
-    def sublayers_trainable(self):
-        """{name: `trainable`} of the sublayers whose flag is not the layer's own."""
-        if not self.built:
-            return dict(self._trainable_when_built)
-        flags = {name: getattr(self, name).trainable for name in self._sublayer_names()}
-        return {name: flag for name, flag in flags.items() if flag != self.trainable}
+    def sublayers(self) -> dict[str, keras.layers.Layer]:
+        """{attribute: layer} of the sublayers of a built layer."""
+        return {**self._branches(), "proj_conv": self.proj_conv, "proj_bn": self.proj_bn}
 
-    def _sublayer_names(self):
-        names = []
-        for direction in self.directions:
-            names += [f"{direction}_{part}" for part in ("reduce_conv", "reduce_bn", "attention_conv", "attention_bn")]
-            names.append(f"{direction}_mask_conv")
-        return [*names, "proj_conv", "proj_bn"]
+    def _branches(self):
+        return {direction: getattr(self, direction) for direction in self.directions}
 
-    def _add_convolution(self, name, in_channels, out_channels, batch_norm=True):
-        conv = keras.layers.Conv2D(
-            out_channels,
-            1,
-            use_bias=False,
-            data_format="channels_last",
-            kernel_initializer=head_kernel(),
+    def _branch(self, direction, input_shape):
+        branch = PSABranch(
+            direction,
+            self.mid_channels,
+            self._built_mask_size,
+            compact=self.compact,
+            psa_softmax=self.psa_softmax,
+            synchronized_batch_norm=self.synchronized_batch_norm,
+            implementation=self.implementation,
             dtype=self.dtype_policy,
-            trainable=self._trainable_when_built.get(f"{name}_conv", self.trainable),
-            name=f"{name}_conv",
+            trainable=self.trainable,
+            name=direction,
         )
-        with tf.name_scope(conv.name):
-            conv.build((None, None, None, in_channels))
-        setattr(self, conv.name, conv)
-        if batch_norm:
-            norm = BatchNormalization(
-                synchronized=self.synchronized_batch_norm,
-                dtype=self.dtype_policy,
-                trainable=self._trainable_when_built.get(f"{name}_bn", self.trainable),
-                name=f"{name}_bn",
-            )
-            with tf.name_scope(norm.name):
-                norm.build((None, None, None, out_channels))
-            setattr(self, norm.name, norm)
-
-    def _convolve(self, inputs, name, training):
-        outputs = getattr(self, f"{name}_conv")(inputs)
-        return tf.nn.relu(getattr(self, f"{name}_bn")(outputs, training=training))
-
-    def _source_and_attention(self, features, direction, shrunk, training):
-        """f [N, h * w, mid] and A [N, destinations, sources] of one direction."""
-        if not training and self._picks_samples(features):
-            # Without batch statistics the 1x1 convolution sees every position alone: drop positions before it.
-            features = resize_bilinear(features, shrunk)
-        reduced = self._convolve(features, f"{direction}_reduce", training)
-        reduced = resize_bilinear(reduced, shrunk)
-        mask = self._convolve(reduced, f"{direction}_attention", training)
-        mask = getattr(self, f"{direction}_mask_conv")(mask)
-        n, positions = tf.shape(reduced)[0], shrunk[0] * shrunk[1]
-        if self.compact:
-            attention = tf.reshape(mask, tf.stack([n, positions, positions]))
-        else:
-            attention = psa_mask(mask, self._built_mask_size, self.implementation)
-        if direction == "distribute":
-            # Sources predicted their weight at every destination: bring the destinations to the rows.
-            attention = tf.transpose(attention, [0, 2, 1])
-        if self.psa_softmax:
-            wide = attention if attention.dtype == tf.float64 else tf.cast(attention, tf.float32)
-            attention = tf.cast(tf.nn.softmax(wide), attention.dtype)
-        return tf.reshape(reduced, tf.stack([n, positions, self.mid_channels])), attention
+        with tf.name_scope(direction):
+            branch.build(input_shape)
+        return branch
 
     def _aggregate(self, source, attention, shrunk):
         z = tf.matmul(attention, source)
@@ -264,9 +228,6 @@ class PSALayer(keras.layers.Layer):
 
     def _shrunk(self, size):
         return [None if length is None else (length - 1) // self.shrink_factor + 1 for length in size]
-
-    def _picks_samples(self, features):
-        return all(length is not None and (length - 1) % self.shrink_factor == 0 for length in features.shape[1:3])
 
     def _mask_size_for(self, shrunk):
         """(rows, columns) of the mask on a shrunk map of static size (None where dynamic)."""

@@ -4,6 +4,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer, ResizeLike
 from psanet_tf.layers.arguments import checked_bool
 from psanet_tf.layers.initializers import head_kernel
+from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
 from psanet_tf.models.arguments import checked_arguments
 from psanet_tf.models.convolution import ConvolutionBuilder
 from psanet_tf.models.resnet import BLOCKS, resnet_stages
@@ -110,10 +111,7 @@ class PSANet(keras.Model):
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
 
     def get_config(self):
-        flags = {layer.name: layer.trainable for layer in self.layers if layer.trainable != self.trainable}
-        for layer in self.layers:
-            if isinstance(layer, PSALayer):
-                flags |= {f"{layer.name}/{name}": flag for name, flag in layer.sublayers_trainable().items()}
+        flags = sublayer_flags(self)
         config = {**self._arguments, "trainable": self.trainable}
         return config | ({"layers_trainable": flags} if flags else {})
 
@@ -122,12 +120,12 @@ class PSANet(keras.Model):
         config = dict(config)
         flags = config.pop("layers_trainable", {})
         model = cls(**config)
-        # A layer's flag is its sublayers' too, so theirs come after it.
-        for path, flag in sorted(flags.items(), key=lambda item: item[0].count("/")):
-            layer_name, _, sublayer_name = path.partition("/")
-            layer = model.get_layer(layer_name)
-            (getattr(layer, sublayer_name) if sublayer_name else layer).trainable = flag
+        set_sublayer_flags(model, flags)
         return model
+
+    def sublayers(self) -> dict[str, keras.layers.Layer]:
+        """{name: layer} of the model's layers."""
+        return {layer.name: layer for layer in self.layers}
 
 
 def _head(features, images, build, width_factor, prefix, output_name, config, wide_dtype):

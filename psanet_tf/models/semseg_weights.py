@@ -22,6 +22,13 @@ _BATCH_NORM = {
     "running_var": "moving_variance",
 }
 _STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
+_BRANCH = {
+    "reduce_conv": "reduce{}.0",
+    "reduce_bn": "reduce{}.1",
+    "attention_conv": "attention{}.0",
+    "attention_bn": "attention{}.1",
+    "mask_conv": "attention{}.3",
+}
 _HEADS = {"head": "cls", "aux": "aux"}
 _HEAD_PARTS = {"conv": 0, "bn": 1, "classifier": 4}
 _PART_OF = {f"layer{stage}": "backbone" for stage in range(5)} | {"psa": "psa", "cls": "head", "aux": "aux"}
@@ -173,20 +180,13 @@ def _psa_variables(layer, prefix):
     if not layer.built:
         raise ValueError(f"{layer.name!r} has no weights yet: call it on an input, or build() it, first")
     variables = {}
-
-    def add(part, module):
-        variables.update(_layer_variables(getattr(layer, part), prefix + module))
-
     for direction in layer.directions:
         # In the bi-direction module the original marks the distribute direction's names.
         suffix = "_p" if layer.psa_type == "bi-direction" and direction == "distribute" else ""
-        add(f"{direction}_reduce_conv", f"reduce{suffix}.0")
-        add(f"{direction}_reduce_bn", f"reduce{suffix}.1")
-        add(f"{direction}_attention_conv", f"attention{suffix}.0")
-        add(f"{direction}_attention_bn", f"attention{suffix}.1")
-        add(f"{direction}_mask_conv", f"attention{suffix}.3")
-    add("proj_conv", "proj.0")
-    add("proj_bn", "proj.1")
+        for name, sublayer in getattr(layer, direction).sublayers().items():
+            variables.update(_layer_variables(sublayer, f"{prefix}{_BRANCH[name].format(suffix)}"))
+    variables.update(_layer_variables(layer.proj_conv, f"{prefix}proj.0"))
+    variables.update(_layer_variables(layer.proj_bn, f"{prefix}proj.1"))
     return variables
 
 

@@ -60,8 +60,7 @@ def _kept_bytes(layer):
 def _psa_elements(layer):
     """Elements inside a PSALayer: per direction, features before and after each normalization, and the attention."""
     _, height, width, _ = layer.input.shape
-    mask_channels = layer.collect_mask_conv.filters if "collect" in layer.directions else 0
-    mask_channels = mask_channels or layer.distribute_mask_conv.filters
+    mask_channels = (layer.collect or layer.distribute).mask_conv.filters
     positions = height * width
     shrunk = ((height - 1) // layer.shrink_factor + 1) * ((width - 1) // layer.shrink_factor + 1)
     per_direction = 2 * layer.mid_channels * positions + 4 * layer.mid_channels * shrunk

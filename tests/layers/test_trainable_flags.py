@@ -14,7 +14,14 @@ def model_of(layer):
 
 
 def flags(layer):
-    return {name: getattr(layer, name).trainable for name in layer._sublayer_names()}
+    """{path: `trainable`} of all that the layer holds: collect, distribute, proj_* and what is in them."""
+    found = {}
+    for name in ("collect", "distribute", "proj_conv", "proj_bn"):
+        found[name] = getattr(layer, name).trainable
+    for direction in ("collect", "distribute"):
+        for name in ("reduce_conv", "reduce_bn", "attention_conv", "attention_bn", "mask_conv"):
+            found[f"{direction}/{name}"] = getattr(getattr(layer, direction), name).trainable
+    return found
 
 
 def perturb(model):
@@ -35,8 +42,21 @@ def frozen_later():
 
 def partly_frozen():
     model = model_of(PSALayer(mid_channels=4))
-    for name in ("collect_reduce_bn", "distribute_mask_conv", "proj_bn"):
-        getattr(model.layers[-1], name).trainable = False
+    layer = model.layers[-1]
+    for sublayer in (layer.collect.reduce_bn, layer.distribute.mask_conv, layer.proj_bn):
+        sublayer.trainable = False
+    return model
+
+
+def one_direction_frozen():
+    model = model_of(PSALayer(mid_channels=4))
+    model.layers[-1].distribute.trainable = False
+    return model
+
+
+def a_frozen_direction_but_for_one():
+    model = one_direction_frozen()
+    model.layers[-1].distribute.attention_bn.trainable = True
     return model
 
 
@@ -46,7 +66,14 @@ def all_but_one_frozen():
     return model
 
 
-MAKERS = [frozen, frozen_later, partly_frozen, all_but_one_frozen]
+MAKERS = [
+    frozen,
+    frozen_later,
+    partly_frozen,
+    one_direction_frozen,
+    a_frozen_direction_but_for_one,
+    all_but_one_frozen,
+]
 
 
 def through_a_file(model, tmp_path):
@@ -104,8 +131,8 @@ def test_a_layer_frozen_before_it_is_built_keeps_its_statistics():
 def test_a_configuration_of_a_layer_that_is_not_built_keeps_the_flags():
     config = partly_frozen().layers[-1].get_config()
     assert config["sublayers_trainable"] == {
-        "collect_reduce_bn": False,
-        "distribute_mask_conv": False,
+        "collect/reduce_bn": False,
+        "distribute/mask_conv": False,
         "proj_bn": False,
     }
     layer = PSALayer.from_config(config)

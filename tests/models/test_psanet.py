@@ -34,7 +34,7 @@ def test_depths(depth, blocks):
     ]
     # Three in every bottleneck, and a shortcut in each of the four stages.
     assert len(convolutions) == 3 * blocks + 4
-    assert model.get_layer("psa").collect_mask_conv.kernel.shape == (1, 1, 512, 59 * 59)
+    assert model.get_layer("psa").collect.mask_conv.kernel.shape == (1, 1, 512, 59 * 59)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,9 @@ def test_numpy_arguments_are_taken_as_pythons(tmp_path):
 def batch_norms(model):
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     psa = model.get_layer("psa")
-    return norms + [getattr(psa, name) for name in psa._sublayer_names() if name.endswith("_bn")]
+    for branch in (psa.collect, psa.distribute):
+        norms += [branch.reduce_bn, branch.attention_bn]
+    return [*norms, psa.proj_bn]
 
 
 def freeze_parts(model):
@@ -200,7 +202,7 @@ def freeze_parts(model):
         if layer.name.startswith(("stem", "layer")):
             layer.trainable = False
     model.get_layer("psa").proj_bn.trainable = False
-    model.get_layer("psa").collect_mask_conv.trainable = False
+    model.get_layer("psa").collect.mask_conv.trainable = False
 
 
 def freeze_all(model):
