@@ -57,15 +57,15 @@ def tensorflow_batches(config):
 def decoded_batches(config):
     import tensorflow as tf
 
-    from psanet_tf.data.decoding import decode_picture
+    from psanet_tf.data.decoding import decode_image, label_values
 
     examples = list_examples(config.data, "training")
     paths = [(str(example.image_path), str(example.label_path)) for example in examples]
     dataset = tf.data.Dataset.from_tensor_slices(paths).repeat()
     dataset = dataset.map(
         lambda pair: (
-            tf.shape(decode_picture(tf.io.read_file(pair[0]))),
-            tf.shape(tf.io.decode_png(tf.io.read_file(pair[1]), channels=1)),
+            tf.shape(decode_image(tf.io.read_file(pair[0]))),
+            tf.shape(label_values(tf.io.read_file(pair[1]))),
         ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )

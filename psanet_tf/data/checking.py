@@ -8,7 +8,9 @@ import numpy as np
 
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.layouts import list_files
-from psanet_tf.data.readers import label_palette, list_examples, read_example
+from psanet_tf.data.palettes import PaletteAgreement
+from psanet_tf.data.pixels import damage, label_colors
+from psanet_tf.data.readers import encoded_example, list_examples, read_example
 from psanet_tf.progress import track
 
 SHOWN = 20
@@ -81,10 +83,10 @@ def check_split(data, split, workers=None):
     gone = set(missing)
     present = [item for item in examples if not gone & {str(item.image_path), str(item.label_path)}]
     report = SplitReport(split, len(examples), missing, [], np.zeros(info.num_classes, np.int64))
-    palettes = {}
+    palettes = PaletteAgreement()
     sizes = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for example, (problem, counts, size, palette) in zip(
+        for example, (problem, counts, size, colors) in zip(
             present,
             track(pool.map(lambda item: _examine(item, info), present), f"reading {split}", len(present)),
             strict=True,
@@ -95,9 +97,9 @@ def check_split(data, split, workers=None):
             report.pixels += counts[: info.num_classes]
             report.ignored_pixels += int(counts[info.ignore_label])
             sizes.append(size)
-            palettes.setdefault(palette, example)
-    if len([palette for palette in palettes if palette]) > 1:
-        report.problems.append(_palettes_differ(palettes))
+            palettes.add(example.label_path, colors)
+    if doubt := palettes.problem():
+        report.problems.append(doubt)
     if sizes:
         sizes.sort(key=np.prod)
         report.smallest, report.largest = sizes[0], sizes[-1]
@@ -105,22 +107,20 @@ def check_split(data, split, workers=None):
 
 
 def _examine(example, info):
-    """(problem or None, pixels by train id, size, bytes of the palette or None)."""
+    """(problem or None, pixels by train id, size, colours of the label values or None)."""
     try:
         _, label = read_example(example, info)
-        palette = label_palette(example.label_path) if example.label_path.suffix.lower() == ".png" else None
+        encoded_image, encoded_label = encoded_example(example)
+        colors = label_colors(encoded_label, example.label_path)
+        if found := damage(encoded_image):
+            raise ValueError(
+                f"{example.image_path}: damaged ({found}), from some place on its pixels are grey or wrong: get it "
+                "again from its source, or leave it out"
+            )
     except (ValueError, OSError) as error:
         return str(error), None, None, None
     counts = np.bincount(label.ravel(), minlength=256)
-    return None, counts, label.shape, None if palette is None else palette.tobytes()
-
-
-def _palettes_differ(palettes):
-    first, second = [example.label_path for palette, example in palettes.items() if palette][:2]
-    return (
-        f"{first} and {second} have different palettes, the input pipeline expects one: train from TFRecords "
-        "(psanet data to-tfrecord), which need none"
-    )
+    return None, counts, label.shape, colors
 
 
 def _shown(what, items):

@@ -1,13 +1,18 @@
-"""Pictures and labels from files and from the bytes in them, as TensorFlow operations."""
+"""Pictures and labels from the bytes of files, in TensorFlow operations: as `pixels` describes, or refused."""
+
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.data import headers
 from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE
-from psanet_tf.data.readers import PNG_KIND, label_kinds
+from psanet_tf.data.graph_headers import is_jpeg, is_png, jpeg_orientation, png_header
+from psanet_tf.data.pixels import REVERSED
 from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
 
 _RECORD_BUFFER = 1 << 18
+_CMYK_COMPONENTS = 4
 
 
 def read_record(path, offset):
@@ -29,27 +34,116 @@ def read_record(path, offset):
     return features[IMAGE_KEY], features[LABEL_KEY]
 
 
-def decode_picture(encoded):
-    """JPEG, PNG or BMP bytes -> uint8 [H, W, 3]; an error of the operation if they are no picture."""
-    pixels = tf.cond(
-        tf.io.is_jpeg(encoded),
-        # The accurate transform is what other libraries use; TensorFlow's default differs by up to ten grey levels.
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+def decode_image(encoded, name="the picture"):
+    """Bytes of a JPEG or PNG file -> uint8 [H, W, 3], equal to `pixels.decode_image` in every pixel.
+
+    Args:
+        encoded: scalar string.
+        name: string or scalar string, what messages call it.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, for any other file, for CMYK and for damaged ones.
+    """
+    return _decode_image(encoded, name)
+
+
+# A function of its own, as `label_values`: traced once, not for each place that it is called at.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string)], autograph=False)
+def _decode_image(encoded, name):
+    known = _require(
+        is_jpeg(encoded) | is_png(encoded), name, " is no JPEG or PNG picture (its first bytes say what it is)"
     )
-    return tf.ensure_shape(pixels, (None, None, 3))
+    with tf.control_dependencies([known]):
+        encoded = tf.identity(encoded)
+    pixels, orientation = tf.cond(
+        is_jpeg(encoded), lambda: _decode_jpeg(encoded, name), lambda: _decode_png(encoded, name)
+    )
+    return tf.ensure_shape(_turned(pixels, orientation), (None, None, 3))
 
 
-class LabelDecoder:
-    """Bytes of single-channel PNGs -> the values as stored -> train ids.
+def _decode_jpeg(encoded, name):
+    components = tf.io.extract_jpeg_shape(encoded)[2]
+    message = " is a CMYK JPEG, which differs from decoder to decoder: save it as RGB"
+    with tf.control_dependencies([_require(components != _CMYK_COMPONENTS, name, message)]):
+        # The accurate transform is what other libraries use; TensorFlow's default differs by up to ten grey levels.
+        pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return pixels, jpeg_orientation(encoded)
+
+
+def _decode_png(encoded, name):
+    header = png_header(encoded)
+    message = " is a 16-bit PNG with a transparent colour: save it as 8-bit RGB, or with an alpha channel"
+    with tf.control_dependencies([_require((header.depth < 16) | ~header.has_transparency, name, message)]):
+        encoded = tf.identity(encoded)
+    has_alpha = tf.equal(header.color_type, headers.GREY_ALPHA) | tf.equal(header.color_type, headers.RGB_ALPHA)
+    pixels = tf.cond(
+        # Palettes of few bits without tRNS get a wrong alpha channel from the operation.
+        has_alpha | header.has_transparency,
+        lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+    return pixels, header.orientation
+
+
+def _on_white(pixels):
+    pixels = tf.cast(pixels, tf.int32)
+    color, alpha = pixels[..., :3], pixels[..., 3:]
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _turned(array, orientation):
+    """As `pixels.turned`; a few of the pictures need it."""
+
+    def turn():
+        exchanged = tf.cond(
+            orientation >= 5,
+            lambda: tf.transpose(array, [1, 0, *range(2, array.shape.rank)]),
+            lambda: array,
+        )
+        rows, columns = (tf.gather(list(axis), (orientation - 1) % 4) for axis in zip(*REVERSED, strict=True))
+        exchanged = tf.cond(rows, lambda: exchanged[::-1], lambda: exchanged)
+        return tf.cond(columns, lambda: exchanged[:, ::-1], lambda: exchanged)
+
+    return tf.cond(tf.equal(orientation, headers.UPRIGHT), lambda: array, turn)
+
+
+def _require(condition, name, message):
+    return tf.debugging.Assert(condition, [tf.strings.join([name, message])])
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def label_values(encoded):
+    """Scalar string -> uint8 [H, W], equal to `pixels.decode_label`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: no grey PNG of 8 bits, or of 16 with values up to 255, and no palette PNG.
+    """
+    with tf.control_dependencies([_require(is_png(encoded), "labels", " must be PNG")]):
+        header = png_header(encoded)
+    values = tf.switch_case(
+        tf.where(tf.equal(header.color_type, headers.PALETTE), 0, tf.where(header.depth > 8, 2, 1)),
+        [
+            lambda: _palette_indices(encoded, header),
+            lambda: tf.io.decode_png(encoded, channels=1),
+            lambda: _small_values(encoded),
+        ],
+    )
+    known = tf.equal(header.color_type, headers.PALETTE) | (
+        tf.equal(header.color_type, headers.GREY) & (header.depth >= 8)
+    )
+    with tf.control_dependencies([_require(known, "labels", " must be an 8-bit grey or a palette PNG")]):
+        return _turned(values[..., 0], header.orientation)
+
+
+class LabelTable:
+    """Values of label files -> train ids.
 
     Args:
         info: DatasetInfo.
         table: uint8 [256], from `label_value_table`.
-        palette: uint8 [n, 3], the colours of palette PNGs; None if the labels are grey PNGs.
     """
 
-    def __init__(self, info, table, palette=None):
+    def __init__(self, info, table):
         self.info = info
         known = np.flatnonzero(table != OUT_OF_RANGE)
         shifts = np.unique(table[known] - known.astype(np.uint8))
@@ -59,24 +153,6 @@ class LabelDecoder:
         # Made here, outside of the graph: captured, not copied into it.
         with tf.init_scope():
             self._table = tf.constant(table)
-            self._index_of_color = None if palette is None else tf.constant(_index_of_color(palette))
-
-    def values(self, encoded):
-        """Scalar string -> uint8 [H, W].
-
-        Raises:
-            tf.errors.InvalidArgumentError: no PNG, neither 8-bit grey nor with the palette.
-        """
-        kind = tf.strings.substr(encoded, PNG_KIND.start, PNG_KIND.stop - PNG_KIND.start)
-
-        def grey():
-            with tf.control_dependencies([_assert_in(kind, label_kinds(palette=False))]):
-                return tf.io.decode_png(encoded, channels=1)[..., 0]
-
-        if self._index_of_color is None:
-            return grey()
-        is_palette = tf.reduce_any(tf.equal(kind, tf.constant(label_kinds(palette=True))))
-        return tf.cond(is_palette, lambda: self._palette_indices(encoded), grey)
 
     def train_ids(self, values):
         """uint8 of any shape -> uint8 of the same.
@@ -94,20 +170,42 @@ class LabelDecoder:
         with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), ["label value out of range"])]):
             return tf.identity(train_ids)
 
-    def _palette_indices(self, encoded):
-        """TensorFlow decodes palette PNGs to colours; this finds the indices again."""
-        colors = tf.cast(tf.io.decode_png(encoded, channels=3), tf.int32)
-        return tf.gather(self._index_of_color, (colors[..., 0] * 256 + colors[..., 1]) * 256 + colors[..., 2])
+
+def _palette_indices(encoded, header):
+    """uint8 [H, W, 1]. TensorFlow gives palettes' colours only, so the file is made one of grey levels.
+
+    Indices and grey levels are stored alike. What differs is the colour type in the header chunk, and with it the
+    chunk's checksum: as a checksum (CRC) is linear, by a constant.
+    """
+    color_type, checksum = headers.PNG_KIND.stop - 1, headers.PNG_KIND.stop + 3
+    old = tf.io.decode_raw(tf.strings.substr(encoded, checksum, 4), tf.uint8)
+    new = tf.cast(tf.bitwise.bitwise_xor(old, tf.constant(list(_PALETTE_TO_GREY), tf.uint8)), tf.int32)
+    parts = [
+        tf.strings.substr(encoded, 0, color_type),
+        bytes([headers.GREY]),
+        tf.strings.substr(encoded, color_type + 1, checksum - color_type - 1),
+        tf.strings.reduce_join(tf.gather([bytes([value]) for value in range(256)], new)),
+        # No palette: the operation would warn of it, for every file.
+        tf.strings.substr(encoded, header.end, tf.cast(tf.strings.length(encoded), tf.int64) - header.end),
+    ]
+    levels = tf.io.decode_png(tf.strings.join(parts), channels=1)
+
+    def unscaled():
+        return levels // tf.cast(255 // (tf.bitwise.left_shift(1, header.depth) - 1), tf.uint8)
+
+    # Grey of fewer than 8 bits is scaled to 0..255.
+    return tf.cond(header.depth < 8, unscaled, lambda: levels)
 
 
-def _index_of_color(palette):
-    red, green, blue = np.asarray(palette, int).T
-    number = (red * 256 + green) * 256 + blue
-    index = np.full(1 << 24, OUT_OF_RANGE, np.uint8)
-    # Of equal colours the first one counts: entries that are not used are often all black.
-    index[number[::-1]] = np.arange(len(palette))[::-1]
-    return index
+def _small_values(encoded):
+    """uint8 [H, W, 1] of a 16-bit PNG."""
+    values = tf.cast(tf.io.decode_png(encoded, channels=1, dtype=tf.uint16), tf.int32)
+    with tf.control_dependencies([_require(tf.reduce_max(values) <= 255, "labels", " have values above 255")]):
+        return tf.cast(values, tf.uint8)
 
 
-def _assert_in(kind, kinds):
-    return tf.debugging.Assert(tf.reduce_any(tf.equal(kind, tf.constant(kinds))), ["labels must be 8-bit grey PNG"])
+def _header_checksum(color_type):
+    return zlib.crc32(b"IHDR" + bytes(9) + bytes([color_type]) + bytes(3))
+
+
+_PALETTE_TO_GREY = (_header_checksum(headers.PALETTE) ^ _header_checksum(headers.GREY)).to_bytes(4, "big")

@@ -5,17 +5,16 @@ epoch) and of nothing else: the number of threads or workers does not matter, an
 epoch with the batches that would have come.
 """
 
-import contextlib
-
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
 from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
 from psanet_tf.data.channels import per_channel
-from psanet_tf.data.decoding import LabelDecoder, decode_picture, read_record
+from psanet_tf.data.decoding import LabelTable, decode_image, label_values, read_record
 from psanet_tf.data.normalization import MEAN, STD
-from psanet_tf.data.readers import has_train_ids, label_palette, list_examples
+from psanet_tf.data.plain_copies import graph_readable
+from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
 
 _ORDER_STREAM, _AUGMENTATION_STREAM, _SUBSTITUTE_STREAM = 0, 1, 2
@@ -185,22 +184,24 @@ class _Source:
         self.split = split
         self.info = info_of(data)
         self._records = data.format == "tfrecord"
+        paths = [example.image_path for example in examples]
         with tf.init_scope():
-            self._image_paths = tf.constant([str(example.image_path) for example in examples])
+            self._image_paths = tf.constant([str(path) for path in paths])
+            self._readable_paths = self._image_paths if self._records else tf.constant(graph_readable(paths))
             self._label_paths = tf.constant([str(example.label_path) for example in examples])
             if self._records:
                 self._offsets = tf.constant([example.offset for example in examples], tf.int64)
         first = examples[0].label_path
         table = label_value_table(self.info, train_ids=self._records or has_train_ids(first))
-        self._labels = LabelDecoder(self.info, table, None if self._records else _palette(examples))
+        self._labels = LabelTable(self.info, table)
 
     def decode(self, index):
         """uint8 [H, W, 3] and uint8 [H, W], values as stored."""
         if self._records:
             image, label = read_record(self._image_paths[index], self._offsets[index])
         else:
-            image, label = tf.io.read_file(self._image_paths[index]), tf.io.read_file(self._label_paths[index])
-        return decode_picture(image), self._labels.values(label)
+            image, label = tf.io.read_file(self._readable_paths[index]), tf.io.read_file(self._label_paths[index])
+        return decode_image(image), label_values(label)
 
     def crop(self, image, values, crop_size, parameters):
         """float32 [h, w, 3], normalized, and uint8 [h, w], train ids."""
@@ -213,14 +214,6 @@ class _Source:
         message = [MARK, index, "of split", self.split, self._image_paths[index], self._label_paths[index]]
         with tf.control_dependencies([tf.debugging.Assert(readable, message)]):
             return tf.identity(image), tf.identity(label)
-
-
-def _palette(examples):
-    """The colours of the first label file that can be read, if it has a palette."""
-    for example in examples:
-        with contextlib.suppress(ValueError, OSError):
-            return label_palette(example.label_path)
-    raise ValueError(f"not one label file can be read, from {examples[0].label_path} on")
 
 
 def _attempt(function, crop_size, *key):

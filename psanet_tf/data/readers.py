@@ -1,16 +1,16 @@
-"""Lists the examples of a split, and reads one picture or label file."""
+"""Lists the examples of a split, and reads one picture or label file (as `pixels` describes)."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from psanet_tf.data import headers
 from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.layouts import Example, existing_root, list_files
 from psanet_tf.data.near_names import instead_of
+from psanet_tf.data.pixels import decode_image, decode_label
 from psanet_tf.data.record_fingerprints import check_shard_classes
 from psanet_tf.data.records import RecordExample, list_records
 
@@ -22,9 +22,6 @@ __all__ = [
     "read_image",
     "read_label",
 ]
-
-# The two bytes of a PNG file that tell bit depth and colour type.
-PNG_KIND = slice(24, 26)
 
 
 def list_examples(data, split):
@@ -60,6 +57,17 @@ def list_examples(data, split):
     return listing.examples
 
 
+def encoded_example(example):
+    """Bytes of the picture file and of the label file of an example, which may be in a TFRecord.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(example, RecordExample):
+        return example.encoded()
+    return contents_of(example.image_path), contents_of(example.label_path)
+
+
 def read_example(example, info):
     """Reads a picture and its labels.
 
@@ -72,64 +80,44 @@ def read_example(example, info):
 
     Raises:
         ValueError: as `read_image` and `read_label`, or the two differ in size.
+        FileNotFoundError: there is no such file.
     """
-    if isinstance(example, RecordExample):
-        encoded_image, encoded_label = example.encoded()
-        image = _decode_image(encoded_image, example.where)
-        label = _decode_label(encoded_label, example.where, info, train_ids=True)
-    else:
-        image = read_image(example.image_path)
-        label = read_label(example.label_path, info)
+    encoded_image, encoded_label = encoded_example(example)
+    in_record = isinstance(example, RecordExample)
+    image = decode_image(encoded_image, example.where if in_record else example.image_path)
+    label = _train_ids(
+        encoded_label,
+        example.where if in_record else example.label_path,
+        info,
+        in_record or has_train_ids(example.label_path),
+    )
     if image.shape[:2] != label.shape:
-        raise ValueError(
-            f"{example.label_path}: labels must be of their picture's size {list(image.shape[:2])}, "
-            f"got {list(label.shape)}"
-        )
+        raise ValueError(_sizes_differ(example, image.shape[:2], label.shape, headers.orientation(encoded_image)))
     return image, label
 
 
-def read_image(path, upright=False):
+def read_image(path):
     """Reads a picture.
 
     Args:
-        path: JPEG, PNG, or another format that Pillow reads.
-        upright: turn the picture as its orientation tag says. Not for pictures with labels: those were drawn on the
-            stored pixels.
+        path: JPEG, PNG, BMP, GIF, TIFF, WebP, or another format that Pillow reads.
 
     Returns:
-        uint8 [H, W, 3], RGB. Grey pictures are spread to three channels, of 16-bit ones the upper 8 bits are taken,
-        and transparent pixels are laid on white.
+        uint8 [H, W, 3], RGB, turned as the orientation tag says; see `pixels.decode_image`.
 
     Raises:
-        ValueError: the file is no picture or is cut short; the message names it.
+        ValueError: the file is no picture, is cut short, or has no sure meaning; the message names it.
         FileNotFoundError: there is no such file.
     """
-    return _decode_image(_contents(path), path, upright)
-
-
-def _decode_image(contents, where, upright=False):
-    picture = _open(where, contents)
-    if upright:
-        picture = ImageOps.exif_transpose(picture)
-    return np.asarray(_to_rgb(picture))
-
-
-def _to_rgb(picture):
-    if picture.mode.startswith("I"):
-        # Pillow's own conversion cuts off at 255.
-        values = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    return decode_image(contents_of(path), path)
 
 
 def read_label(path, info):
     """Reads a label file and turns its values into train ids.
 
     Args:
-        path: an 8-bit grey PNG, or a palette PNG, of which the index is read, not the colour.
+        path: an 8-bit grey PNG, or a palette PNG, of which the index is read, not the colour; see
+            `pixels.decode_label`.
         info: DatasetInfo of its dataset.
 
     Returns:
@@ -140,11 +128,11 @@ def read_label(path, info):
             names it.
         FileNotFoundError: there is no such file.
     """
-    return _decode_label(_contents(path), path, info, has_train_ids(path))
+    return _train_ids(contents_of(path), path, info, has_train_ids(path))
 
 
-def _decode_label(contents, where, info, train_ids):
-    values = np.asarray(_open_label(where, contents))
+def _train_ids(contents, where, info, train_ids):
+    values = decode_label(contents, where)
     table = label_value_table(info, train_ids)
     label = table[values]
     if (label == OUT_OF_RANGE).any():
@@ -155,14 +143,14 @@ def _decode_label(contents, where, info, train_ids):
     return label
 
 
-def label_palette(path):
-    """uint8 [n, 3], the colours of a palette PNG; None of any other label file.
-
-    Raises:
-        ValueError, FileNotFoundError: as `read_label`.
-    """
-    picture = _open_label(path, _contents(path))
-    return np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3) if picture.mode == "P" else None
+def _sizes_differ(example, image_size, label_size, orientation):
+    text = f"{example.label_path}: labels must be of their picture's size {list(image_size)}, got {list(label_size)}"
+    if orientation != headers.UPRIGHT and label_size == image_size[::-1]:
+        text += (
+            f"; {example.image_path} is to be turned (Exif orientation {orientation}), and the labels were drawn on "
+            "the picture as it is stored: turn them too, or take the tag out (exiftool -Orientation= FILE)"
+        )
+    return text
 
 
 def has_train_ids(label_path):
@@ -170,41 +158,15 @@ def has_train_ids(label_path):
     return str(label_path).endswith("_labelTrainIds.png")
 
 
-def label_kinds(palette):
-    """What `PNG_KIND` must hold: the palette PNGs, or 8-bit grey. Grey of fewer bits would be scaled to 0..255."""
-    return [bytes([depth, 3]) for depth in (1, 2, 4, 8)] if palette else [bytes([8, 0])]
+def contents_of(path):
+    """Bytes of a file.
 
-
-def _open_label(path, contents):
-    picture = _open(path, contents)
-    if picture.format != "PNG" or contents[PNG_KIND] not in label_kinds(True) + label_kinds(False):
-        kind = f"{picture.format} of mode {picture.mode}" if picture.format != "PNG" else _png_kind(contents)
-        raise ValueError(f"{path}: labels must be an 8-bit grey or a palette PNG, this is {kind}")
-    return picture
-
-
-def _png_kind(contents):
-    depth, color_type = contents[PNG_KIND]
-    colors = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-    return f"{depth}-bit {colors.get(color_type, 'unknown')} PNG"
-
-
-def _contents(path):
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     return Path(path).read_bytes()
-
-
-def _open(path, contents):
-    try:
-        picture = Image.open(io.BytesIO(contents))
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = (
-            str(error).replace(f"{io.BytesIO.__name__}", "file") if "BytesIO" not in str(error) else "unknown format"
-        )
-        raise ValueError(f"{path} is not a readable picture: {reason}") from None
-    return picture
 
 
 def _ranges(values):

@@ -1,15 +1,16 @@
 """Writes a split as TFRecord shards: in parallel, each shard whole or not at all, going on where it was interrupted."""
 
 import dataclasses
-import io
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.fingerprint import data_fingerprint, describe_difference
+from psanet_tf.data.headers import is_jpeg
+from psanet_tf.data.pixels import is_plain
+from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.data.record_fingerprints import (
     fingerprint_path,
@@ -128,15 +129,16 @@ def _serialized(example, info):
     import tensorflow as tf
 
     image, label = read_example(example, info)
-    encoded = io.BytesIO()
-    Image.fromarray(label).save(encoded, "PNG")
     picture = example.image_path.read_bytes()
+    if not is_plain(picture):
+        # Other readers of the records would make other pixels of it.
+        picture = png_bytes(image)
     values = {
         IMAGE_KEY: picture,
-        LABEL_KEY: encoded.getvalue(),
+        LABEL_KEY: png_bytes(label),
         NAME_KEY: example.name.encode(),
         "image/filename": example.image_path.name.encode(),
-        "image/format": (Image.open(io.BytesIO(picture)).format or "").lower().encode(),
+        "image/format": b"jpeg" if is_jpeg(picture) else b"png",
         "image/segmentation/class/format": b"png",
         "image/height": image.shape[0],
         "image/width": image.shape[1],

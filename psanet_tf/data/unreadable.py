@@ -4,7 +4,7 @@ import contextlib
 import re
 
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.readers import list_examples, read_example
+from psanet_tf.data.readers import encoded_example, list_examples, read_example
 
 MARK = "cannot read example"
 _SHOWN = 20
@@ -70,7 +70,23 @@ def _reason(example, info):
         read_example(example, info)
     except (ValueError, OSError) as error:
         return str(error)
-    return (
-        f"{example.image_path} or {example.label_path}: can be read, but not by TensorFlow's decoders (pictures: "
-        "JPEG but not CMYK, PNG, BMP; labels: grey PNG, or palette PNG with the colours of the split's first one)"
+    return _reason_in_graph(example) or (
+        f"{example.image_path} or {example.label_path}: could not be read then, but can be now; was it being written, "
+        "or is it on a disk that fails now and then?"
     )
+
+
+def _reason_in_graph(example):
+    """What TensorFlow's decoders say; they are stricter than others about damaged files."""
+    import tensorflow as tf
+
+    from psanet_tf.data.decoding import decode_image, label_values
+
+    for path, encoded, decode in zip(
+        (example.image_path, example.label_path), encoded_example(example), (decode_image, label_values), strict=True
+    ):
+        try:
+            decode(tf.constant(encoded))
+        except tf.errors.OpError as error:
+            return f"{path}: TensorFlow cannot read it: {error.message}"
+    return None

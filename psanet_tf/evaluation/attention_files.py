@@ -36,7 +36,7 @@ def write_attention(model, image_path, out, points=(), grid=False):
     """
     if bool(points) == bool(grid):
         raise ValueError("give either points, such as --point 310,220, or --grid")
-    image = read_image(image_path, upright=True)
+    image = read_image(image_path)
     points = grid_points(image.shape[:2], _GRID_ROWS, _GRID_COLUMNS) if grid else points
     maps = attention_maps(model, image, points)
     out, name = Path(out), Path(image_path).stem

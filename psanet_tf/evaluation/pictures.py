@@ -34,7 +34,7 @@ def label_pictures(labelers, pictures, info, out, submission=False):
 
     def work(labeler, picture):
         try:
-            image = read_image(picture.path, upright=True)
+            image = read_image(picture.path)
         except (ValueError, OSError) as error:
             return str(error)
         _write(image, labeler.labels(image), picture.name, info, out, submission)

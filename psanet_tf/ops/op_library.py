@@ -4,11 +4,11 @@ import contextlib
 import ctypes
 import dataclasses
 import logging
-import os
 import threading
 from pathlib import Path
 from types import ModuleType
 
+from psanet_tf.files import cache_folder
 from psanet_tf.ops import op_build
 
 logger = logging.getLogger(__name__)
@@ -82,14 +82,6 @@ def registered_kernels():
             types = [dtypes.as_dtype(t).name for c in kernel.constraint for t in c.allowed_values.list.type]
             devices.setdefault(kernel.device_type, []).extend(types)
     return {op: {device: sorted(types) for device, types in sorted(devices.items())} for op, devices in found.items()}
-
-
-def cache_folder():
-    """Where libraries that were built at first use are kept."""
-    chosen = os.environ.get("PSANET_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "psanet_tf"
 
 
 def _load(path):

@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph
+from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.tiles import label_by_tiles
@@ -88,11 +91,11 @@ class Client:
         """The class of every pixel of a picture of any size.
 
         Args:
-            picture: uint8 [H, W, 3] (RGB), the bytes of a JPEG or PNG file, or its path. A picture with more
-                pixels or bytes than the server takes is cut into overlapping tiles, each labelled by itself.
+            picture: uint8 [H, W, 3] (RGB), the bytes of a picture file, or its path. A picture with more pixels
+                or bytes than the server takes is cut into overlapping tiles, each labelled by itself.
 
         Returns:
-            uint8 [H, W].
+            uint8 [H, W], of the picture as it is to be seen (turned as its orientation tag says).
 
         Raises:
             ServingError: with the server's code and message.
@@ -102,7 +105,7 @@ class Client:
         data, size = _encoded(picture)
         if size[0] * size[1] <= self.metadata().max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
             return self._label_bytes(data)
-        return label_by_tiles(_pixels(picture), lambda tile: self._label_bytes(_png(tile)))
+        return label_by_tiles(_pixels(picture), lambda tile: self._label_bytes(png_bytes(tile)))
 
     def attention(self, picture, points):
         """Attention maps at points of a picture; see the signature `attention` of `ServingModule`.
@@ -131,7 +134,7 @@ class Client:
 
     def _label_bytes(self, data):
         answer = self.predict("predict_bytes", image_bytes=_strings([data]))
-        return _pixels(answer["label_bytes"][0], mode="L")
+        return decode_label(answer["label_bytes"][0], "the answer")
 
 
 def _encoded(picture):
@@ -139,39 +142,28 @@ def _encoded(picture):
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise ValueError(f"picture must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
-        return _png(picture), picture.shape[:2]
+        return png_bytes(picture), picture.shape[:2]
     data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    with _opened(data) as image:
-        size = image.size[::-1]
-        if image.format in ("JPEG", "PNG"):
-            return data, size
-    return _png(_pixels(data)), size
+    if is_read_by_graph(data):
+        return data, _size(data)
+    pixels = _pixels(data)
+    return png_bytes(pixels), pixels.shape[:2]
 
 
-def _pixels(picture, mode="RGB"):
+def _pixels(picture):
     if isinstance(picture, np.ndarray):
         return picture
-    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    with _opened(data) as image:
-        return np.asarray(image.convert(mode))
+    if isinstance(picture, bytes):
+        return decode_image(picture, "the picture")
+    return decode_image(Path(picture).read_bytes(), picture)
 
 
-def _opened(data):
-    from PIL import Image, UnidentifiedImageError
-
+def _size(data):
     try:
-        return Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size[::-1]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a picture that can be read: {error}") from None
-
-
-def _png(pixels):
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    # Light compression: the time matters more than the bytes.
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _strings(values):

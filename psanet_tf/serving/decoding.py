@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER_BYTES = 24
+from psanet_tf.data.decoding import decode_image
+from psanet_tf.data.graph_headers import is_jpeg, is_png
+
+_PNG_HEADER_BYTES = 26
 
 
 def decode_picture(data, max_pixels, name):
@@ -15,21 +17,19 @@ def decode_picture(data, max_pixels, name):
         name: scalar string tensor or string for error messages, e.g. ``"image_bytes[0]"``.
 
     Returns:
-        uint8 [H, W, 3], RGB; grey is repeated, transparency dropped.
+        uint8 [H, W, 3], RGB, as `psanet_tf.data.pixels` describes.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, for anything else.
     """
-    is_jpeg = tf.strings.substr(data, 0, tf.minimum(3, tf.strings.length(data))) == b"\xff\xd8\xff"
-    is_png = tf.strings.substr(data, 0, tf.minimum(8, tf.strings.length(data))) == _PNG_MAGIC
     long_enough = tf.strings.length(data) >= _PNG_HEADER_BYTES
     readable = tf.debugging.Assert(
-        (is_jpeg | is_png) & long_enough,
+        (is_jpeg(data) | is_png(data)) & long_enough,
         [tf.strings.join([name, " is no JPEG or PNG picture (its first bytes say what it is)"])],
     )
     with tf.control_dependencies([readable]):
         data = tf.identity(data)
-    size = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
+    size = tf.cond(is_jpeg(data), lambda: _jpeg_size(data), lambda: _png_size(data))
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     text = tf.strings.format("{} rows x {} columns", (size[0], size[1]))
     small = tf.debugging.Assert(
@@ -38,14 +38,7 @@ def decode_picture(data, max_pixels, name):
     )
     with tf.control_dependencies([small]):
         data = tf.identity(data)
-    # The accurate transform is what other decoders use; TensorFlow's default is off by one here and there.
-    picture = tf.cond(
-        is_jpeg,
-        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_png(data, channels=3),
-    )
-    picture.set_shape([None, None, 3])
-    return picture
+    return decode_image(data, name)
 
 
 def _jpeg_size(data):

@@ -48,3 +48,34 @@ def test_two_palettes_are_a_problem(tmp_path):
     (problem,) = check_split(data, "train").problems
     assert "x.png and" in problem
     assert "different palettes" in problem
+
+
+def palette_labels(root, palettes, values=(0, 1)):
+    """`check_split` of a split with one label file of these values for each palette."""
+    (root / "names.txt").write_text("a\nb\n")
+    for folder in ("images/train", "labels/train"):
+        (root / folder).mkdir(parents=True)
+    for index, palette in enumerate(palettes):
+        Image.new("RGB", (2, 1)).save(root / f"images/train/{index}.png")
+        label = Image.fromarray(np.array([values], np.uint8))
+        label.putpalette(np.asarray(palette, np.uint8).tobytes())
+        label.save(root / f"labels/train/{index}.png")
+    return check_split(DataSection(dataset="custom", root=str(root), class_names="names.txt"), "train")
+
+
+def test_labels_are_counted_by_index_whatever_the_colours(tmp_path):
+    """Equal colours once made class 0 of all values that have them, the ignored one included."""
+    assert palette_labels(tmp_path, [np.zeros((256, 3))], values=(1, 255)).pixels.tolist() == [0, 1]
+
+
+def test_entries_that_occur_in_no_pixel_may_differ(tmp_path):
+    report = palette_labels(tmp_path, [[(0, 0, 0), (9, 9, 9)], [(0, 0, 0), (9, 9, 9), (1, 2, 3)]])
+    assert report.pixels.tolist() == [2, 2]
+    assert not any("palettes" in str(problem) for problem in report.problems)
+
+
+def test_palettes_fitted_to_each_picture_are_doubted(tmp_path):
+    report = palette_labels(tmp_path, [[(0, 0, 0), (9, 9, 9)], [(9, 9, 9), (0, 0, 0)], [(9, 9, 9), (0, 0, 0)]])
+    (problem,) = report.problems
+    assert "0.png and " in problem
+    assert "(and 1 more files): different palettes: index 0 is (0, 0, 0) in one and (9, 9, 9) in the other" in problem

@@ -157,13 +157,60 @@ def test_label_values_out_of_range_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"), [("RGB", "8-bit RGB PNG"), ("I;16", "16-bit grey PNG"), ("1", "1-bit grey PNG")]
+    ("pixels", "suffix", "message"),
+    [
+        (np.eye(4, dtype=bool), ".png", r"1-bit grey PNG; it could mean classes 0 to 1, or grey levels 255 apart"),
+        (np.full((4, 4, 3), 7), ".png", r"8-bit RGB PNG; save its first channel alone: .*getchannel\(0\)"),
+        (np.full((4, 4, 3), (7, 8, 7)), ".png", r"8-bit RGB PNG; each colour must become the index of its class"),
+        (np.full((4, 4, 2), 7), ".png", r"8-bit grey with alpha PNG; save its first channel alone"),
+        (np.full((4, 4, 4), 7), ".png", r"8-bit RGB with alpha PNG; save its first channel alone"),
+        (
+            np.full((4, 4), 256, np.uint16),
+            ".png",
+            r"16-bit grey PNG with values up to 256; no class can have",
+        ),
+        (np.full((4, 4), 7), ".jpg", r"JPEG of mode L; JPEG changes values: export the labels anew as PNG"),
+        (np.full((4, 4), 7), ".bmp", r"BMP of mode L; save it as PNG: .* keeps the values"),
+        (np.full((4, 4, 3), 7), ".tif", r"TIFF of mode RGB; save the class of each pixel as an 8-bit grey PNG"),
+    ],
 )
-def test_labels_of_other_kinds_are_refused(tmp_path, mode, message):
-    path = tmp_path / "a.png"
-    Image.new(mode, (4, 4)).save(path)
-    with pytest.raises(ValueError, match=rf"a\.png: labels must be an 8-bit grey or a palette PNG, this is {message}"):
+def test_labels_of_other_forms_are_refused_with_what_to_do(tmp_path, pixels, suffix, message):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(pixels.astype(np.uint8) if pixels.dtype == int else pixels).save(path)
+    with pytest.raises(
+        ValueError, match=rf"a\{suffix}: labels must be an 8-bit grey or a palette PNG, this is {message}"
+    ):
         read_label(path, dataset_info("voc2012"))
+
+
+def test_labels_of_16_bits_are_read_if_their_values_fit(tmp_path):
+    Image.fromarray(np.array([[0, 20, 255]], np.uint16)).save(tmp_path / "a.png")
+    assert read_label(tmp_path / "a.png", dataset_info("voc2012")).tolist() == [[0, 20, 255]]
+
+
+@pytest.mark.parametrize(("pixels", "kind"), [(np.float32(0.5), "32-bit numbers"), (np.int32(70000), "32-bit numbers")])
+def test_pictures_without_a_sure_meaning_are_refused(tmp_path, pixels, kind):
+    Image.fromarray(np.full((4, 4), pixels)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=rf"a\.tif: TIFF of {kind}, of which nobody knows what is white: save it as 8"):
+        read_image(tmp_path / "a.tif")
+
+
+def turned_photo(path, orientation):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", SIZE[::-1]).save(path, exif=exif)
+
+
+def test_labels_drawn_on_a_picture_as_it_is_stored_are_refused(tmp_path):
+    turned_photo(tmp_path / "images/training/a.jpg", 6)
+    write_label(tmp_path / "annotations/training/a.png", [1])
+    data = DataSection(root=str(tmp_path))
+    message = (
+        r"size \[25, 17\], got \[17, 25\]; .*a\.jpg is to be turned \(Exif orientation 6\).*turn them too, or take"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_example(list_examples(data, "training")[0], info_of(data))
 
 
 def test_sizes_must_agree(tmp_path):

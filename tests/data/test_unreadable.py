@@ -94,3 +94,31 @@ def test_nothing_readable_at_all_is_an_error(damaged, scenes_config, tmp_path):
     config = scenes_config(root=only(damaged, CUT_SHORT, tmp_path), on_error="skip")
     with pytest.raises(tf.errors.InvalidArgumentError, match="random pictures in turn could not be read"):
         next(iter(training_dataset(config, 1)))
+
+
+def test_what_only_tensorflow_finds_wrong_is_said(scenes_root, scenes_config, tmp_path):
+    config = scenes_config(root=only(scenes_root, 0, tmp_path))
+    path = tmp_path / "one/annotations/training/scene_training_000000.png"
+    contents = bytearray(path.read_bytes())
+    contents[contents.index(b"IDAT") - 5] ^= 1  # in the checksum of the chunk before
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"scene_training_000000\.png"):
+        with readable_pipeline_errors(config.data):
+            next(iter(training_dataset(config, 1)))
+
+
+def test_examples_that_could_be_read_in_the_meantime_are_said_to(scenes_root, scenes_config):
+    config = scenes_config(root=str(scenes_root))
+    with pytest.raises(ValueError, match=r"scene_training_000003\.jpg or .*: could not be read then, but can be now"):
+        with readable_pipeline_errors(config.data):
+            raise tf.errors.InvalidArgumentError(None, None, "cannot read example 3 of split [training]")
+
+
+def test_pictures_of_three_pixels_are_no_trouble(scenes_config, tmp_path):
+    for folder in ("images", "annotations"):
+        (tmp_path / folder / "training").mkdir(parents=True)
+    Image.new("RGB", (3, 3), "white").save(tmp_path / "images/training/a.jpg")
+    Image.new("L", (3, 3), 1).save(tmp_path / "annotations/training/a.png")
+    config = scenes_config(root=str(tmp_path), augmentation={"blur_probability": 1.0})
+    for _, labels in training_dataset(config, 1).take(4):
+        assert set(np.unique(labels["logits"])) == {0, 255}

@@ -61,7 +61,7 @@ def test_labels_of_a_picture(network, evaluate, address, tmp_path, form):
 
 def test_what_is_no_picture(address, tmp_path):
     with Client(address) as client:
-        with pytest.raises(ValueError, match="not a picture"):
+        with pytest.raises(ValueError, match="the picture is not a readable picture: unknown format"):
             client.labels(b"hello")
         with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\], got float64 \[3, 3\]"):
             client.labels(np.zeros((3, 3)))

@@ -64,8 +64,8 @@ function open(file) {
   if (!file) return;
   ask(`Labelling ${file.name} …`, async (current) => {
     const started = performance.now();
-    // Labels are for the stored pixels, so an orientation tag is not followed.
-    const bitmap = await createImageBitmap(file, { imageOrientation: "none" }).catch(() => {
+    // Labels are for the picture as it is to be seen, so an orientation tag is followed.
+    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => {
       throw new Error(`${file.name} is not a picture that this browser can read.`);
     });
     const data = await toBase64(await asJpegOrPng(file, bitmap));

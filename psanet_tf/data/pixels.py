@@ -1,0 +1,222 @@
+"""How the bytes of a file become pixels and label values: the one description that all readers follow.
+
+Pictures: turned as their Exif orientation says; grey spread to three channels; of 16 bits the upper 8; palettes
+resolved; transparency laid on white; of several frames the first. Labels: the values of a PNG as they are stored, of a
+palette PNG the index, never the colour. What these rules cannot give a sure answer for is refused with what to do.
+
+Training and exported models follow them in TensorFlow operations (`decoding`), as far as those are exact
+(`is_read_by_graph`); docs/data.md has the table.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from psanet_tf.data import headers
+
+
+def decode_image(contents, where):
+    """Bytes of a picture file -> uint8 [H, W, 3], RGB.
+
+    Args:
+        contents: bytes of a JPEG, PNG, BMP, GIF, TIFF or WebP file, or another format that Pillow reads.
+        where: what messages call it, such as its path.
+
+    Raises:
+        ValueError: no picture, cut short, or of a form whose pixels have no sure meaning in 8 bits; the message names
+            `where`.
+    """
+    picture = _open(contents, where)
+    turn = _orientation(picture, contents)
+    _refuse_unsure(picture, contents, where)
+    try:
+        pixels = _rgb(picture, contents)
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: a {picture.format} of mode {picture.mode} cannot be read ({error}): {_SAVE}"
+        ) from None
+    return turned(pixels, turn)
+
+
+def decode_label(contents, where):
+    """Bytes of a label file -> uint8 [H, W], the values as stored.
+
+    Args:
+        contents: bytes of a grey PNG of 8 bits, of 16 bits with values up to 255, or of a palette PNG.
+        where: what messages call it, such as its path.
+
+    Raises:
+        ValueError: any other form; the message names `where` and says what to do.
+    """
+    picture = _open(contents, where)
+    if picture.format != "PNG":
+        raise _other_label(where, f"{picture.format} of mode {picture.mode}", _label_advice(picture))
+    depth, color_type = headers.png_kind(contents)
+    grey = color_type == headers.GREY and depth in (8, 16)
+    if not grey and color_type != headers.PALETTE:
+        raise _other_label(
+            where, f"{depth}-bit {_COLORS[color_type]} PNG", _png_label_advice(picture, depth, color_type)
+        )
+    values = np.asarray(picture)
+    if values.max() > 255:
+        raise _other_label(
+            where, f"16-bit grey PNG with values up to {values.max()}", "no class can have a number above 255"
+        )
+    return turned(values.astype(np.uint8), headers.orientation(contents))
+
+
+def label_colors(contents, where):
+    """The colours that a palette PNG gives the values that occur in it.
+
+    Args:
+        contents, where: as of `decode_label`.
+
+    Returns:
+        {value: (red, green, blue)}; None of any other form.
+
+    Raises:
+        ValueError: no picture.
+    """
+    picture = _open(contents, where)
+    if picture.mode != "P":
+        return None
+    palette = np.zeros((256, 3), np.uint8)
+    colors = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette[: len(colors)] = colors
+    return {int(value): tuple(palette[value].tolist()) for value in np.unique(np.asarray(picture))}
+
+
+def is_read_by_graph(file):
+    """Whether `decoding.decode_image` reads a picture (exactly as `decode_image` does) or refuses it.
+
+    Args:
+        file: a binary file, or its bytes.
+    """
+    file = io.BytesIO(file) if isinstance(file, bytes) else file
+    start = file.read(len(headers.PNG_MAGIC))
+    if headers.is_png(start):
+        return True
+    if not headers.is_jpeg(start):
+        return False
+    file.seek(0)
+    try:
+        return Image.open(file).mode != "CMYK"
+    except (OSError, SyntaxError, ValueError):
+        return True  # damaged: refused by both
+
+
+def is_plain(contents):
+    """Whether any decoder reads a picture as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG."""
+    if headers.is_jpeg(contents):
+        return is_read_by_graph(contents) and headers.orientation(contents) == headers.UPRIGHT
+    if not headers.is_png(contents) or headers.orientation(contents) != headers.UPRIGHT:
+        return False
+    transparent = any(name == b"tRNS" for name, _ in headers.png_chunks(contents))
+    return headers.png_kind(contents) in ((8, headers.GREY), (8, headers.RGB)) and not transparent
+
+
+def damage(contents):
+    """What a strict decoder finds wrong in the middle of a JPEG, where others put grey or noise; None if nothing.
+
+    Args:
+        contents: bytes of any file.
+    """
+    import simplejpeg
+
+    if not headers.is_jpeg(contents):
+        return None
+    try:
+        simplejpeg.decode_jpeg(contents, colorspace="GRAY", fastdct=True, fastupsample=True, min_factor=8)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def turned(array, orientation):
+    """[H, W, ...] as stored -> as it is to be seen.
+
+    Args:
+        array: pixels or labels.
+        orientation: 1..8, as Exif counts.
+    """
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    rows, columns = REVERSED[(orientation - 1) % 4]
+    return np.ascontiguousarray(array[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+# Of orientations 1 to 4, and 5 to 8 after exchanging rows and columns: whether (rows, columns) are reversed.
+REVERSED = ((False, False), (False, True), (True, True), (True, False))
+_COLORS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_SAVE = "save it as 8-bit RGB"
+
+
+def _open(contents, where):
+    try:
+        picture = Image.open(io.BytesIO(contents))
+        picture.load()
+    except UnidentifiedImageError:
+        raise ValueError(f"{where} is not a readable picture: unknown format") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{where} is not a readable picture: {error}") from None
+    return picture
+
+
+def _orientation(picture, contents):
+    if headers.is_jpeg(contents) or headers.is_png(contents):
+        return headers.orientation(contents)
+    # Pillow turns TIFF files itself.
+    return headers.exif_orientation(picture.info.get("exif", b"")) if picture.format == "WEBP" else headers.UPRIGHT
+
+
+def _refuse_unsure(picture, contents, where):
+    if picture.mode in ("F", "I"):
+        raise ValueError(f"{where}: {picture.format} of 32-bit numbers, of which nobody knows what is white: {_SAVE}")
+    deep = picture.format == "PNG" and headers.png_kind(contents)[0] == 16
+    if deep and "transparency" in picture.info:
+        raise ValueError(f"{where}: 16-bit PNG with a transparent colour: {_SAVE}, or with an alpha channel")
+
+
+def _rgb(picture, contents):
+    if picture.mode.startswith("I;16"):
+        # Pillow's own conversion cuts off at 255.
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("RGB"))
+    if picture.format == "PNG" and picture.mode in ("1", "L"):
+        # Pillow scales grey of few bits to 0..255, but not the transparent value.
+        scaled = picture.convert("L")
+        scaled.info["transparency"] = picture.info["transparency"] * 255 // (2 ** headers.png_kind(contents)[0] - 1)
+        picture = scaled
+    pixels = np.asarray(picture.convert("RGBA")).astype(np.uint16)
+    color, alpha = pixels[..., :3], pixels[..., 3:]
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _other_label(where, kind, advice):
+    return ValueError(f"{where}: labels must be an 8-bit grey or a palette PNG, this is {kind}; {advice}")
+
+
+def _label_advice(picture):
+    if picture.format in ("JPEG", "MPO"):
+        return "JPEG changes values: export the labels anew as PNG, saving this file as PNG does not bring them back"
+    if picture.mode in ("L", "P"):
+        return "save it as PNG: Image.open(path).save('labels.png') keeps the values"
+    return "save the class of each pixel as an 8-bit grey PNG"
+
+
+def _png_label_advice(picture, depth, color_type):
+    if color_type == headers.GREY:
+        factor = 255 // (2**depth - 1)
+        return (
+            f"it could mean classes 0 to {2**depth - 1}, or grey levels {factor} apart: save what is meant in 8 bits, "
+            f"for classes Image.fromarray(np.asarray(Image.open(path).convert('L')) // {factor}).save(path)"
+        )
+    channels = np.asarray(picture)
+    if color_type == headers.GREY_ALPHA or (channels[..., :1] == channels[..., 1:3]).all():
+        return "save its first channel alone: Image.open(path).getchannel(0).save(path)"
+    return (
+        "each colour must become the index of its class: index = np.zeros(rgb.shape[:2], np.uint8), then for each "
+        "class index[(rgb == color).all(-1)] = number, and Image.fromarray(index).save(path)"
+    )

@@ -1,0 +1,85 @@
+"""PNG copies, in the cache, of the pictures that TensorFlow's operations cannot read.
+
+The input pipeline runs no Python: threads that wait for the interpreter hold up its exit. So what its operations cannot
+read (GIF, TIFF, WebP, BMP, CMYK) is decoded before it starts, once.
+"""
+
+import hashlib
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from psanet_tf.data.pixels import decode_image, is_read_by_graph
+from psanet_tf.files import atomic_file, cache_folder
+from psanet_tf.progress import track
+
+# Counts up when `decode_image` gives other pixels than before.
+_VERSION = 1
+
+
+def graph_readable(paths):
+    """Files that `decoding.decode_image` reads as `pixels.decode_image` reads the given ones.
+
+    Args:
+        paths: of pictures.
+
+    Returns:
+        list of strings: the paths themselves, or those of copies, which are made where there are none. Pictures that
+        cannot be read at all stay as they are: the operations refuse them.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        readable = list(pool.map(_is_readable, paths))
+        copies = {path: _copy_path(path) for path, known in zip(paths, readable, strict=True) if not known}
+        missing = [item for item in copies.items() if not item[1].is_file()]
+        if missing:
+            for (path, _), made in zip(
+                missing, track(pool.map(_copy, missing), "copying pictures to PNG", len(missing)), strict=True
+            ):
+                if not made:
+                    del copies[path]
+    return [str(copies.get(path, path)) for path in paths]
+
+
+def png_bytes(pixels):
+    """uint8 [H, W, 3] or [H, W] -> bytes of a PNG file, written fast."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _is_readable(path):
+    try:
+        with open(path, "rb") as file:
+            return is_read_by_graph(file)
+    except OSError:
+        return True
+
+
+def _copy_path(path):
+    """Changes with the file: an old copy is not found any more."""
+    status = os.stat(path)
+    key = f"{_VERSION} {Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
+    return cache_folder() / "pictures" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
+
+
+def _copy(item):
+    path, place = item
+    try:
+        encoded = png_bytes(decode_image(Path(path).read_bytes(), path))
+    except (OSError, ValueError):
+        return False
+    try:
+        with atomic_file(place) as temporary:
+            temporary.write_bytes(encoded)
+    except OSError as error:
+        raise OSError(
+            f"{path} needs a PNG copy in the cache, which cannot be written ({error}); PSANET_CACHE_DIR can name "
+            "another folder"
+        ) from error
+    return True
