@@ -40,30 +40,46 @@ def check(
         list[str] | None,
         typer.Option(help="Split to read; may be repeated. Default: the training and validation split."),
     ] = None,
+    page: Annotated[
+        Path, typer.Option(help="Where the contact sheet goes, an HTML page to look the dataset over.")
+    ] = Path("check.html"),
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: processor cores.")] = None,
 ):
-    """Read every picture and label once and report what is missing or wrong, and how often each class occurs.
+    """Read every picture and label once and report what is wrong, what to do about it, and how often each class occurs.
 
-    Exit status 1 if something is wrong.
+    Writes a contact sheet with the findings, classes, sizes, and labels laid over pictures. Exit status 1 if something
+    is wrong.
 
     Example: psanet data check --config configs/ade20k/psanet50.yaml --set data.root=/data/ADEChallengeData2016
     """
     from psanet_tf.config import load_config
     from psanet_tf.data.catalog import info_of
-    from psanet_tf.data.checking import check_split
+    from psanet_tf.data.checking import check_splits
+    from psanet_tf.data.findings import counted
+    from psanet_tf.data.readers import read_example
     from psanet_tf.data.scale import config_scale_warnings
+    from psanet_tf.files import check_writable
+    from psanet_tf.visualization.contact_sheet import write_contact_sheet
 
-    checked = load_config(config, settings or ())
-    data = checked.data
-    reports = [check_split(data, name, workers) for name in split or (data.train_split, data.val_split)]
+    configuration = load_config(config, settings or ())
+    data = configuration.data
+    check_writable(page)
     info = info_of(data)
+    reports = check_splits(data, split or (data.train_split, data.val_split), workers)
     for report in reports:
         print(report.text(info))
-    with contextlib.suppress(OSError, ValueError):  # said above, or of a split that was not asked for
-        for warning in config_scale_warnings(checked, info):
-            print(f"warning: {warning}")
-    wrong = sum(len(report.missing) + len(report.problems) for report in reports)
-    print(f"{wrong} problems in {data.root}" if wrong else f"nothing is wrong in {data.root}")
+    warnings = []
+    # Of a split that cannot be listed whole the report says more than this could.
+    with contextlib.suppress(OSError, ValueError):
+        warnings = config_scale_warnings(configuration, info)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    samples = [[(item.name, *read_example(item, info)) for item in report.samples] for report in reports]
+    write_contact_sheet(page, f"Check of {data.root}", reports, info, samples, warnings)
+    wrong = sum(len(report.problems) for report in reports)
+    notes = counted(sum(len(report.notes) for report in reports), "note")
+    print(f"{counted(wrong, 'problem')} in {data.root}" if wrong else f"nothing is wrong in {data.root} ({notes})")
+    print(f"look at the labels on the pictures: {page}")
     if wrong:
         raise typer.Exit(1)
 

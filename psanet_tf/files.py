@@ -59,6 +59,21 @@ def atomic_file(path, suffix=None, needed_bytes=None, keep_as=None):
                 temporary.unlink(missing_ok=True)
 
 
+def check_writable(path):
+    """Refuses a place for a file before the work whose result it is to hold.
+
+    Raises:
+        OSError: `path` is a folder, or its folder can't be written or made.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        reason = "no folder" if existing.is_file() else "read-only"
+        raise PermissionError(f"{path} cannot be written: {existing} is {reason}")
+
+
 @contextlib.contextmanager
 def atomic_folder(path):
     """Yields a temporary folder beside `path`; renames it to `path` when the block ends without an error.

@@ -1,130 +1,264 @@
 """Reads every example of a dataset once and reports what is wrong with it."""
 
 import dataclasses
+import io
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from psanet_tf.data.catalog import info_of
-from psanet_tf.data.layouts import list_files
+from psanet_tf.data import headers
+from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
+from psanet_tf.data.findings import Finding, counted
+from psanet_tf.data.frames import num_frames
+from psanet_tf.data.label_findings import ValueCounts, label_findings
+from psanet_tf.data.layouts import Example, Listing, list_files
+from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.palettes import PaletteAgreement
 from psanet_tf.data.pixels import damage, label_colors
-from psanet_tf.data.readers import encoded_example, list_examples, read_example
+from psanet_tf.data.readers import decode_example, encoded_example, holds_train_ids, list_examples
 from psanet_tf.progress import track
 
-SHOWN = 20
+_MAX_SAMPLES = 12
+_SHOWN_SUGGESTIONS = 5
 
 
 @dataclasses.dataclass
 class SplitReport:
-    """What `check_split` found.
+    """What `check_splits` found in one split.
 
     Attributes:
         split: name of the split.
-        num_examples: pictures listed.
-        missing: paths that are listed and not there.
-        problems: one text per example that cannot be used, naming the file.
+        examples: all that are listed.
+        findings: problems and notes.
         pixels: int64 [K], labelled pixels of each class.
+        pictures: int64 [K], how many pictures show each class.
         ignored_pixels: how many pixels have no class.
-        smallest, largest: rows and columns of the pictures with the fewest and the most pixels; None if none can be
-            read.
+        sizes: rows and columns of every picture that can be used.
+        num_turned: pictures with an orientation tag that turns them.
+        samples: usable examples that show as many classes as possible, for a look at them.
     """
 
     split: str
-    num_examples: int
-    missing: list[str]
-    problems: list[str]
+    examples: list[Example]
+    findings: list[Finding]
     pixels: np.ndarray
+    pictures: np.ndarray
     ignored_pixels: int = 0
-    smallest: tuple[int, int] | None = None
-    largest: tuple[int, int] | None = None
+    sizes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    num_turned: int = 0
+    samples: list[Example] = dataclasses.field(default_factory=list)
 
     @property
-    def is_sound(self):
-        return not self.missing and not self.problems
+    def problems(self):
+        return [finding for finding in self.findings if finding.is_problem]
+
+    @property
+    def notes(self):
+        return [finding for finding in self.findings if not finding.is_problem]
 
     def text(self, info):
-        """The report in words, at most `SHOWN` file names of each kind."""
-        lines = [f"{self.split}: {self.num_examples} pictures"]
-        if self.smallest:
-            lines[0] += " of {}x{} to {}x{} pixels (rows x columns)".format(*self.smallest, *self.largest)
-        lines += _shown("files are not there", self.missing) + _shown("examples cannot be used", self.problems)
+        """The report in words."""
+        lines = [f"{self.split}: {counted(len(self.examples), 'picture')}"]
+        if self.sizes:
+            ordered = sorted(self.sizes, key=np.prod)
+            lines[0] += " of {}x{} to {}x{} pixels (rows x columns)".format(*ordered[0], *ordered[-1])
+        for finding in self.problems + self.notes:
+            lines += finding.lines()
         total = self.pixels.sum() + self.ignored_pixels
         if total:
-            lines.append("  share of pixels by class:")
+            lines.append("  share of pixels, and pictures, by class:")
             width = max(len(name) for name in info.class_names)
-            for name, count in zip(info.class_names, self.pixels, strict=True):
-                lines.append(f"    {name:{width}} {100 * count / total:7.3f} %{'' if count else '  never occurs'}")
+            for name, pixels, pictures in zip(info.class_names, self.pixels, self.pictures, strict=True):
+                shown_in = f"{pictures:7}" if pixels else "  never occurs"
+                lines.append(f"    {name:{width}} {100 * pixels / total:7.3f} % {shown_in}")
             lines.append(f"    {'(ignored)':{width}} {100 * self.ignored_pixels / total:7.3f} %")
         return "\n".join(lines)
 
 
-def check_split(data, split, workers=None):
-    """Reads every picture and label file of a split.
+def check_splits(data, splits, workers=None):
+    """Reads every picture and label file of some splits.
 
     Args:
         data: a `DataSection`.
-        split: the dataset's own name of the split.
+        splits: the dataset's own names of the splits.
         workers: threads; default: processor cores.
 
     Returns:
-        SplitReport.
+        list of SplitReport, one per split.
 
     Raises:
-        FileNotFoundError, ValueError: the layout itself is not there, so that nothing can be listed.
+        FileNotFoundError, ValueError: the layout of a split is not there or cannot be used, so that nothing can be
+            listed; before anything is read.
     """
     info = info_of(data)
-    if data.format == "tfrecord":
-        examples, missing = list_examples(data, split), []
-    else:
-        listing = list_files(data, split)
-        examples, missing = listing.examples, [str(path) for path in listing.missing()]
+    splits = list(dict.fromkeys(splits))
+    listings = [
+        Listing(list_examples(data, split)) if data.format == "tfrecord" else list_files(data, split)
+        for split in splits
+    ]
+    reports = [_check(split, listing, info, workers) for split, listing in zip(splits, listings, strict=True)]
+    if data.format == "files":
+        _note_shared_pictures(reports)
+    return reports
+
+
+def _check(split, listing, info, workers):
+    report = SplitReport(
+        split, listing.examples, [], np.zeros(info.num_classes, np.int64), np.zeros(info.num_classes, np.int64)
+    )
+    if not listing.examples:
+        report.findings.append(Finding("the split holds no pictures"))
+    missing = listing.missing()
+    if missing:
+        where = [f"{path}{instead_of(path)}" for path in missing[:_SHOWN_SUGGESTIONS]] + missing[_SHOWN_SUGGESTIONS:]
+        verb = "is" if len(missing) == 1 else "are"
+        what = f"{counted(len(missing), 'file')} {verb} not there"
+        report.findings.append(Finding(what, listing.advice, tuple(map(str, where))))
     gone = set(missing)
-    present = [item for item in examples if not gone & {str(item.image_path), str(item.label_path)}]
-    report = SplitReport(split, len(examples), missing, [], np.zeros(info.num_classes, np.int64))
-    palettes = PaletteAgreement()
-    sizes = []
+    present = [example for example in listing.examples if not gone & {example.image_path, example.label_path}]
+    tally = _Tally(report, info)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for example, (problem, counts, size, colors) in zip(
-            present,
-            track(pool.map(lambda item: _examine(item, info), present), f"reading {split}", len(present)),
-            strict=True,
-        ):
-            if problem:
-                report.problems.append(problem)
-                continue
-            report.pixels += counts[: info.num_classes]
-            report.ignored_pixels += int(counts[info.ignore_label])
-            sizes.append(size)
-            palettes.add(example.label_path, colors)
-    if doubt := palettes.problem():
-        report.problems.append(doubt)
-    if sizes:
-        sizes.sort(key=np.prod)
-        report.smallest, report.largest = sizes[0], sizes[-1]
+        results = track(pool.map(_examine, present), f"reading {split}", len(present))
+        for example, result in zip(present, results, strict=True):
+            tally.add(example, result)
+    tally.conclude(listing)
+    report.findings += listing.findings
     return report
 
 
-def _examine(example, info):
-    """(problem or None, pixels by train id, size, colours of the label values or None)."""
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    value_counts: np.ndarray  # int [256]
+    size: tuple[int, int]
+    is_turned: bool
+    damage: str | None
+    num_frames: int
+    colors: dict | None
+
+
+def _examine(example):
+    """_Facts, or the text of the error if the example cannot be read."""
     try:
-        _, label = read_example(example, info)
         encoded_image, encoded_label = encoded_example(example)
-        colors = label_colors(encoded_label, example.label_path)
-        if found := damage(encoded_image):
-            raise ValueError(
-                f"{example.image_path}: damaged ({found}), from some place on its pixels are grey or wrong: get it "
-                "again from its source, or leave it out"
-            )
+        image, values = decode_example(example, encoded_image, encoded_label)
+        return _Facts(
+            np.bincount(values.ravel(), minlength=256),
+            image.shape[:2],
+            headers.orientation(encoded_image) != headers.UPRIGHT,
+            damage(encoded_image),
+            num_frames(io.BytesIO(encoded_image)),
+            label_colors(encoded_label, example.label_path),
+        )
     except (ValueError, OSError) as error:
-        return str(error), None, None, None
-    counts = np.bincount(label.ravel(), minlength=256)
-    return None, counts, label.shape, colors
+        return str(error)
 
 
-def _shown(what, items):
-    if not items:
-        return []
-    lines = [f"  {len(items)} {what}:"] + [f"    {item}" for item in items[:SHOWN]]
-    return lines + ([f"    and {len(items) - SHOWN} more"] if len(items) > SHOWN else [])
+class _Tally:
+    """Sums what is found in the examples of one split up into its report."""
+
+    def __init__(self, report, info):
+        self.report, self.info = report, info
+        self.table = None
+        self.values = ValueCounts()
+        self.palettes = PaletteAgreement()
+        self.unreadable, self.damaged, self.frames, self.unlabelled = [], [], [], []
+        self.usable = []
+        # For each class, the example that shows most of it.
+        self.most = np.zeros(info.num_classes, np.int64)
+        self.best = [None] * info.num_classes
+
+    def add(self, example, result):
+        if isinstance(result, str):
+            self.unreadable.append((example, result))
+            return
+        report, info = self.report, self.info
+        if result.damage:
+            self.damaged.append(f"{example.image_path}: {result.damage}")
+        if result.num_frames > 1:
+            self.frames.append(f"{example.image_path}: {result.num_frames} frames")
+        self.palettes.add(example.label_path, result.colors)
+        self.values.add(example.label_path, result.value_counts)
+        if self.table is None:
+            self.table = label_value_table(info, train_ids=holds_train_ids(example))
+        report.sizes.append(result.size)
+        report.num_turned += result.is_turned
+        present = result.value_counts > 0
+        if (self.table[present] == OUT_OF_RANGE).any():
+            return
+        counts = np.bincount(self.table, weights=result.value_counts, minlength=256).astype(np.int64)
+        pixels = counts[: info.num_classes]
+        report.pixels += pixels
+        report.pictures += pixels > 0
+        report.ignored_pixels += int(counts[info.ignore_label])
+        if not pixels.any():
+            self.unlabelled.append(str(example.label_path))
+        for index in np.flatnonzero(pixels > self.most):
+            self.most[index], self.best[index] = pixels[index], example
+        self.usable.append(example)
+
+    def conclude(self, listing):
+        report = self.report
+        report.findings += _unreadable_findings(self.unreadable, len(report.examples))
+        if self.damaged:
+            its = "its" if len(self.damaged) == 1 else "their"
+            what = f"{counted(len(self.damaged), 'picture')} damaged: from some place on {its} pixels are grey or wrong"
+            report.findings.append(
+                Finding(what, "get such pictures again from their source, or leave them out", tuple(self.damaged))
+            )
+        if doubt := self.palettes.problem():
+            what, _, advice = doubt.partition(". ")
+            report.findings.append(Finding(what, advice))
+        report.findings += label_findings(self.values, report.pixels, self.info, self.table, listing.advice)
+        if self.unlabelled and report.pixels.any():
+            what = f"{counted(len(self.unlabelled), 'label file')} without a single pixel that has a class"
+            report.findings.append(Finding(what, "", tuple(self.unlabelled), is_problem=False))
+        if self.frames:
+            what = f"of {counted(len(self.frames), 'picture')} with several frames or pages the first one is taken"
+            report.findings.append(Finding(what, "", tuple(self.frames), is_problem=False))
+        report.samples = self._samples()
+
+    def _samples(self):
+        """Rare classes first, then evenly over the split; in the order of the split."""
+        rare_first = np.argsort(self.report.pictures, kind="stable")
+        chosen = list(dict.fromkeys(self.best[index] for index in rare_first if self.best[index]))[:_MAX_SAMPLES]
+        spread = np.linspace(0, len(self.usable) - 1, min(_MAX_SAMPLES, len(self.usable))).round().astype(int)
+        chosen = list(dict.fromkeys(chosen + [self.usable[index] for index in spread]))[:_MAX_SAMPLES]
+        return sorted(chosen, key=lambda example: example.name)
+
+
+def _unreadable_findings(unreadable, num_examples):
+    """One finding for each kind of error, most frequent first."""
+    kinds = {}
+    for example, message in unreadable:
+        paths = [str(example.label_path), str(example.image_path)]
+        path = next((path for path in paths if message.startswith(path)), paths[1])
+        reason = message.removeprefix(path).lstrip(": ").removeprefix("is ")
+        kind = reason
+        for name in paths:
+            kind = kind.replace(name, "#")
+        kinds.setdefault(re.sub(r"\d+", "#", kind), []).append((path, *reason.partition("; ")[::2]))
+    findings = []
+    for items in sorted(kinds.values(), key=len, reverse=True):
+        what = f"{counted(len(items), 'example')} cannot be used"
+        if len(items) == num_examples > 1:
+            what = f"not one of {num_examples} examples can be used"
+        _, reason, advice = items[0]
+        advice = advice or "mend these files, or leave them out (data.on_error=skip passes over them in training)"
+        if all(item[1] == reason for item in items):
+            findings.append(Finding(f"{what}: {reason}", advice, tuple(path for path, *_ in items)))
+        else:
+            findings.append(Finding(what, advice, tuple(f"{path}: {reason}" for path, reason, _ in items)))
+    return findings
+
+
+def _note_shared_pictures(reports):
+    paths = [{example.image_path.resolve() for example in report.examples} for report in reports]
+    for index, report in enumerate(reports):
+        for other in range(index):
+            shared = sorted(paths[index] & paths[other])
+            if shared:
+                what = f"{counted(len(shared), 'picture')} of {report.split!r} also in {reports[other].split!r}"
+                advice = "scores of pictures that were trained on say nothing about new ones: keep the splits apart"
+                report.findings.append(Finding(what, advice, tuple(map(str, shared))))

@@ -3,10 +3,10 @@
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.near_names import around_stem
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 LABEL_SUFFIXES = (".png",)
 
-_OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")
+_OTHER_PICTURES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")
 _SHOWN_FOLDERS = 8
 
 
@@ -68,7 +68,8 @@ def passed_over(others, what_is_taken, advice):
     findings = []
     if any(nested.values()):
         where = tuple(f"{folder}: {counted(number, 'picture')}" for folder, number in nested.items() if number)
-        findings.append(Finding(f"{sum(nested.values())} pictures in folders below were passed over", advice, where))
+        total = counted(sum(nested.values()), "picture")
+        findings.append(Finding(f"{total} in folders below passed over", advice, where))
     if pictures:
         endings = ", ".join(sorted({path.suffix for path in pictures}))
         what = (

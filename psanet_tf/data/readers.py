@@ -82,18 +82,32 @@ def read_example(example, info):
         ValueError: as `read_image` and `read_label`, or the two differ in size.
         FileNotFoundError: there is no such file.
     """
-    encoded_image, encoded_label = encoded_example(example)
-    in_record = isinstance(example, RecordExample)
-    image = decode_image(encoded_image, example.where if in_record else example.image_path)
-    label = _train_ids(
-        encoded_label,
-        example.where if in_record else example.label_path,
-        info,
-        in_record or has_train_ids(example.label_path),
-    )
-    if image.shape[:2] != label.shape:
-        raise ValueError(_sizes_differ(example, image.shape[:2], label.shape, headers.orientation(encoded_image)))
-    return image, label
+    image, values = decode_example(example, *encoded_example(example))
+    return image, _train_ids(values, _names(example)[1], info, holds_train_ids(example))
+
+
+def decode_example(example, encoded_image, encoded_label):
+    """What `encoded_example` gives -> uint8 [H, W, 3], and uint8 [H, W] of the label values as stored.
+
+    Raises:
+        ValueError: as `read_example`, but for values that are no class.
+    """
+    image_name, label_name = _names(example)
+    image, values = decode_image(encoded_image, image_name), decode_label(encoded_label, label_name)
+    if image.shape[:2] != values.shape:
+        raise ValueError(_sizes_differ(example, image.shape[:2], values.shape, headers.orientation(encoded_image)))
+    return image, values
+
+
+def holds_train_ids(example):
+    """Whether the label values of an example as stored are train ids."""
+    return isinstance(example, RecordExample) or has_train_ids(example.label_path)
+
+
+def _names(example):
+    if isinstance(example, RecordExample):
+        return example.where, example.where
+    return example.image_path, example.label_path
 
 
 def read_image(path):
@@ -128,18 +142,20 @@ def read_label(path, info):
             names it.
         FileNotFoundError: there is no such file.
     """
-    return _train_ids(contents_of(path), path, info, has_train_ids(path))
+    return _train_ids(decode_label(contents_of(path), path), path, info, has_train_ids(path))
 
 
-def _train_ids(contents, where, info, train_ids):
-    values = decode_label(contents, where)
+def _train_ids(values, where, info, train_ids):
     table = label_value_table(info, train_ids)
     label = table[values]
     if (label == OUT_OF_RANGE).any():
         wrong = np.unique(values[label == OUT_OF_RANGE])
         shown = ", ".join(str(value) for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
         allowed = _ranges(np.flatnonzero(table != OUT_OF_RANGE))
-        raise ValueError(f"{where}: label values out of range: {shown}; {info.name} has values {allowed}")
+        raise ValueError(
+            f"{where}: label values out of range: {shown}; {info.name} has values {allowed} (psanet data check tells "
+            "what to set)"
+        )
     return label
 
 

@@ -5,14 +5,13 @@ import glob
 import re
 from pathlib import Path
 
-from PIL import Image
-
 from psanet_tf.data.findings import Finding, counted
+from psanet_tf.data.frames import num_frames
 from psanet_tf.data.readers import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 OUTPUT_FOLDERS = ("labels", "overlays", "side_by_side", "submission", "videos")
-_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", *VIDEO_SUFFIXES)
+_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 _MOVING = (".gif", ".webp", ".png", ".tif", ".tiff")
 
 
@@ -132,21 +131,12 @@ def _notes(own, others, results, out):
 
 
 def _moving(paths):
-    counts = {path: _frames(path) for path in paths if path.suffix.lower() in _MOVING}
+    counts = {path: num_frames(path) for path in paths if path.suffix.lower() in _MOVING}
     several = tuple(f"{path}: {count} frames" for path, count in counts.items() if count > 1)
     if not several:
         return []
     what = f"of {counted(len(several), 'picture')} with several frames or pages the first one is labelled"
     return [Finding(what, "videos are labelled frame by frame: convert to .mp4", several, is_problem=False)]
-
-
-def _frames(path):
-    try:
-        with Image.open(path) as picture:
-            return getattr(picture, "n_frames", 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        # Said with its reason when it is its turn.
-        return 1
 
 
 def _names(paths):

@@ -12,7 +12,7 @@ from PIL import Image
 from psanet_tf.config import Config
 from psanet_tf.data import headers
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.checking import check_split
+from psanet_tf.data.checking import check_splits
 from psanet_tf.data.decoding import decode_image, label_values
 from psanet_tf.data.graph_headers import jpeg_orientation
 from psanet_tf.data.normalization import MEAN, STD
@@ -128,8 +128,8 @@ def test_plain_pictures_are_what_any_decoder_reads(files):
 
 def test_checking_and_evaluation(dataset):
     data, expected = dataset
-    report = check_split(data, "val")
-    assert [problem for problem in report.problems if "palettes" not in problem] == []
+    (report,) = check_splits(data, ["val"])
+    assert [problem.what for problem in report.problems if "palettes" not in problem.what] == []
     for example in list_examples(data, "val"):
         for array, right in zip(read_example(example, info_of(data)), expected[example.name], strict=True):
             assert np.array_equal(array, right)
@@ -227,8 +227,10 @@ def test_damage_in_the_middle_of_a_jpeg_is_found(tmp_path, files):
     contents[middle : middle + 300] = bytes(300)
     path.write_bytes(contents)
     data = {"dataset": "custom", "root": str(tmp_path), "class_names": "names.txt"}
-    problems = check_split(Config.model_validate({"data": data}).data, "train").problems
-    assert re.search(r"a\.jpg: damaged \(.*\), from some place on its pixels are grey or wrong", "\n".join(problems))
+    (report,) = check_splits(Config.model_validate({"data": data}).data, ["train"])
+    problem = report.problems[0]
+    assert problem.what == "1 picture damaged: from some place on its pixels are grey or wrong"
+    assert re.search(r"a\.jpg: \w+", problem.where[0])
 
 
 def test_cmyk_is_refused_in_a_graph_with_what_to_do(files):
