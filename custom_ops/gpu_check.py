@@ -212,7 +212,7 @@ def check_shapes(memory, launchers, count, seed=2018):
     random = np.random.default_rng(seed)
     for _ in range(count):
         n, h, w = (int(random.integers(1, limit)) for limit in (4, 24, 40))
-        mask_h, mask_w = (2 * int(random.integers(0, limit)) + 1 for limit in (28, 44))
+        mask_h, mask_w = (int(random.integers(1, limit)) for limit in (56, 88))
         index = absolute_indices(h, w, mask_h, mask_w)
         sizes, channels = (n, h, w, mask_h, mask_w), mask_h * mask_w
         for dtype in ELEMENT_TYPES:

@@ -61,13 +61,13 @@ REGISTER_OP("PsaMask")
     .Doc(R"doc(
 Cuts, for every position, the window that falls on the feature map out of its over-complete mask.
 
-With p = (h, w) the position that predicted, q = (k, l) any position and half = (size - 1) / 2:
+With p = (h, w) the position that predicted, q = (k, l) any position and half = (size - 1) / 2, rounded down:
 attention[n, p, q] = mask[n, h, w, (k - h + half_height) * mask_width + (l - w + half_width)] on the mask, else 0.
 
 mask: [N, H, W, mask_height * mask_width].
 attention: [N, H * W, H * W].
-mask_height: Odd.
-mask_width: Odd.
+mask_height: Rows of the mask, odd or even.
+mask_width: Columns of the mask, odd or even.
 )doc");
 
 REGISTER_OP("PsaMaskGrad")
@@ -84,8 +84,8 @@ The gradient of PsaMask with respect to its mask; entries that PsaMask did not u
 gradient: [N, H * W, H * W], the gradient with respect to PsaMask's output.
 mask_shape: The shape of PsaMask's input, [N, H, W, mask_height * mask_width].
 mask_gradient: [N, H, W, mask_height * mask_width].
-mask_height: Odd.
-mask_width: Odd.
+mask_height: Rows of the mask, odd or even.
+mask_width: Columns of the mask, odd or even.
 )doc");
 
 }  // namespace psanet

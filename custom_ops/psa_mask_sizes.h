@@ -17,13 +17,13 @@ namespace psanet {
 struct MaskSizes {
   int64_t maps;                     // N
   int32_t height, width;            // H, W
-  int32_t mask_height, mask_width;  // both odd
+  int32_t mask_height, mask_width;
 };
 
 inline absl::Status CheckMaskSize(int64_t mask_height, int64_t mask_width) {
-  if (mask_height < 1 || mask_width < 1 || mask_height % 2 == 0 || mask_width % 2 == 0) {
+  if (mask_height < 1 || mask_width < 1) {
     return absl::InvalidArgumentError(
-        absl::StrCat("mask_height and mask_width must be odd and positive, got ", mask_height, " and ", mask_width));
+        absl::StrCat("mask_height and mask_width must be positive, got ", mask_height, " and ", mask_width));
   }
   if (mask_height > kMaxRowSize / mask_width) {
     return absl::InvalidArgumentError(absl::StrCat("a mask has at most ", kMaxRowSize, " entries, got mask_height ",

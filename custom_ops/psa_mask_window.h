@@ -2,7 +2,8 @@
 // host test that runs the CUDA kernel's body. Needs neither TensorFlow nor CUDA.
 //
 // The mask of position p = (h, w) is an image of offsets [mask_height, mask_width], and row p of the result is an image
-// of positions [height, width]. With half = (size - 1) / 2 the one is the other, shifted:
+// of positions [height, width]. With half = (size - 1) / 2, rounded down (an even mask reaches one step farther down and
+// to the right than up and to the left), the one is the other, shifted:
 //
 //   psa_mask:          result[p][k, l] = mask[p][k - h + half_h, l - w + half_w]   where that is on the mask, else 0
 //   its gradient:      mask[p][r, s] = result[p][r + h - half_h, s + w - half_w]   where that is on the map, else 0

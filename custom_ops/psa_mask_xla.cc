@@ -26,18 +26,34 @@ using tensorflow::TensorShape;
 using tensorflow::XlaOpKernel;
 using tensorflow::XlaOpKernelContext;
 
+struct Padding {
+  int64_t low, high;
+};
+
+// Offsets of a mask before its middle; behind it there is one more if the mask is even.
+int64_t Half(int64_t mask_length) { return (mask_length - 1) / 2; }
+
+// What the masks lack for windows at every position of a map of `length`.
+Padding MaskPadding(int64_t length, int64_t mask_length) {
+  const int64_t half = Half(mask_length);
+  return {std::max<int64_t>(length - 1 - half, 0), std::max<int64_t>(length + half - mask_length, 0)};
+}
+
+// What the maps lack for windows of the mask's size at every position.
+Padding MapPadding(int64_t mask_length) { return {Half(mask_length), mask_length - 1 - Half(mask_length)}; }
+
 // source [N, H, W, A, B] -> [N, H, W, target_height, target_width], where element (y, x) of position (h, w) is the
-// source's (y + direction * (h - half_height), x + direction * (w - half_width)), or 0 outside. `pad_height` and
-// `pad_width` lines of zeros on either side make room for all windows.
-xla::XlaOp ShiftedWindows(xla::XlaOp source, const MaskSizes& sizes, int direction, int64_t pad_height,
-                          int64_t pad_width, int64_t target_height, int64_t target_width) {
+// source's (y + direction * (h - half_height), x + direction * (w - half_width)), or 0 outside. Zeros around the source,
+// `pad_height` and `pad_width` lines before and behind it, make room for all windows.
+xla::XlaOp ShiftedWindows(xla::XlaOp source, const MaskSizes& sizes, int direction, Padding pad_height,
+                          Padding pad_width, int64_t target_height, int64_t target_width) {
   xla::XlaBuilder* builder = source.builder();
   const xla::PrimitiveType type = builder->GetShape(source)->element_type();
   xla::PaddingConfig padding;
-  for (int64_t pad : {int64_t{0}, int64_t{0}, int64_t{0}, pad_height, pad_width}) {
+  for (const Padding& pad : {Padding{0, 0}, Padding{0, 0}, Padding{0, 0}, pad_height, pad_width}) {
     xla::PaddingConfig::PaddingConfigDimension* dimension = padding.add_dimensions();
-    dimension->set_edge_padding_low(pad);
-    dimension->set_edge_padding_high(pad);
+    dimension->set_edge_padding_low(pad.low);
+    dimension->set_edge_padding_high(pad.high);
   }
   source = xla::Pad(source, xla::Zero(builder, type), padding);
   // Of every position (h, w): where its window begins, along the source's axes 1 to 4.
@@ -51,7 +67,7 @@ xla::XlaOp ShiftedWindows(xla::XlaOp source, const MaskSizes& sizes, int directi
   };
   const xla::XlaOp indices = xla::ConcatInDim(
       builder,
-      {h, w, start(h, (sizes.mask_height - 1) / 2, pad_height), start(w, (sizes.mask_width - 1) / 2, pad_width)}, 2);
+      {h, w, start(h, Half(sizes.mask_height), pad_height.low), start(w, Half(sizes.mask_width), pad_width.low)}, 2);
   xla::GatherDimensionNumbers numbers;
   for (int64_t dimension : {0, 3, 4}) numbers.add_offset_dims(dimension);
   for (int64_t dimension : {1, 2}) numbers.add_collapsed_slice_dims(dimension);
@@ -83,8 +99,7 @@ class PsaMaskXlaOp : public XlaOpKernel {
     OP_REQUIRES_OK(context, AttentionShape(sizes, &attention));
     const int64_t h = sizes.height, w = sizes.width, mask_h = sizes.mask_height, mask_w = sizes.mask_width;
     const xla::XlaOp mask = xla::Reshape(context->Input(0), {sizes.maps, h, w, mask_h, mask_w});
-    const xla::XlaOp windows = ShiftedWindows(mask, sizes, -1, std::max<int64_t>(h - 1 - (mask_h - 1) / 2, 0),
-                                              std::max<int64_t>(w - 1 - (mask_w - 1) / 2, 0), h, w);
+    const xla::XlaOp windows = ShiftedWindows(mask, sizes, -1, MaskPadding(h, mask_h), MaskPadding(w, mask_w), h, w);
     context->SetOutput(0, xla::Reshape(windows, attention.dim_sizes()));
   }
 
@@ -107,7 +122,7 @@ class PsaMaskGradXlaOp : public XlaOpKernel {
     OP_REQUIRES_OK(context, CheckGradientShape(sizes, shape));
     const int64_t h = sizes.height, w = sizes.width, mask_h = sizes.mask_height, mask_w = sizes.mask_width;
     const xla::XlaOp gradient = xla::Reshape(context->Input(0), {sizes.maps, h, w, h, w});
-    const xla::XlaOp windows = ShiftedWindows(gradient, sizes, 1, (mask_h - 1) / 2, (mask_w - 1) / 2, mask_h, mask_w);
+    const xla::XlaOp windows = ShiftedWindows(gradient, sizes, 1, MapPadding(mask_h), MapPadding(mask_w), mask_h, mask_w);
     context->SetOutput(0, xla::Reshape(windows, mask.dim_sizes()));
   }
 

@@ -23,19 +23,20 @@ _override = None  # set by `psa_mask_implementation`
 
 # AutoGraph would rewrite, and warn about, everything that finds and builds the library.
 @tf.autograph.experimental.do_not_convert
-def psa_mask(mask, mask_size=None, implementation="auto"):
+def psa_mask(mask, mask_size: tuple[int, int] | None = None, implementation: str = "auto") -> tf.Tensor:
     """Cuts, for every position, the window that falls on the feature map out of its over-complete mask.
 
-    With p = (h, w) the position that predicted and q = (k, l) any position, and half = (size - 1) / 2::
+    With p = (h, w) the position that predicted and q = (k, l) any position, and half = (size - 1) // 2::
 
         out[n, p, q] = mask[n, h, w, (k - h + half_h) * mask_w + (l - w + half_w)]   on the mask, else 0
 
     One gather serves both directions of the paper (section 3.2): for collect, p is the destination and q
-    the source; for distribute, p is the source and q the destination. Differentiable.
+    the source; for distribute, p is the source and q the destination. Differentiable. An even mask reaches one step
+    farther down and to the right than up and to the left (66: offsets -32 to 33), as MMSegmentation's networks have it.
 
     Args:
         mask: [N, H, W, mask_h * mask_w], float16, bfloat16, float32 or float64; N, H and W may be dynamic.
-        mask_size: (mask_h, mask_w), both odd; may be smaller or larger than the window. Default:
+        mask_size: (mask_h, mask_w), odd or even; may be smaller or larger than the window. Default:
             (2 * H - 1, 2 * W - 1), which needs H and W to be static.
         implementation: "custom" is the compiled op (built at the first call, half a minute, if the installation
             has not built it), "stock" a form in TensorFlow's own ops, with the same results bit for bit. "auto" is
@@ -47,8 +48,8 @@ def psa_mask(mask, mask_size=None, implementation="auto"):
         [N, H * W, H * W], the dtype of `mask`.
 
     Raises:
-        ValueError: `mask` has another rank, dtype or number of channels; a mask size is even or not positive;
-            another `implementation`.
+        ValueError: `mask` has another rank, dtype or number of channels; a mask size is not positive; another
+            `implementation`.
         OpUnavailableError: `implementation` is "custom" and the op cannot be used; a RuntimeError that says why.
 
     Example:
@@ -144,7 +145,7 @@ def checked_mask_size(mask_size, shape):
     """(mask_h, mask_w) as integers that fit a mask of static `shape` [N, H, W, channels].
 
     Raises:
-        ValueError: no size and no static H, W to take one from; even or not positive; not the channels' number.
+        ValueError: no size and no static H, W to take one from; not positive; not the channels' number.
     """
     _, h, w, channels = shape
     if mask_size is None:
@@ -154,12 +155,9 @@ def checked_mask_size(mask_size, shape):
     try:
         mask_h, mask_w = (int(size) for size in mask_size)
     except (TypeError, ValueError):
-        raise ValueError(f"mask_size must be two odd integers (mask_h, mask_w), got {mask_size!r}") from None
-    for size in (mask_h, mask_w):
-        if size < 1 or size % 2 == 0:
-            raise ValueError(
-                f"mask_size must be odd and positive, got {(mask_h, mask_w)}: use {size + 1 if size > 0 else 1}"
-            )
+        raise ValueError(f"mask_size must be two positive integers (mask_h, mask_w), got {mask_size!r}") from None
+    if min(mask_h, mask_w) < 1:
+        raise ValueError(f"mask_size must be positive, got {(mask_h, mask_w)}: the smallest is (1, 1)")
     if channels is not None and channels != mask_h * mask_w:
         raise ValueError(
             f"mask has {channels} channels, but mask_size {(mask_h, mask_w)} "

@@ -10,7 +10,7 @@ def psa_mask_custom(mask, mask_size):
 
     Args:
         mask: [N, H, W, mask_h * mask_w], float16, bfloat16, float32 or float64.
-        mask_size: (mask_h, mask_w), odd Python integers.
+        mask_size: (mask_h, mask_w), positive Python integers.
 
     Returns:
         [N, H * W, H * W], the dtype of `mask`.

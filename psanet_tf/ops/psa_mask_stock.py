@@ -11,7 +11,7 @@ def psa_mask_stock(mask, mask_size):
 
     Args:
         mask: [N, H, W, mask_h * mask_w], any dtype.
-        mask_size: (mask_h, mask_w), odd Python integers.
+        mask_size: (mask_h, mask_w), positive Python integers.
 
     Returns:
         [N, H * W, H * W], the dtype of `mask`.
@@ -34,15 +34,15 @@ def psa_mask_stock(mask, mask_size):
 def _relative_to_absolute(x, size, mask_size):
     """[A, size, mask_size, B] of relative offsets -> [A, size, size, B] of coordinates.
 
-    y[a, i, j] = x[a, i, j - i + (mask_size - 1) / 2], 0 where that is off the mask.
+    y[a, i, j] = x[a, i, j - i + (mask_size - 1) // 2], 0 where that is off the mask.
     """
-    half = (mask_size - 1) // 2
-    # Bring the mask to the offsets -(size - 1) .. size - 1 that can occur ...
-    surplus = tf.maximum(half - (size - 1), 0)
-    missing = tf.maximum((size - 1) - half, 0)
-    x = x[:, :, surplus : mask_size - surplus]
+    # The mask's offsets are -before .. behind; bring it to -(size - 1) .. size - 1, those that can occur ...
+    before = (mask_size - 1) // 2
+    behind = mask_size - 1 - before
+    reach = size - 1
+    x = x[:, :, tf.maximum(before - reach, 0) : mask_size - tf.maximum(behind - reach, 0)]
     # ... plus one column: rows of 2 * size, so that size = 1 needs no case of its own.
-    x = tf.pad(x, [(0, 0), (0, 0), (missing, missing + 1), (0, 0)])
+    x = tf.pad(x, [(0, 0), (0, 0), (tf.maximum(reach - before, 0), tf.maximum(reach - behind, 0) + 1), (0, 0)])
     # Element (i, j - i + size - 1) sits at i * 2 * size + j - i + size - 1 = i * (2 * size - 1) + j + (size - 1):
     # in rows one shorter, behind the first size - 1 elements, j is the column.
     flat = tf.reshape(x, tf.stack([tf.shape(x)[0], 2 * size * size, x.shape[3]]))

@@ -175,14 +175,14 @@ int main() {
   CheckDivisors(random);
   int cases = 0;
   for (; cases < 400; ++cases) {
-    auto odd = [&](int limit) { return static_cast<int32_t>(1 + 2 * (random() % limit)); };
-    const Case c = {static_cast<int64_t>(1 + random() % 3), static_cast<int32_t>(1 + random() % 9),
-                    static_cast<int32_t>(1 + random() % 14), odd(12), odd(16)};
+    auto length = [&](int limit) { return static_cast<int32_t>(1 + random() % limit); };
+    const Case c = {length(3), length(9), length(14), length(24), length(32)};
     for (const std::size_t element_size : {2, 4, 8}) Check(c, element_size, random);
   }
   // Rows long enough for several threads per row to have several packs each.
   Check({1, 17, 40, 33, 79}, 2, random);
   Check({1, 17, 40, 33, 79}, 4, random);
+  Check({1, 17, 40, 34, 66}, 4, random);
   std::printf("%d cases\n", cases);
 }
 

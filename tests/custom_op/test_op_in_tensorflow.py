@@ -57,7 +57,7 @@ def test_device_problem_is_said_where_there_is_no_gpu(library):
     [
         ([2, 3, 9], (3, 3), "mask must be .N, H, W, mask_height . mask_width = 3 . 3 = 9., got shape .2,3,9."),
         ([2, 3, 3, 8], (3, 3), "got shape .2,3,3,8."),
-        ([2, 3, 3, 8], (2, 4), "odd and positive, got 2 and 4"),
+        ([2, 3, 3, 8], (2, 3), "mask_width = 2 . 3 = 6., got shape .2,3,3,8."),
         ([0, 1, 1, 1], (65537, 65537), "at most 1073741824 entries"),
         ([0, 65536, 65536, 1], (1, 1), "at most 1073741824 positions"),
     ],
@@ -87,7 +87,8 @@ def test_gradient_kernel_names_what_is_wrong(library, gradient, mask_shape, mess
     [
         ([None, 3, 9], (3, 3), "must be rank 4"),
         ([None, None, None, 8], (3, 3), "3 . 3 = 9 channels, got shape .\\?,\\?,\\?,8."),
-        (None, (3, 2), "odd and positive, got 3 and 2"),
+        ([None, None, None, 5], (3, 2), "3 . 2 = 6 channels, got shape .\\?,\\?,\\?,5."),
+        (None, (65537, 65537), "at most 1073741824 entries"),
     ],
 )
 def test_shape_function_names_what_is_wrong(library, shape, mask_size, message):

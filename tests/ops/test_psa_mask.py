@@ -99,13 +99,12 @@ def test_golden_cases_are_bit_equal_in_every_dtype(golden, implementation, dtype
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     size=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7)),
-    half=st.tuples(st.integers(0, 7), st.integers(0, 8)),
+    mask_size=st.tuples(st.integers(1, 15), st.integers(1, 17)),
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 2**31),
 )
-def test_custom_and_stock_equal_the_loop(op, size, half, dtype, seed):
+def test_custom_and_stock_equal_the_loop(op, size, mask_size, dtype, seed):
     n, h, w = size
-    mask_size = (2 * half[0] + 1, 2 * half[1] + 1)
     rng = np.random.default_rng(seed)
     x = tf.cast(rng.normal(size=(n, h, w, mask_size[0] * mask_size[1])), dtype)
     gy = tf.cast(rng.normal(size=(n, h * w, h * w)), dtype)
@@ -114,6 +113,36 @@ def test_custom_and_stock_equal_the_loop(op, size, half, dtype, seed):
         y, gx = forward_and_gradient(x, gy, mask_size, implementation)
         np.testing.assert_array_equal(y.numpy(), expected_y, err_msg=implementation)
         np.testing.assert_array_equal(gx.numpy(), gradient(gy.numpy()), err_msg=implementation)
+
+
+@pytest.mark.parametrize("mask_size", [(2, 2), (4, 7), (6, 4), (9, 12), (10, 14), (16, 3), (1, 2)])
+@pytest.mark.parametrize("mode", ["eager", "dynamic", "xla"])
+def test_even_masks_equal_the_loop(implementation, mode, mask_size):
+    # Shorter and longer than the window of 9 x 11 offsets, odd beside even.
+    rng = np.random.default_rng(3)
+    x = tf.constant(rng.normal(size=(2, 5, 6, mask_size[0] * mask_size[1])), tf.float32)
+    gy = tf.constant(rng.normal(size=(2, 30, 30)), tf.float32)
+
+    def function(x, gy):
+        return forward_and_gradient(x, gy, mask_size, implementation)
+
+    if mode == "dynamic":
+        function = tf.function(function, [tf.TensorSpec([None, None, None, x.shape[3]]), tf.TensorSpec([None] * 3)])
+    elif mode == "xla":
+        function = tf.function(function, jit_compile=True)
+    y, gx = function(x, gy)
+    expected, gradient = gather_by_loop(x.numpy(), mask_size)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(gx, gradient(gy.numpy()))
+
+
+def test_an_even_mask_reaches_one_step_farther_down_and_right():
+    # 66: offsets -32 to 33, so the last entry is the position 33 steps on.
+    x = tf.reshape(tf.range(1.0, 67), [1, 1, 1, 66]) * tf.ones([1, 1, 40, 1])
+    y = psa_mask(x, (1, 66)).numpy()[0]
+    for p in range(40):
+        for q in range(40):
+            assert y[p, q] == (q - p + 33 if -32 <= q - p <= 33 else 0)
 
 
 @pytest.mark.parametrize("h, w", [(33, 65), (45, 45)])
@@ -226,11 +255,12 @@ def test_auto_uses_the_op_inside_xla_too(op):
     [
         ([1, 3, 3], "float32", (3, 3), "must be .N, H, W, mask_h"),
         ([1, 3, 3, 9], "int32", (3, 3), "got int32"),
-        ([1, 3, 3, 12], "float32", (3, 4), "odd and positive.*use 5"),
-        ([1, 3, 3, 9], "float32", (-3, -3), "odd and positive"),
+        ([1, 3, 3, 9], "float32", (3, 4), "has 9 channels.*3 . 4 = 12"),
+        ([1, 3, 3, 9], "float32", (-3, -3), "mask_size must be positive, got .-3, -3.: the smallest is .1, 1."),
+        ([1, 3, 3, 0], "float32", (0, 3), "mask_size must be positive, got .0, 3."),
         ([1, 3, 3, 10], "float32", (3, 3), "has 10 channels.*3 . 3 = 9"),
         ([1, 3, 3, 9], "float32", None, "has 9 channels.*5 . 5 = 25"),
-        ([1, 3, 3, 9], "float32", 3, "two odd integers"),
+        ([1, 3, 3, 9], "float32", 3, "two positive integers"),
     ],
 )
 def test_wrong_arguments_are_named(shape, dtype, mask_size, message):
