@@ -1,17 +1,20 @@
-"""Bilinear resize with aligned corners, the one that the original network uses everywhere."""
+"""Bilinear resize with aligned corners, as the original network does it, or half-pixel centres."""
 
 import tensorflow as tf
 
 
-def resize_bilinear(images, size):
-    """Resizes so that the centres of the corner pixels stay in place (PyTorch's ``align_corners=True``).
+def resize_bilinear(images, size, align_corners: bool | tf.Tensor = True) -> tf.Tensor:
+    """Resizes as PyTorch's ``interpolate(mode="bilinear")`` does, without antialiasing.
 
-    Output row i samples input row i * (H - 1) / (height - 1); a single output row samples row 0. The
-    gradient is two matrix products: deterministic on a GPU, and on a CPU faster than TensorFlow's own.
+    With aligned corners the centres of the corner pixels stay in place: output row i samples input row
+    i * (H - 1) / (height - 1), and a single output row samples row 0. With half-pixel centres the edges of the pixels
+    at the border do: output row i samples input row (i + 0.5) * H / height - 0.5, no farther out than the outermost
+    centres. The gradient is two matrix products: deterministic on a GPU, and on a CPU faster than TensorFlow's own.
 
     Args:
         images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
         size: (height, width), integers or scalar integer tensors.
+        align_corners: True, False for half-pixel centres, or a scalar bool tensor that decides when the graph runs.
 
     Returns:
         [N, height, width, C], the dtype of `images`; float16 and bfloat16 are interpolated in float32.
@@ -24,12 +27,15 @@ def resize_bilinear(images, size):
         raise ValueError(f"images must be [N, H, W, C], got shape {images.shape}")
     input_size = tuple(_length(images, axis) for axis in (1, 2))
     size = tuple(_as_integer(length) for length in size)
-    steps = [_whole_step(*lengths) for lengths in zip(input_size, size, strict=True)]
+    decided = tf.get_static_value(align_corners) if isinstance(align_corners, tf.Tensor) else align_corners
+    steps = [_whole_step(*lengths, align_corners=decided) for lengths in zip(input_size, size, strict=True)]
     if all(steps):
         return images[:, :: steps[0], :: steps[1]] if steps != [1, 1] else images
-    if images.dtype == tf.float64:
-        # TensorFlow's kernel answers in float32 whatever it is given.
-        resized = _interpolate(images, input_size, size)
+    if images.dtype == tf.float64 or not decided:
+        # TensorFlow's kernel answers in float32 whatever it is given, must know the kind of resize beforehand, and
+        # enlarges wrongly with half-pixel centres where XLA compiles it (the last rows of 5 -> 9).
+        wide = images if images.dtype == tf.float64 else tf.cast(images, tf.float32)
+        resized = tf.cast(_interpolate(wide, input_size, size, align_corners), images.dtype)
     else:
         resized = _resize_by_kernel(images, input_size, size)
     resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])
@@ -42,7 +48,7 @@ def _resize_by_kernel(images, input_size, size):
         resized = tf.raw_ops.ResizeBilinear(images=images, size=tf.stack(size), align_corners=True)
 
         def gradient(upstream):
-            spread = _interpolate(tf.cast(upstream, tf.float32), input_size, size, transpose=True)
+            spread = _interpolate(tf.cast(upstream, tf.float32), input_size, size, align_corners=True, transpose=True)
             return tf.cast(spread, images.dtype)
 
         return tf.cast(resized, images.dtype), gradient
@@ -50,9 +56,11 @@ def _resize_by_kernel(images, input_size, size):
     return resize(images)
 
 
-def _interpolate(images, input_size, size, transpose=False):
+def _interpolate(images, input_size, size, align_corners, transpose=False):
     """R_h . images . R_w' with the interpolation matrices R [output, input], or with their transposes."""
-    rows, columns = (_interpolation_matrix(*lengths, images.dtype) for lengths in zip(input_size, size, strict=True))
+    rows, columns = (
+        _interpolation_matrix(*lengths, align_corners, images.dtype) for lengths in zip(input_size, size, strict=True)
+    )
     height, width = input_size if transpose else size
     n, h, w = tf.unstack(tf.shape(images)[:3])
     channels = images.shape[3]
@@ -61,17 +69,22 @@ def _interpolate(images, input_size, size, transpose=False):
     return tf.reshape(wide, tf.stack([n, height, width, channels]))
 
 
-def _interpolation_matrix(input_length, output_length, dtype):
-    """[output, input]: row i holds max(0, 1 - |i * (input - 1) / (output - 1) - j|) for column j."""
-    scale = tf.cast(input_length - 1, dtype) / tf.cast(tf.maximum(output_length - 1, 1), dtype)
-    source = tf.cast(tf.range(output_length), dtype) * scale
+def _interpolation_matrix(input_length, output_length, align_corners, dtype):
+    """[output, input]: row i, which samples the input at s, holds max(0, 1 - |s - j|) for column j."""
+    target = tf.cast(tf.range(output_length), dtype)
+    length, last = tf.cast(input_length, dtype), tf.cast(input_length - 1, dtype)
+    aligned = target * (last / tf.cast(tf.maximum(output_length - 1, 1), dtype))
+    half_pixel = tf.clip_by_value((target + 0.5) * (length / tf.cast(output_length, dtype)) - 0.5, 0, last)
+    source = tf.where(align_corners, aligned, half_pixel)
     return tf.nn.relu(1 - tf.abs(source[:, None] - tf.cast(tf.range(input_length), dtype)))
 
 
-def _whole_step(input_length, output_length):
-    """The step s where the resize is exactly every s-th sample, else None."""
+def _whole_step(input_length, output_length, align_corners):
+    """The step s where the resize is exactly every s-th sample from the first one on, else None."""
     if isinstance(input_length, tf.Tensor) or isinstance(output_length, tf.Tensor):
         return None
+    if not align_corners:  # or not decided
+        return 1 if input_length == output_length else None
     if output_length == 1:
         return input_length  # one sample, the first
     step, rest = divmod(input_length - 1, output_length - 1)
