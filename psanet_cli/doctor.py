@@ -55,7 +55,10 @@ def _describe_op():
         for op, kernels in op_library.registered_kernels().items():
             text = "; ".join(f"{device}: {', '.join(dtypes)}" for device, dtypes in kernels.items())
             _print(f"  {op}", text)
-    _print("Op cache", op_library.cache_folder())
+    try:
+        _print("Op cache", op_library.cache_folder())
+    except OSError as error:
+        _print("Op cache", error)
     try:
         compiler = op_build.find_compiler()
         _print("C++ compiler", f"{compiler.path}, {compiler.version}")

@@ -1,4 +1,4 @@
-"""The folder for what is made or fetched once and used again: the compiled op, downloaded weights."""
+"""The folder for what is made or fetched once and used again: the compiled op, downloaded weights, plain pictures."""
 
 import os
 from pathlib import Path
@@ -8,15 +8,15 @@ def cache_folder() -> Path:
     """The folder that the environment variable PSANET_CACHE_DIR names, else psanet_tf in $XDG_CACHE_HOME or ~/.cache.
 
     Raises:
-        OSError: no variable is set and the user has no home folder.
+        OSError: no variable is set and the user has no home folder, or ~name stands for no user.
     """
     chosen = os.environ.get("PSANET_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    if base:
-        return Path(base) / "psanet_tf"
     try:
-        return Path.home() / ".cache" / "psanet_tf"
+        if chosen:
+            return Path(chosen).expanduser()
+        return Path(base) / "psanet_tf" if base else Path.home() / ".cache" / "psanet_tf"
     except RuntimeError:
-        raise OSError("there is no home folder for the cache: set PSANET_CACHE_DIR to a folder") from None
+        raise OSError(
+            "there is no home folder for the cache: set PSANET_CACHE_DIR to a folder that only you can write to"
+        ) from None

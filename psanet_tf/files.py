@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, then renamed. The cache's place."""
+"""Files and folders that appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
 import errno
@@ -181,15 +181,6 @@ def _folder_to_disk(path):
             raise
     finally:
         os.close(descriptor)
-
-
-def cache_folder():
-    """Where things are kept that can be made again: the environment variable PSANET_CACHE_DIR, else psanet_tf in
-    $XDG_CACHE_HOME, else ~/.cache/psanet_tf."""
-    chosen = os.environ.get("PSANET_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "psanet_tf"
 
 
 def _umask():

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from psanet_tf.cache import cache_folder
 from psanet_tf.data.pixels import decode_image, is_read_by_graph
-from psanet_tf.files import atomic_file, cache_folder
+from psanet_tf.files import atomic_file
 from psanet_tf.progress import track
 
 # Counts up when `decode_image` gives other pixels than before.

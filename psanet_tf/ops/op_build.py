@@ -32,6 +32,19 @@ _NVCC_FLAGS = ("-O3", "-std=c++17", "-arch=all-major", "-Xcompiler", "-fPIC", "-
 _LINK_FLAGS = ("-shared", "-Wl,--no-undefined", "-Wl,--exclude-libs,ALL")
 _SYSTEM = ("-lpthread", "-ldl", "-lrt")
 
+# Folders are left out of what a library's name stands for.
+_FOLDER_FLAG = re.compile(r"-(I|L|isystem)")
+
+_LONGEST_COMPILATION = 1800  # seconds; the longest takes 30 on two cores of its own
+
+# What GCC, Clang, linkers and nvcc say of a lack of memory, room or processes. GCC ends with status 1 when the system
+# kills the compiler proper.
+_LACK = re.compile(
+    r"Killed|died due to signal|out of memory|memory exhausted|Cannot allocate memory|Memory allocation failure|"
+    r"No space left on device|Disk quota exceeded|Resource temporarily unavailable|Too many open files",
+    re.IGNORECASE,
+)
+
 
 class BuildError(Exception):
     """The library cannot be built here; the message says why in one line, `output` is the compiler's."""
@@ -39,6 +52,10 @@ class BuildError(Exception):
     def __init__(self, message, output=""):
         super().__init__(message)
         self.output = output
+
+
+class LackError(BuildError):
+    """The same, for want of memory, room or time: it may well go another time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +68,7 @@ class Tool:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a library's contents depend on; `key` names them in a few letters."""
+    """All that a build depends on."""
 
     identity: dict
     compiler: Tool
@@ -61,8 +78,23 @@ class Plan:
 
     @property
     def key(self):
-        facts = json.dumps([dataclasses.asdict(self), _COMPILE_FLAGS, _NVCC_FLAGS, _LINK_FLAGS], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+        """Names in a few letters what a library's code depends on, the same in every virtual environment."""
+        versions = [self.compiler.version, self.nvcc and self.nvcc.version]
+        flags = [flag for flag in (*self.compile_flags, *self.link_flags) if not _FOLDER_FLAG.match(flag)]
+        return _digest([self.identity, versions, flags, _COMPILE_FLAGS, _NVCC_FLAGS, _LINK_FLAGS])
+
+    @property
+    def place_key(self):
+        """Names that and where compilers and headers lie, on which it depends whether all of it compiles."""
+        return _digest([self.key, dataclasses.asdict(self)])
+
+    def is_whole(self, stamp):
+        """Whether a library with this stamp has every part that can be asked of this plan."""
+        return bool(stamp and stamp["xla"] and (stamp["cuda"] or self.nvcc is None))
+
+
+def _digest(facts):
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def source_folder():
@@ -122,8 +154,7 @@ def find_nvcc():
     candidates = [Path(home) / "bin" / "nvcc" for home in homes if home]
     on_path = shutil.which("nvcc")
     candidates += [Path(on_path)] if on_path else []
-    pypi = importlib.util.find_spec("nvidia")
-    for folder in (pypi and pypi.submodule_search_locations) or []:
+    for folder in _namespace_folders("nvidia"):
         candidates += sorted(Path(folder).glob("cu*/bin/nvcc"), reverse=True)
     candidates.append(Path("/usr/local/cuda/bin/nvcc"))
     for path in candidates:
@@ -131,6 +162,14 @@ def find_nvcc():
         if release:
             return Tool(str(path), release.group())
     return None
+
+
+def _namespace_folders(package):
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # something else of that name is imported already
+        return []
+    return (spec and spec.submodule_search_locations) or []
 
 
 def build(plan, output):
@@ -145,21 +184,18 @@ def build(plan, output):
 
     Raises:
         BuildError: the CPU part does not compile or link.
+        LackError: any part lacked memory, room or time, also when it was compiled alone.
     """
     output = Path(output)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=output.parent) as folder:
         build_folder = Path(folder)
-        with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            # The longest first.
-            xla = pool.submit(_attempt, _compile_xla, plan, build_folder)
-            cuda = pool.submit(_attempt, _compile_cuda, plan, build_folder)
-            cpu = [
-                pool.submit(_compile, plan, source_folder() / source, build_folder)
-                for source in ("psa_mask_kernel_cpu.cc", "psa_mask_op.cc")
-            ]
-            objects = [job.result() for job in cpu]
-        cuda_objects, cuda_problem = cuda.result()
-        xla_objects, xla_problem = xla.result()
+        # The longest first.
+        (xla_objects, xla_problem), (cuda_objects, cuda_problem), *objects = _side_by_side(
+            lambda: _attempt(_compile_xla, plan, build_folder),
+            lambda: _attempt(_compile_cuda, plan, build_folder),
+            lambda: _compile(plan, source_folder() / "psa_mask_kernel_cpu.cc", build_folder),
+            lambda: _compile(plan, source_folder() / "psa_mask_op.cc", build_folder),
+        )
         library = build_folder / output.name
 
         def link(xla_objects, xla_problem):
@@ -176,6 +212,8 @@ def build(plan, output):
 
         try:
             link(xla_objects, xla_problem)
+        except LackError:
+            raise
         except BuildError as error:
             if xla_problem:
                 raise
@@ -205,10 +243,25 @@ def mismatch(stamp, expected):
     )
 
 
+def _side_by_side(*steps):
+    """What the steps return. Those that lacked something beside the others are repeated alone."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        jobs = [pool.submit(step) for step in steps]
+    results = []
+    for job, step in zip(jobs, steps, strict=True):
+        try:
+            results.append(job.result())
+        except LackError:
+            results.append(step())
+    return results
+
+
 def _attempt(step, plan, folder):
     """(objects, None) of an optional part, or ([], why it is left out)."""
     try:
         return step(plan, folder), None
+    except LackError:
+        raise
     except BuildError as error:
         return [], str(error)
 
@@ -267,23 +320,45 @@ def _link(plan, objects, library):
 
 
 def _run(command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if result.returncode:
-        lines = [line for line in result.stdout.splitlines() if line.strip()]
-        errors = (
-            [line for line in lines if re.search(r"\berror\b|undefined reference", line)] or lines or ["no message"]
-        )
-        raise BuildError(
-            f"{Path(command[0]).name} failed with status {result.returncode}: {errors[0].strip()}",
-            output=f"{' '.join(command)}\n{result.stdout}",
-        )
+    name = Path(command[0]).name
+    try:
+        result = _captured(command, _LONGEST_COMPILATION)
+    except subprocess.TimeoutExpired:
+        raise LackError(f"{name} did not end within {_LONGEST_COMPILATION} seconds", " ".join(command)) from None
+    except OSError as error:
+        raise BuildError(f"{name} cannot be run: {error}", " ".join(command)) from error
+    if result.returncode == 0:
+        return
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    lack = [line for line in lines if _LACK.search(line)]
+    errors = [line for line in lines if re.search(r"\berror\b|undefined reference", line)]
+    # Negative: ended by a signal. Shells report that as 128 and more.
+    killed = result.returncode < 0 or result.returncode > 128
+    raise (LackError if lack or killed else BuildError)(
+        f"{name} failed with status {result.returncode}: {(lack or errors or lines or ['no message'])[0].strip()}",
+        output=f"{' '.join(command)}\n{result.stdout}",
+    )
 
 
 def _output(command):
     try:
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
-    except OSError:
+        return _captured(command, 60).stdout
+    except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+def _captured(command, seconds):
+    # Compilers quote sources and paths in whatever encoding those have.
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
 
 
 def main(arguments):

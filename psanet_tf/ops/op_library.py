@@ -3,18 +3,24 @@
 import contextlib
 import ctypes
 import dataclasses
+import json
 import logging
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
-from psanet_tf.files import cache_folder
+from psanet_tf.cache import cache_folder
+from psanet_tf.files import atomic_file
 from psanet_tf.ops import op_build
 
 logger = logging.getLogger(__name__)
 
 # Where `setup.py` puts a library that was built at installation.
 INSTALLED_LIBRARY = Path(__file__).with_name("libpsa_mask.so")
+
+# For how long a build that lacked memory, room or time is not tried again, in seconds.
+_PAUSE = 3600
 
 _lock = threading.Lock()
 _state = None  # an OpLibrary or the OpUnavailableError of the one attempt
@@ -46,7 +52,7 @@ class OpLibrary:
         function = ctypes.CDLL(str(self.path)).PsanetDeviceProblem
         function.restype = ctypes.c_char_p
         problem = function()
-        return None if problem is None else problem.decode()
+        return None if problem is None else problem.decode(errors="replace")
 
 
 def load_op_library():
@@ -54,7 +60,8 @@ def load_op_library():
 
     It is looked for in the package (built at installation), then in the cache: the folder that the environment
     variable PSANET_CACHE_DIR names, else psanet_tf in $XDG_CACHE_HOME, else ~/.cache/psanet_tf. Only a library that
-    was built for this very TensorFlow, machine and sources is loaded.
+    was built for this very TensorFlow, machine and sources is loaded. A build that failed is remembered in the cache
+    and not tried again; the error names the file to delete for that.
 
     Raises:
         OpUnavailableError: there is none and none can be built; the same error at every further call.
@@ -66,6 +73,10 @@ def load_op_library():
                 _state = _load(_find_or_build())
             except OpUnavailableError as error:
                 _state = error
+            except Exception as error:
+                # Whatever it is, stock ops do the work; nobody's training ends for want of an accelerator.
+                _state = OpUnavailableError(f"it could not be set up: {type(error).__name__}: {error}")
+                _state.__cause__ = error
     if isinstance(_state, OpUnavailableError):
         raise _state
     return _state
@@ -99,52 +110,95 @@ def _find_or_build():
         expected = op_build.identity()
         if _usable(INSTALLED_LIBRARY, expected):
             return INSTALLED_LIBRARY
+        cache = cache_folder()
         try:
             plan = op_build.make_plan()
         except op_build.BuildError as error:
-            return _cached_by_another_compiler(expected, error)
-        path = cache_folder() / f"psa_mask-{plan.key}.so"
-        return path if _usable(path, expected) else _build_once(plan, path)
-    except op_build.BuildError as error:
+            return _cached_by_another_compiler(cache, expected, error)
+        try:
+            return _cached(cache, plan) or _build_once(cache, plan)
+        except OSError as error:
+            raise OpUnavailableError(
+                f"the cache {cache} cannot be used ({error}); PSANET_CACHE_DIR can name another folder"
+            ) from error
+    except (op_build.BuildError, OSError) as error:
         raise OpUnavailableError(str(error)) from error
-    except OSError as error:
-        raise OpUnavailableError(
-            f"the cache {cache_folder()} cannot be used ({error}); PSANET_CACHE_DIR can name another folder"
-        ) from error
 
 
 def _usable(path, expected):
-    if not path.is_file():
-        return False
-    problem = op_build.mismatch(op_build.read_stamp(path), expected)
+    try:
+        if not path.is_file():
+            return False
+        problem = op_build.mismatch(op_build.read_stamp(path), expected)
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror or error})"
     if problem:
         logger.warning("psa_mask: not loading %s: %s", path, problem)
     return problem is None
 
 
-def _cached_by_another_compiler(expected, error):
+def _library_paths(cache, plan):
+    """Of a library with all its parts, common to all environments, and of one that lacks some in this one."""
+    return [cache / f"psa_mask-{key}.so" for key in (plan.key, plan.place_key)]
+
+
+def _cached(cache, plan):
+    return next((path for path in _library_paths(cache, plan) if _usable(path, plan.identity)), None)
+
+
+def _cached_by_another_compiler(cache, expected, error):
     """A library that was built here when there was a compiler."""
-    for path in sorted(cache_folder().glob("psa_mask-*.so")):
+    for path in sorted(cache.glob("psa_mask-*.so")):
         if _usable(path, expected):
             return path
     raise error
 
 
-def _build_once(plan, path):
-    """Builds unless another process does so first; whoever comes second waits and takes the finished library."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_suffix(".lock")):
-        if _usable(path, plan.identity):
+def _build_once(cache, plan):
+    """Builds unless another process does so first; whoever comes second waits and takes what came of it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    failure = cache / f"psa_mask-{plan.place_key}.failure"
+    with _locked(cache / f"psa_mask-{plan.key}.lock"):
+        path = _cached(cache, plan)
+        if path:
             return path
+        _raise_remembered(failure)
         logger.warning("psa_mask: compiling the custom op for TensorFlow %s, once ...", plan.identity["tensorflow"])
+        whole, partial = _library_paths(cache, plan)
         try:
-            op_build.build(plan, path)
+            op_build.build(plan, partial)
         except op_build.BuildError as error:
-            log = path.with_suffix(".log")
-            log.write_text(error.output)
-            raise op_build.BuildError(f"{error} (see {log})") from error
+            _remember(failure, error)
+            _raise_remembered(failure)
+            raise
+        path = partial
+        if plan.is_whole(op_build.read_stamp(partial)):
+            path = partial.replace(whole)
+        failure.unlink(missing_ok=True)
         logger.warning("psa_mask: compiled; kept in %s", path)
     return path
+
+
+def _remember(path, error):
+    """Writes down why a build failed: one line for `_raise_remembered`, then what the compiler said."""
+    summary = {"reason": str(error), "lack": isinstance(error, op_build.LackError)}
+    # What cannot be written is not remembered; the reason of the failure is worth more than that of this.
+    with contextlib.suppress(OSError), atomic_file(path) as temporary:
+        temporary.write_text(f"{json.dumps(summary)}\n{error.output}", encoding="utf-8")
+
+
+def _raise_remembered(path):
+    """Raises what `_remember` wrote, unless it was for want of memory, room or time and a while ago."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+        reason, lack = summary["reason"], summary["lack"]
+        age = time.time() - path.stat().st_mtime
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # none, or nothing that can be read
+    if lack and not 0 <= age + 60 <= _PAUSE:
+        return
+    again = f"it is compiled again after {_PAUSE // 60} minutes, or" if lack else "it is compiled again"
+    raise op_build.BuildError(f"{reason} (see {path}; {again} when that file is deleted)")
 
 
 @contextlib.contextmanager

