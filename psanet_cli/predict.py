@@ -51,6 +51,10 @@ def predict(
 
     found = find_pictures(inputs, out)
     files = found.pictures
+    if any(is_video(file.path) for file in files):
+        from psanet_tf.evaluation.video import pyav
+
+        pyav()  # an error now, not when the pictures are done
     source = _open(weights, server, config, overrides or (), whole)
     labelers, info = source.labelers, source.info
     videos = [file for file in files if is_video(file.path)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.files import atomic_file
 from psanet_tf.progress import track
 from psanet_tf.visualization.overlay import overlay
@@ -26,7 +27,7 @@ def label_video(labeler, path, out, info):
         ImportError: PyAV is not installed.
         ValueError: the file is no video, or has no frames; nothing is written then.
     """
-    av = _pyav()
+    av = pyav()
     frames = 0
     try:
         with av.open(str(path)) as source, atomic_file(out, suffix=".mp4") as temporary:
@@ -67,9 +68,12 @@ def _even(picture):
     return np.pad(picture, [(0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)], mode="edge")
 
 
-def _pyav():
-    try:
+def pyav():
+    """The module `av`.
+
+    Raises:
+        ImportError: PyAV is not installed.
+    """
+    with needs_extra("video", "labelling videos"):
         import av
-    except ImportError:
-        raise ImportError("videos need PyAV: pip install 'psanet-tf[video]'") from None
     return av

@@ -32,7 +32,8 @@ class Client:
             too much to do), with growing pauses; no other error is tried again.
 
     Raises:
-        ValueError: not such an address, or tensorflow-serving-api is not installed (for ``grpc://``).
+        ValueError: not such an address.
+        ImportError: a package of the extra ``serving`` is not installed.
 
     Example:
         >>> client = Client("grpc://127.0.0.1:8500/psanet")

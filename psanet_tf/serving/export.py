@@ -67,12 +67,14 @@ def export_saved_model(
         Export.
 
     Raises:
+        ImportError: `warm_up` without tensorflow-serving-api.
         ValueError: an argument out of its range, a network that does not allow `whole`, classes that do not
             fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
     _check(model, info, precision, implementation, whole)
     if warm_up:
-        serving_apis()  # tell now, not after minutes of work
+        # Tell now, not after minutes of work.
+        serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
     network = serving_network(model, precision, whole)
     evaluate = with_base_size(evaluate or EvaluateSection(), info)
     crop_size = None if whole else tuple(model.input_shape[1:3])

@@ -3,12 +3,15 @@
 import logging
 import time
 
-import grpc
 from google.protobuf import any_pb2
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import ServingError, invalid_argument
 from psanet_tf.serving.inference import ModelSpec
 from psanet_tf.serving.protos import serving_apis, to_array, to_proto
+
+with needs_extra("serving", "the model server"):
+    import grpc
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import invalid_argument
 
 _MODULES = (
@@ -19,18 +20,17 @@ _MODULES = (
 )
 
 
-def serving_apis():
+def serving_apis(purpose="TensorFlow Serving's protocol"):
     """The message and service modules of tensorflow-serving-api, as one namespace.
 
+    Args:
+        purpose: what needs them, for the error message.
+
     Raises:
-        ValueError: the package is not installed.
+        ImportError: the package is not installed.
     """
-    try:
+    with needs_extra("serving", purpose):
         modules = {name: importlib.import_module(f"tensorflow_serving.apis.{name}") for name in _MODULES}
-    except ImportError as error:
-        raise ValueError(
-            f"this needs the package tensorflow-serving-api: pip install 'psanet-tf[serving]' ({error})"
-        ) from error
     return types.SimpleNamespace(**modules)
 
 

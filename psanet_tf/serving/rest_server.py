@@ -8,14 +8,17 @@ import time
 from importlib import resources
 from urllib.parse import quote, unquote
 
-import orjson
-from aiohttp import web
 from google.protobuf import json_format
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.serving import rest_tensors
 from psanet_tf.serving.errors import ServingError, invalid_argument
 from psanet_tf.serving.grpc_server import metadata_response, status_response
 from psanet_tf.serving.inference import ModelSpec
+
+with needs_extra("serving", "the model server"):
+    import orjson
+    from aiohttp import web
 
 logger = logging.getLogger(__name__)
 

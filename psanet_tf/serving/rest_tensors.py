@@ -5,10 +5,13 @@ import binascii
 import json
 
 import numpy as np
-import orjson
 import tensorflow as tf
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import invalid_argument
+
+with needs_extra("serving", "the model server"):
+    import orjson
 
 ROW, COLUMN = "instances", "inputs"
 _LONGEST_VALUE = 80

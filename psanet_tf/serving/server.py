@@ -46,7 +46,7 @@ class Server:
         versions: the `VersionManager`.
 
     Raises:
-        ValueError: an argument out of its range, or tensorflow-serving-api is not installed.
+        ValueError: an argument out of its range.
         NotADirectoryError: there is no such folder.
 
     Example:

@@ -5,9 +5,12 @@ import re
 from urllib.parse import urlsplit
 
 import numpy as np
-import orjson
 
+from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import HTTP_STATUS, ServingError
+
+with needs_extra("serving", "the client of a model server"):
+    import orjson
 
 _PATH = re.compile(r"/(?:v1/models/)?(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?/?")
 _EXAMPLE = "such as grpc://127.0.0.1:8500/psanet or http://127.0.0.1:8501/psanet"
@@ -42,12 +45,13 @@ class GrpcTransport:
     """PredictionService of TensorFlow Serving."""
 
     def __init__(self, address, model, version, label):
-        import grpc
-
         from psanet_tf.serving.protos import serving_apis
 
+        with needs_extra("serving", "the client of a model server"):
+            import grpc
+
         self._grpc = grpc
-        self._apis = serving_apis()
+        self._apis = serving_apis("a gRPC client")
         self._model, self._version, self._label = model, version, label
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options=options)

@@ -22,7 +22,7 @@ def write_warm_up(path, signatures, metadata):
         metadata: `ModelMetadata`.
 
     Raises:
-        ValueError: tensorflow-serving-api is not installed.
+        ImportError: tensorflow-serving-api is not installed.
     """
     apis = serving_apis()
     target = Path(path) / FILE
