@@ -1,10 +1,14 @@
 """A small network with weights that give every class some pixels, and its exports."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import kernel_def_pb2
 
 from psanet_tf import PSANet
 from psanet_tf.config import EvaluateSection
@@ -48,6 +52,37 @@ def write_toy():
         os.rename(hidden, folder / str(version))
 
     return write
+
+
+KERNELS_OF_CPP = """
+import ctypes, sys
+class Buffer(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p)]
+ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+library = ctypes.CDLL(sys.argv[2])
+library.TF_NewStatus.restype = ctypes.c_void_p
+library.TF_GetAllRegisteredKernels.restype = ctypes.POINTER(Buffer)
+library.TF_GetAllRegisteredKernels.argtypes = [ctypes.c_void_p]
+kernels = library.TF_GetAllRegisteredKernels(library.TF_NewStatus()).contents
+sys.stdout.buffer.write(ctypes.string_at(kernels.data, kernels.length))
+"""
+
+
+@pytest.fixture(scope="session")
+def stock_operations():
+    """Names of the ops that a program can run on a CPU which has linked TensorFlow and nothing else.
+
+    As TensorFlow's own C++ library says in a process that has not loaded the Python package's extension modules: these
+    bring kernels of their own, PyFunc's among them, and so does every custom op's library.
+    """
+    folder = Path(tf.sysconfig.get_lib())
+    libraries = [next(folder.glob(f"libtensorflow_{name}.so*"), None) for name in ("framework", "cc")]
+    if None in libraries:
+        pytest.skip(f"TensorFlow's C++ library is not in {folder}")
+    command = [sys.executable, "-c", KERNELS_OF_CPP, *map(str, libraries)]
+    result = subprocess.run(command, capture_output=True, check=True, timeout=240)
+    kernels = kernel_def_pb2.KernelList.FromString(result.stdout).kernel
+    return {kernel.op for kernel in kernels if kernel.device_type in ("CPU", "DEFAULT")}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,9 @@
 """Client: addresses, repetitions, pictures of every kind, tiles."""
 
+import dataclasses
+import functools
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,13 +174,25 @@ def test_neighbouring_tiles_share_the_overlap_evenly():
     assert result[30, 8:-8].min() >= 7
 
 
-def test_large_pictures_go_by_tiles(server, monkeypatch):
-    monkeypatch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 2000)
+@pytest.mark.parametrize("limit", ["none", "bytes", "pixels"])
+def test_pictures_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
+    # Stands in for the server: a pixel's label is its red.
+    def label(self, data):
+        tile = np.asarray(Image.open(io.BytesIO(data)))
+        sizes.append(tile.shape[:2])
+        return tile[..., 0]
+
     sizes = []
+    monkeypatch.setattr(Client, "_label_bytes", label)
     monkeypatch.setattr(
-        Client, "_label_bytes", lambda self, data: sizes.append(len(data)) or np.zeros((90, 80), np.uint8)
+        "psanet_tf.serving.client.label_by_tiles", functools.partial(label_by_tiles, tile_size=48, overlap=16)
     )
-    noise = np.random.default_rng(0).integers(0, 255, (90, 80, 3), dtype=np.uint8)
+    picture = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
     with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet") as client:
-        assert client.labels(noise).shape == (90, 80)
-    assert len(sizes) == 1  # one tile of 2048 covers it
+        if limit == "bytes":
+            monkeypatch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 10_000)
+        if limit == "pixels":
+            client._metadata = dataclasses.replace(client.metadata(), max_pixels=90 * 70 - 1)
+        np.testing.assert_array_equal(client.labels(picture), picture[..., 0])
+    # 90 rows take three tiles of 48 that overlap by 16, 70 columns two.
+    assert sizes == ([(90, 70)] if limit == "none" else [(48, 48)] * 6)

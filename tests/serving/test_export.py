@@ -90,11 +90,27 @@ def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluat
     assert answer.dtype == np.float32
 
 
-def test_stock_models_hold_stock_operations_only(model_folder):
+def test_stock_models_hold_stock_operations_only(model_folder, stock_operations):
     operations = operations_on_disk(model_folder / "1")
     assert {"Conv2D", "BiasAdd", "DecodePng", "BatchMatMulV2"} <= operations
-    assert operations <= set(dir(tf.raw_ops))
+    assert operations - stock_operations == set()
     assert "FusedBatchNormV3" not in operations
+
+
+def test_operations_that_a_server_refuses_are_told(stock_operations, tmp_path):
+    def numpy(x):
+        return tf.numpy_function(np.sin, [x], tf.float32)
+
+    def python(x):
+        return tf.py_function(tf.sin, [x], tf.float32)
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda x: tf.map_fn(numpy, x) + python(x), input_signature=[tf.TensorSpec([None])], autograph=False
+    )
+    tf.saved_model.save(module, str(tmp_path / "model"))
+    assert operations_on_disk(tmp_path / "model") - stock_operations == {"PyFunc", "EagerPyFunc"}
+    assert not {"PyFuncStateless", "PsaMask"} & stock_operations
 
 
 def test_versions_count_up_and_nothing_else_is_left(network, classes, evaluate, tmp_path):

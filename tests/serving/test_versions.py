@@ -10,6 +10,7 @@ import pytest
 import requests
 import tensorflow as tf
 
+from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.protos import serving_apis
 from psanet_tf.serving.server import Server
@@ -187,3 +188,23 @@ def test_labels_can_be_moved_while_serving(folder, write_toy):
             model.name = "other"
             with pytest.raises(grpc.RpcError, match="must list just that"):
                 stub.HandleReloadConfigRequest(request, timeout=10)
+
+
+def test_labels_and_versions_choose_between_versions(folder, write_toy):
+    write_toy(folder, 2)
+    write_toy(folder, 3)
+    with Server(folder, rest_port=0, grpc_port=0, labels={"stable": 1, "canary": 2}) as server:
+        # The toy multiplies by its version.
+        for which, version in (
+            ("", 3),
+            ("/labels/stable", 1),
+            ("/labels/canary", 2),
+            ("/versions/1", 1),
+            ("/versions/2", 2),
+            ("/versions/3", 3),
+        ):
+            with Client(f"grpc://127.0.0.1:{server.grpc_port}/toy{which}") as client:
+                np.testing.assert_array_equal(client.predict("serving_default", x=X)["y"], version * X)
+            url = f"http://127.0.0.1:{server.rest_port}/v1/models/toy{which}:predict"
+            answer = requests.post(url, json={"inputs": X.tolist()}, timeout=30).json()
+            np.testing.assert_array_equal(answer["outputs"], version * X)
