@@ -25,7 +25,13 @@ def run(variant, seed, out, extra=()):
     scores, seconds = folder / "evaluation" / "scores.json", folder / "seconds.json"
     if not scores.is_file():
         start = time.monotonic()
-        values = [f"train.seed={seed}", f"data.root={out / 'scenes'}", "train.tensorboard=false", *extra]
+        values = [
+            f"train.seed={seed}",
+            f"data.root={out / 'scenes'}",
+            "train.tensorboard=false",
+            "train.cpu_replicas=2",
+            *extra,
+        ]
         overrides = [argument for value in values for argument in ("--set", value)]
         config = CONFIGS / f"{variant}.yaml"
         _psanet("train", "--config", config, "--run-dir", folder, *overrides)

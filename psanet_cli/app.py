@@ -1,8 +1,10 @@
 """Puts the subcommands together and turns errors of the user's input into one line."""
 
+import logging
 import os
 import sys
 
+import absl.logging
 import typer
 
 app = typer.Typer(
@@ -16,7 +18,7 @@ app = typer.Typer(
 
 def main():
     """Entry point of the `psanet` command. Exit status: 0 success, 1 failure, 2 wrong input."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_libraries()
     _register()
     try:
         app()
@@ -25,6 +27,18 @@ def main():
             raise
         print(f"psanet: error: {error}\n(set PSANET_DEBUG=1 to see where it came from)", file=sys.stderr)
         sys.exit(2)
+
+
+def quiet_libraries():
+    """Keeps TensorFlow's log lines away, which bury what the command says; PSANET_DEBUG=1 shows them all.
+
+    To be called before TensorFlow is imported. Errors reach the user as exceptions.
+    """
+    debug = bool(os.environ.get("PSANET_DEBUG"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
+    if not debug:
+        absl.logging.set_verbosity(absl.logging.FATAL)
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _register():

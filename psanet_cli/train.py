@@ -47,7 +47,7 @@ def train(
     """Train on all GPUs of this machine (or its CPU) and write checkpoints and metrics to the run folder.
 
     Interrupted, at whatever moment, it goes on where it was when the same command is given again; --run-dir alone does
-    too.
+    too. On Ctrl-C or SIGTERM it saves after the step it is in and ends with status 130 or 143.
 
     \b
     Examples:
@@ -80,6 +80,7 @@ def train(
         from psanet_tf.training.multi_worker import set_workers
 
         set_workers(workers or "", index)
+    from psanet_tf.training.interruption import TrainingInterrupted
     from psanet_tf.training.trainer import train as run_training
 
     try:
@@ -87,6 +88,9 @@ def train(
     except (FloatingPointError, NoSpaceError) as error:
         print(f"psanet: training stopped: {error}")
         raise typer.Exit(1) from None
+    except TrainingInterrupted as error:
+        print(f"psanet: {error}")
+        raise typer.Exit(128 + error.signal) from None
     except ConnectionError as error:
         print(f"psanet: training stopped: {error}", flush=True)
         # Not by the interpreter's way out, where TensorFlow waits for the worker that is gone.

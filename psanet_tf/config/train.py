@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from psanet_tf.config.section import Section
 
 KERAS_OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "lamb", "lion", "rmsprop")
+_USUAL_RATES = {"adadelta": 1.0, "adagrad": 1e-2, "lion": 1e-4}
 
 
 class TrainSection(Section):
@@ -28,8 +29,14 @@ class TrainSection(Section):
     optimizer_arguments: dict[str, float | bool] = Field(
         {}, description="further arguments of the Keras optimizer, e.g. {beta_2: 0.99}"
     )
-    learning_rate: float = Field(0.01, gt=0, description="of the backbone, at the first step")
-    head_learning_rate_factor: float = Field(10.0, gt=0, description="for the attention module and both heads")
+    learning_rate: float = Field(
+        0.01, gt=0, description="of the backbone, at the first step; to be given for Keras's optimizers"
+    )
+    head_learning_rate_factor: float = Field(
+        default_factory=lambda fields: 10.0 if fields.get("optimizer") == "sgd" else 1.0,
+        gt=0,
+        description="for the attention module and both heads; by default 10 for sgd and 1 for Keras's optimizers",
+    )
     power: float = Field(0.9, gt=0, description="of the polynomial decay to 0 over all steps")
     warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over the first updates")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
@@ -43,7 +50,9 @@ class TrainSection(Section):
         None, ge=0, lt=1, description="validate and save an exponential moving average of the weights, e.g. 0.999"
     )
 
-    aux_weight: float = Field(0.4, gt=0, description="weight of the auxiliary loss")
+    aux_weight: float = Field(
+        0.4, ge=0, description="weight of the auxiliary loss; 0: neither it nor its head is computed in training"
+    )
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="one weight per class in both losses"
     )
@@ -63,13 +72,18 @@ class TrainSection(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="mixed_float16 scales the loss dynamically"
     )
-    cpu_replicas: int = Field(2, ge=1, description="logical CPU devices to train on where there is no GPU")
+    cpu_replicas: int = Field(
+        1, ge=1, description="logical CPU devices to train on where there is no GPU; each builds a graph of its own"
+    )
     deterministic: bool = Field(
         False, description="bit-equal runs on GPUs too, where some kernels become slower; CPUs need it not"
     )
 
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     keep_last: int = Field(0, ge=0, description="checkpoints of this many last epochs stay in RUN_DIR/checkpoints")
+    save_every_minutes: float | None = Field(
+        10.0, gt=0, description="save what resuming needs when the last time is this long ago; null: after epochs only"
+    )
     save_every_steps: int | None = Field(
         None, ge=1, description="also save what resuming needs within an epoch, after this many steps"
     )
@@ -77,6 +91,12 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
+        if self.optimizer != "sgd" and "learning_rate" not in self.model_fields_set:
+            usual = _USUAL_RATES.get(self.optimizer, 1e-3)
+            raise ValueError(
+                f"optimizer {self.optimizer} needs a learning_rate of its own, the default (0.01) is sgd's: {usual:g} "
+                "is usual from random weights, a tenth of it for weights that are trained already"
+            )
         if self.optimizer == "sgd" and self.optimizer_arguments:
             raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
         if self.freeze_batch_norm and self.init is None:

@@ -10,12 +10,16 @@ from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.progress import track
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
+from psanet_tf.training.divergence import check_loss, check_weights
+from psanet_tf.training.interruption import SIGNALS, TrainingInterrupted
 from psanet_tf.training.records import Records, plain_names
 from psanet_tf.training.state import save_state
 
+_STEPS_BETWEEN_CHECKS = 50
+
 
 class Keeper(keras.callbacks.Callback):
-    """Writes checkpoints, the metrics table, and what resuming needs.
+    """Writes checkpoints, the metrics table, and what resuming needs; ends training when it is asked to, or diverges.
 
     Args:
         run: RunFolder.
@@ -23,10 +27,12 @@ class Keeper(keras.callbacks.Callback):
         steps_per_epoch: of a whole epoch.
         position: Position that training starts from.
         metric_values: values of the metrics at `position`, from `restore_state`.
+        agreement: Agreement of the workers.
+        signals: StopSignals.
         writes: False on the workers that leave the files to the first one.
     """
 
-    def __init__(self, run, section, steps_per_epoch, position, metric_values, writes=True):
+    def __init__(self, run, section, steps_per_epoch, position, metric_values, agreement, signals, writes=True):
         super().__init__()
         self.run = run
         self.section = section
@@ -34,12 +40,17 @@ class Keeper(keras.callbacks.Callback):
         self.position = position
         self.records = Records(run, position.epoch)
         self._metric_values = metric_values
+        self._agreement = agreement
+        self._signals = signals
         self._writes = writes
         self._plain = None
+        self._saved = time.monotonic()
+        self._clock = _Clock()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._first_step = self.position.step
-        self._start = time.monotonic()
+        self._logs = None
+        self._clock.start()
         # `fit` has just reset the metrics; those of an interrupted epoch go on where they were.
         for variable, value in zip(self.model.metrics_variables, self._metric_values, strict=False):
             variable.assign(value)
@@ -47,14 +58,33 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = self._first_step + batch + 1
+        self._logs = logs
+        if batch == 0:
+            # The first step builds the graph.
+            float(logs["loss"])
+            self._clock.first_step_done()
+        if step % _STEPS_BETWEEN_CHECKS == 0:
+            check_loss(self.model, logs, self._where(step))
+        stop, due = self._agree()
         every = self.section.save_every_steps
-        if every and step % every == 0 and step < self.steps_per_epoch:
-            _check_finite(logs, self.position.epoch + 1)
-            self.position = dataclasses.replace(self.position, step=step)
-            self._save_state()
+        if step < self.steps_per_epoch and (stop or due or (every and step % every == 0)):
+            self._save_within_epoch(step)
+            self._stop(stop)
+
+    def on_test_begin(self, logs=None):
+        # Validation may take long: whoever interrupts it shall not lose the epoch. Where `psanet` comes back to an
+        # epoch that lacks nothing but this, the state is saved already.
+        if self.position.step < self.steps_per_epoch:
+            self._save_within_epoch(self.steps_per_epoch)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop(self._agree()[0])
 
     def on_epoch_end(self, epoch, logs=None):
-        _check_finite(logs, epoch + 1)
+        self._wait_for_steps()
+        if self._logs is not None:
+            check_loss(self.model, self._logs, self._where(self.steps_per_epoch))
+        check_weights(self.model, self._where(self.steps_per_epoch))
         row = self._row(epoch, plain_names(logs))
         best = self.position.best_miou
         improved = "val_miou" in row and (best is None or row["val_miou"] > best)
@@ -75,18 +105,55 @@ class Keeper(keras.callbacks.Callback):
         if improved and self._writes:
             # Interrupted here, the copy is made when the run goes on: the state knows what it lacks.
             copy_checkpoint(self.run.last_file, self.run.best_file)
+        if epoch + 1 < self.section.epochs:
+            self._stop(self._agree()[0])
+
+    def _agree(self):
+        """(number of the signal that some worker got, or 0; whether the first worker finds it time to save)"""
+        minutes = self.section.save_every_minutes
+        due = self._writes and minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        *received, due = self._agreement.any([*(self._signals.received == number for number in SIGNALS), due])
+        return next((number for number, came in zip(SIGNALS, received, strict=True) if came), 0), due
+
+    def _stop(self, number):
+        if number:
+            raise TrainingInterrupted(
+                number,
+                f"stopped by {number.name} {_place(self.position, self.section, self.steps_per_epoch)}, whose state is "
+                f"saved in {self.run.path}; the same command goes on from there",
+            )
+
+    def _save_within_epoch(self, step):
+        self._wait_for_steps()
+        if self._logs is not None:
+            check_loss(self.model, self._logs, self._where(step))
+        check_weights(self.model, self._where(step))
+        self.position = dataclasses.replace(self.position, step=step)
+        self._save_state()
+        if step < self.steps_per_epoch:
+            self._clock.resume()
+
+    def _wait_for_steps(self):
+        """Until the device is done with all that it was given; training's time ends here."""
+        if self._logs is not None:
+            float(self._logs["loss"])
+        self._clock.pause()
+
+    def _where(self, step):
+        return f"in epoch {self.position.epoch + 1}, step {step} of {self.steps_per_epoch}"
 
     def _row(self, epoch, logs):
-        seconds = time.monotonic() - self._start
-        pictures = (self.steps_per_epoch - self._first_step) * self.section.batch_size
-        return {
+        steps = self.steps_per_epoch - self._first_step
+        row = {
             "epoch": epoch + 1,
             "step": (epoch + 1) * self.steps_per_epoch,
             "learning_rate": float(self.model.optimizer.learning_rate),
             **logs,
-            "seconds": round(seconds, 2),
-            "images_per_second": round(pictures / seconds, 2),
+            "seconds": round(self._clock.total(), 2),
+            "images_per_second": self._clock.rate(steps, self.section.batch_size),
         }
+        # In float16 a step whose loss was infinite is dropped, but the mean over the epoch is lost.
+        return {key: value for key, value in row.items() if value is not None and math.isfinite(value)}
 
     def _save_checkpoints(self, epoch):
         if self._plain is None:
@@ -101,6 +168,7 @@ class Keeper(keras.callbacks.Callback):
 
     def _save_state(self):
         save_state(self.run.state_file, self.model, self.position, writes=self._writes)
+        self._saved = time.monotonic()
 
 
 class Progress(keras.callbacks.Callback):
@@ -128,11 +196,12 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = self.keeper.records.rows[-1]
-        parts = [f"epoch {epoch + 1}/{self.epochs}", f"loss {row['loss']:.4f}", f"mIoU {row['miou']:.4f}"]
-        if "val_miou" in row:
-            best = " (best)" if self.keeper.position.best_epoch == epoch + 1 else ""
-            parts += [f"val loss {row['val_loss']:.4f}", f"val mIoU {row['val_miou']:.4f}{best}"]
-        parts += [f"{row['images_per_second']:.1f} images/s", f"{row['seconds']:.0f} s"]
+        shown = {"loss": "loss", "miou": "mIoU", "val_loss": "val loss", "val_miou": "val mIoU"}
+        parts = [f"epoch {epoch + 1}/{self.epochs}", *(f"{shown[key]} {row[key]:.4f}" for key in shown if key in row)]
+        if "val_miou" in row and self.keeper.position.best_epoch == epoch + 1:
+            parts[-1] += " (best)"
+        parts += [f"{row['images_per_second']:.1f} images/s"] if "images_per_second" in row else []
+        parts.append(f"{row['seconds']:.0f} s")
         print("  ".join(parts), file=sys.stderr, flush=True)
         for split, unreadable in self.unreadable.items():
             if summary := unreadable.take_summary(self.data, split):
@@ -148,10 +217,39 @@ class Progress(keras.callbacks.Callback):
         self._steps.close()
 
 
-def _check_finite(logs, epoch):
-    loss = float(logs["loss"])
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss became {loss} in epoch {epoch}; the last checkpoint is kept. Lower train.learning_rate, "
-            "add train.warmup_steps or train.clip_norm"
-        )
+class _Clock:
+    """Seconds of an epoch, and those of them in which steps were taken."""
+
+    def start(self):
+        self._begin = self._running = time.monotonic()
+        self._spent = 0.0
+        self._first_seconds = None
+
+    def first_step_done(self):
+        self._first_seconds = time.monotonic() - self._begin
+
+    def pause(self):
+        if self._running is not None:
+            self._spent += time.monotonic() - self._running
+            self._running = None
+
+    def resume(self):
+        self._running = time.monotonic()
+
+    def total(self):
+        return time.monotonic() - self._begin
+
+    def rate(self, steps, batch_size):
+        """Pictures per second of training, without the first of several steps; None if none was taken."""
+        if self._first_seconds is None:
+            return None
+        spent = self._spent
+        if steps > 1:
+            spent, steps = spent - self._first_seconds, steps - 1
+        return round(steps * batch_size / spent, 2)
+
+
+def _place(position, section, steps_per_epoch):
+    if position.step == 0:
+        return f"after epoch {position.epoch} of {section.epochs}"
+    return f"in epoch {position.epoch + 1} of {section.epochs} after step {position.step} of {steps_per_epoch}"

@@ -26,6 +26,7 @@ EXACT = (
     # What is written, scored and when.
     "train.validate_every",
     "train.keep_last",
+    "train.save_every_minutes",
     "train.save_every_steps",
     "train.tensorboard",
     "evaluate",

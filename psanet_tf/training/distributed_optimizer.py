@@ -87,6 +87,11 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         """Moving averages of the variables, in the order they were built with; None without `ema_decay`."""
         return self._averages if self.ema_decay is not None else None
 
+    @property
+    def dropped_steps(self):
+        """Gradients that were dropped since the last finite one; None without a loss scale."""
+        return self._dropped_steps if self.initial_loss_scale is not None else None
+
     def build(self, variables):
         if self.built:
             return
@@ -103,6 +108,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             initial = keras.initializers.Constant(float(self.initial_loss_scale))
             self._loss_scale = self.add_variable((), initial, dtype="float32", name="loss_scale")
             self._finite_steps = self.add_variable((), dtype="int", name="finite_steps")
+            self._dropped_steps = self.add_variable((), dtype="int", name="dropped_steps")
 
     def scale_loss(self, loss):
         """Called by `fit` before gradients are taken."""
@@ -223,7 +229,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         strategy.extended.update(variable.value, function, args=args, kwargs=kwargs, group=False)
 
     def _update_variable(self, variable, gradient, scale, learning_rate, index):
-        learning_rate = tf.cast(learning_rate, variable.dtype) * tf.cast(self._factors[index], variable.dtype)
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        if self._factors[index] != 1:
+            learning_rate *= tf.cast(self._factors[index], variable.dtype)
         if self.decoupled_weight_decay and self._decays[index]:
             variable.assign_sub(learning_rate * tf.cast(self.decoupled_weight_decay, variable.dtype) * variable)
         scaled = gradient
@@ -243,10 +251,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         steps = self._finite_steps.value + 1
         grows = tf.equal(steps, self.loss_scale_growth_steps)
         self.assign(self._finite_steps, tf.where(grows, tf.zeros_like(steps), steps))
+        self.assign(self._dropped_steps, 0)
         loss_scale.assign(tf.where(grows, 2 * loss_scale, loss_scale))
 
     def _halve_loss_scale(self, loss_scale):
         self.assign(self._finite_steps, 0)
+        self.assign(self._dropped_steps, self._dropped_steps.value + 1)
         loss_scale.assign(tf.maximum(loss_scale / 2, 1.0))
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from psanet_tf.data.pipeline import training_dataset
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.unreadable import readable_pipeline_errors
+from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
 from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.memory import estimate_memory
@@ -52,9 +53,9 @@ def dry_run(config):
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
         + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
         f"devices: {', '.join(strategy.extended.worker_devices)}; {section.batch_size // replicas} pictures on each",
-        f"memory per replica, estimated: {_gigabytes(memory.total)} (weights {_gigabytes(memory.weights)}, gradients "
-        f"{_gigabytes(memory.gradients)}, optimizer {_gigabytes(memory.optimizer)}, activations "
-        f"{_gigabytes(memory.activations)})",
+        f"memory per replica, estimated: {readable_size(memory.total)} (weights {readable_size(memory.weights)}, "
+        f"gradients {readable_size(memory.gradients)}, optimizer {readable_size(memory.optimizer)}, "
+        f"activations {readable_size(memory.activations)})",
         f"memory, largest measured: {_peak_memory()}",
         f"one step: {statistics.median(seconds[1:]):.2f} s (the first, which builds the graph, {seconds[0]:.1f} s)",
         f"whole run without validation: about {_duration(statistics.median(seconds[1:]) * steps)}",
@@ -81,16 +82,12 @@ def _peak_memory():
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         peaks = [tf.config.experimental.get_memory_info(gpu.name.split("device:")[-1])["peak"] for gpu in gpus]
-        return f"{_gigabytes(max(peaks))} on a GPU"
-    return f"{_gigabytes(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} in this process"
+        return f"{readable_size(max(peaks))} on a GPU"
+    return f"{readable_size(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} in this process"
 
 
 def _size(shape):
     return " x ".join(str(length) for length in shape[1:3])
-
-
-def _gigabytes(count):
-    return f"{count / 1e9:.2f} GB"
 
 
 def _duration(seconds):

@@ -66,33 +66,6 @@ def leads(strategy):
     return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
 
 
-def check_same_position(strategy, position):
-    """Refuses to go on where workers see different states of the run.
-
-    Args:
-        strategy: `tf.distribute` strategy.
-        position: Position that this worker has read.
-
-    Raises:
-        ValueError: another worker is somewhere else.
-    """
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return
-
-    place = tf.constant([position.epoch, position.step], tf.float64)
-
-    def spread():
-        replica = tf.distribute.get_replica_context()
-        mean = replica.all_reduce(tf.distribute.ReduceOp.MEAN, place)
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(tf.square(place - mean)))
-
-    if float(strategy.experimental_local_results(strategy.run(spread))[0]) > 0:
-        raise ValueError(
-            f"run folder: this worker found the state of epoch {position.epoch}, step {position.step}, another worker "
-            "another one; all workers need the same folder, on a file system that they share"
-        )
-
-
 def patch_keras():
     """Replaces the two functions of Keras 3 that fail under MultiWorkerMirroredStrategy.
 

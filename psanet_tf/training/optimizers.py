@@ -48,12 +48,17 @@ class SGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        velocity = self._velocities[index]
         gradient = tf.cast(gradient, variable.dtype)
         if self.l2 and self._decays[index]:
             gradient += tf.cast(self.l2, variable.dtype) * variable
-        self.assign(velocity, tf.cast(self.momentum, variable.dtype) * velocity.value + gradient)
-        self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * velocity.value)
+        # One operation per variable: with separate ones their number takes half the time of building a training step.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=_handle(variable),
+            accum=_handle(self._velocities[index]),
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=tf.cast(self.momentum, variable.dtype),
+        )
 
     def get_config(self):
         return super().get_config() | {
@@ -61,6 +66,10 @@ class SGD(keras.optimizers.Optimizer):
             "weight_decay": self.l2,
             "no_decay_pattern": self.no_decay_pattern,
         }
+
+
+def _handle(variable):
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def decays(path, no_decay_pattern):

@@ -100,7 +100,8 @@ def build_losses(section, info):
         info: `DatasetInfo` of the labels.
 
     Returns:
-        {"loss": {output: SegmentationLoss}, "loss_weights": {output: weight}}
+        {"loss": {output: SegmentationLoss}, "loss_weights": {output: weight}}; no loss for the auxiliary output where
+        `aux_weight` is 0.
 
     Raises:
         ValueError: `class_weights` of another length than there are classes.
@@ -120,6 +121,8 @@ def build_losses(section, info):
             section.ohem_min_kept,
         )
 
+    if section.aux_weight == 0:
+        return {"loss": {"logits": loss(), "aux_logits": None}}
     return {
         "loss": {"logits": loss(), "aux_logits": loss()},
         "loss_weights": {"logits": 1.0, "aux_logits": section.aux_weight},

@@ -1,5 +1,6 @@
 """Curves and pictures for TensorBoard."""
 
+import functools
 import math
 
 import numpy as np
@@ -20,19 +21,20 @@ class TensorBoard(keras.callbacks.Callback):
         folder: for the event files.
         keeper: Keeper; its rows are written.
         info: DatasetInfo.
-        validation: tf.data.Dataset of (image, {"logits": label, ...}) batches.
+        make_validation: returns the tf.data.Dataset of (image, {"logits": label, ...}) batches to take pictures from.
         zoom_factor: of the logits.
     """
 
-    def __init__(self, folder, keeper, info, validation, zoom_factor):
+    def __init__(self, folder, keeper, info, make_validation, zoom_factor):
         super().__init__()
         self._folder = folder
         self.keeper = keeper
         self.info = info
         self._writer = tf.summary.create_file_writer(str(folder))
         self._every = 8 // zoom_factor
-        self._images, labels = next(iter(validation.unbatch().batch(_PICTURES)))
-        self._labels = labels["logits"].numpy()
+        self._make_validation = make_validation
+        # One graph, one picture at a time: called eagerly, a model keeps what every layer gives until the end.
+        self._predict = tf.function(self._labels_of)
 
     def on_epoch_end(self, epoch, logs=None):
         row = self.keeper.records.rows[-1]
@@ -49,11 +51,20 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _pictures(self):
         """uint8 [n, h, 3 * w, 3]"""
+        images, labels = self._examples
         with averaged_weights(self.model):
-            logits = self.model(self._images, training=False)["logits"]
-        pixels = np.clip(np.round(self._images.numpy() * STD + MEAN), 0, 255).astype(np.uint8)
-        parts = [part[:, :: self._every, :: self._every] for part in (pixels, self._colored(self._labels))]
-        return np.concatenate([*parts, self._colored(np.argmax(logits, axis=-1))], axis=2)
+            predictions = np.concatenate([self._predict(images[index : index + 1]) for index in range(len(images))])
+        pixels = np.clip(np.round(images * STD + MEAN), 0, 255).astype(np.uint8)
+        parts = [part[:, :: self._every, :: self._every] for part in (pixels, self._colored(labels))]
+        return np.concatenate([*parts, self._colored(predictions)], axis=2)
+
+    @functools.cached_property
+    def _examples(self):
+        images, labels = next(iter(self._make_validation().unbatch().batch(_PICTURES)))
+        return images.numpy(), labels["logits"].numpy()
+
+    def _labels_of(self, image):
+        return tf.argmax(self.model(image, training=False)["logits"], axis=-1)
 
     def _colored(self, labels):
         colors = np.zeros((256, 3), np.uint8)

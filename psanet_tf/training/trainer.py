@@ -18,12 +18,14 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
+from psanet_tf.training.agreement import Agreement, data_in_words, settings_in_words
 from psanet_tf.training.averaging import ValidateAverage
 from psanet_tf.training.callbacks import Keeper, Progress
 from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
 from psanet_tf.training.initial_weights import load_initial_weights
+from psanet_tf.training.interruption import StopSignals
 from psanet_tf.training.memory import bytes_of
-from psanet_tf.training.multi_worker import build_multi_worker_strategy, check_same_position, has_workers, leads
+from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, leads
 from psanet_tf.training.recipe import build_losses, build_optimizer, build_schedule
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
 from psanet_tf.training.run_folder import RunFolder, environment
@@ -70,28 +72,37 @@ def train(config, run_dir, strategy=None, extend=False):
         FloatingPointError: the loss became infinite or NaN.
         ConnectionError: another worker is gone.
         RuntimeError: this Keras can't train on several machines.
+        TrainingInterrupted: SIGINT or SIGTERM came, on whichever worker; what was done is saved.
     """
     if strategy is None:
         # First of all: TensorFlow connects the workers before its first operation only.
         strategy = build_multi_worker_strategy() if has_workers() else build_strategy(config.train)
     run, writes = RunFolder(run_dir), leads(strategy)
-    with run.locked() if writes else contextlib.nullcontext():
+    agreement, signals = Agreement(strategy), StopSignals()
+    with signals.caught(), _lost_workers(strategy), run.locked() if writes else contextlib.nullcontext():
+        agreement.compare(settings_in_words(config), "workers must have the same configuration")
         continuation = find_continuation(run, config, extend)
         if writes:
             run.remove_unfinished()
         prepare_data(config, writes)
+        # The others have no scenes, and must not see a run, before the first one has looked and written.
+        agreement.wait()
+        agreement.compare(data_in_words(config.data), "workers must have the same data")
         fingerprints = check_data(run, config, continuation is not None) if writes else {}
         job = build_job(config, strategy, continuation and continuation.schedule.steps_per_epoch)
         position, metric_values, is_new = _initial_position(config, run, job)
-        check_same_position(strategy, position)
+        agreement.compare(
+            {"the saved state": f"of epoch {position.epoch}, step {position.step}"},
+            "run folder: all workers need the same one, on a file system that they share",
+        )
         if writes:
             position = _open_run(config, run, strategy, job, position, continuation, fingerprints)
             if is_new:
                 # Before any checkpoint: a folder that holds one always holds a state too.
                 save_state(run.state_file, job.model, position)
         if position.epoch < config.train.epochs:
-            with _lost_workers(strategy):
-                position = _fit(config, run, strategy, job, position, metric_values)
+            with signals.deferred():
+                position = _fit(config, run, strategy, job, position, metric_values, agreement, signals)
         elif writes:
             print(
                 f"the run in {run.path} is finished, {position.epoch} of {config.train.epochs} epochs; "
@@ -193,7 +204,9 @@ def build_job(config, strategy, steps=None):
     with strategy.scope():
         model = build_model(config, info.num_classes, zoom_factor=section.zoom_factor, dtype=section.precision)
         if section.freeze_batch_norm:
-            _freeze_batch_norm(model)
+            _freeze(model, lambda layer: isinstance(layer, BatchNormalization))
+        if section.aux_weight == 0:
+            _freeze(model, lambda layer: layer.name.startswith("aux_"))
         optimizer = build_optimizer(section, updates)
         model.compile(
             optimizer,
@@ -231,7 +244,7 @@ def _lost_workers(strategy):
         ) from None
 
 
-def _fit(config, run, strategy, job, position, metric_values):
+def _fit(config, run, strategy, job, position, metric_values, agreement, signals):
     section = config.train
     data = config.data
     unreadable = {data.train_split: UnreadableExamples(), data.val_split: UnreadableExamples()}
@@ -242,7 +255,7 @@ def _fit(config, run, strategy, job, position, metric_values):
     validation = for_fit(strategy, section, lambda **worker: make_validation(**worker).repeat())
     validation_steps = -(-len(list_examples(data, data.val_split)) // section.batch_size)
     writes = leads(strategy)
-    keeper = Keeper(run, section, job.steps, position, metric_values, writes)
+    keeper = Keeper(run, section, job.steps, position, metric_values, agreement, signals, writes)
     callbacks = [keeper]
     if section.ema_decay is not None:
         callbacks.append(ValidateAverage())
@@ -250,13 +263,17 @@ def _fit(config, run, strategy, job, position, metric_values):
     if writes:
         callbacks.append(progress)
         if section.tensorboard:
-            pictures = make_validation()
-            callbacks.append(TensorBoard(run.tensorboard_folder, keeper, job.info, pictures, section.zoom_factor))
-    # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
-    parts = [(position.epoch, position.epoch + 1, position.step)] if position.step else []
-    first_whole = position.epoch + bool(position.step)
-    parts += [(first_whole, section.epochs, 0)] if first_whole < section.epochs else []
+            callbacks.append(
+                TensorBoard(run.tensorboard_folder, keeper, job.info, make_validation, section.zoom_factor)
+            )
     with readable_pipeline_errors(data), contextlib.closing(progress):
+        if position.step == job.steps:
+            _finish_epoch(job.model, position.epoch, callbacks, validation, validation_steps)
+            position = keeper.position
+        # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
+        parts = [(position.epoch, position.epoch + 1, position.step)] if position.step else []
+        first_whole = position.epoch + bool(position.step)
+        parts += [(first_whole, section.epochs, 0)] if first_whole < section.epochs else []
         for first_epoch, end_epoch, start_step in parts:
             make_training = functools.partial(
                 training_dataset,
@@ -279,6 +296,16 @@ def _fit(config, run, strategy, job, position, metric_values):
                 verbose=0,
             )
     return keeper.position
+
+
+def _finish_epoch(model, epoch, callbacks, validation, validation_steps):
+    """What `fit` does after an epoch's last step, for a run that was interrupted there."""
+    callbacks = keras.callbacks.CallbackList(callbacks, model=model)
+    validated = model.evaluate(validation, steps=validation_steps, callbacks=callbacks, return_dict=True, verbose=0)
+    # Here the metrics get the values of the epoch's steps.
+    callbacks.on_epoch_begin(epoch)
+    logs = dict(model.get_metrics_result())
+    callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in validated.items()})
 
 
 def for_fit(strategy, section, make_dataset):
@@ -312,9 +339,9 @@ def _validated_epochs(section):
     )
 
 
-def _freeze_batch_norm(model):
+def _freeze(model, which):
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, BatchNormalization):
+        if which(layer):
             layer.trainable = False
 
 

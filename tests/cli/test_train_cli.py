@@ -1,11 +1,16 @@
 """`psanet train` as it is typed."""
 
 import errno
+import logging
+import os
+import signal
 
+import absl.logging
 import pytest
 from typer.testing import CliRunner
 
-from psanet_cli.app import _register, app
+from psanet_cli.app import _register, app, quiet_libraries
+from psanet_tf.training.interruption import TrainingInterrupted
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,33 @@ def test_a_loss_that_is_not_finite_is_exit_status_1_and_one_line(run, tiny, tmp_
     )
     assert result.exit_code == 1
     assert "psanet: training stopped: the loss became" in result.output
+
+
+def test_an_interrupted_run_ends_with_the_status_that_schedulers_expect(run, tiny, tmp_path, monkeypatch):
+    def interrupted(config, run_dir, extend=False):
+        raise TrainingInterrupted(signal.SIGTERM, "stopped by SIGTERM; the same command goes on from there")
+
+    monkeypatch.setattr("psanet_tf.training.trainer.train", interrupted)
+    result = run("--config", tiny, "--run-dir", tmp_path)
+    assert result.exit_code == 143
+    assert result.output == "psanet: stopped by SIGTERM; the same command goes on from there\n"
+
+
+@pytest.mark.parametrize(("debug", "level"), [("", "3"), ("1", "0")])
+def test_log_lines_of_libraries_are_shown_for_debugging_only(debug, level, monkeypatch):
+    monkeypatch.setenv("PSANET_DEBUG", debug)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    verbosity, logger = absl.logging.get_verbosity(), logging.getLogger("tensorflow")
+    python_level = logger.level
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    logger.setLevel(logging.WARNING)
+    try:
+        quiet_libraries()
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
+        assert logger.isEnabledFor(logging.WARNING) == absl.logging.level_warning() == bool(debug)
+    finally:
+        absl.logging.set_verbosity(verbosity)
+        logger.setLevel(python_level)
 
 
 def test_wrong_input(run, tiny):

@@ -36,7 +36,11 @@ def test_recipes_of_the_paper_are_shipped():
 
 
 def test_flat_configuration_has_every_key_once_and_values_as_they_are(minimal):
-    flat = flat_config(load_config(minimal, ["train.optimizer=adam", "train.optimizer_arguments={beta_2: 0.9}"]))
+    flat = flat_config(
+        load_config(
+            minimal, ["train.optimizer=adam", "train.learning_rate=1e-3", "train.optimizer_arguments={beta_2: 0.9}"]
+        )
+    )
     assert flat["data.root"] == "somewhere"
     assert flat["data.crop_size"] == [465, 465]
     assert flat["data.augmentation.scale"] == [0.5, 2.0]

@@ -1,7 +1,10 @@
-"""Two workers on loopback: equal to one process, and what happens when one dies."""
+"""Two workers on loopback: equal to one process, and what happens when one is stopped, dies, or has other settings."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +15,8 @@ import numpy as np
 import pytest
 
 from psanet_tf.config import load_config
-from psanet_tf.training import multi_worker
+from psanet_tf.training import multi_worker, trainer
+from psanet_tf.training.agreement import data_in_words
 from psanet_tf.training.checkpoints import load_trained
 from psanet_tf.training.multi_worker import has_workers, set_workers
 from psanet_tf.training.trainer import train
@@ -20,15 +24,15 @@ from psanet_tf.training.trainer import train
 OVERRIDES = (
     "model.use_psa=false",
     "train.learning_rate=0.001",
-    "train.epochs=1",
+    "train.epochs=2",
     "model.dropout=0",
     "train.cpu_replicas=2",
 )
 SECONDS_TO_NOTICE = 60
 
 
-def start(config_file, run_dir, *overrides):
-    """Two workers; their output goes to files beside the run folder."""
+def start(config_file, run_dir, *overrides, second=()):
+    """Two workers, with `second` as further overrides of the second; output goes to files beside the run folder."""
     ports = []
     for _ in range(2):
         with socket.socket() as free:
@@ -37,12 +41,14 @@ def start(config_file, run_dir, *overrides):
     workers = ",".join(f"127.0.0.1:{port}" for port in ports)
     processes = []
     for index in range(2):
-        command = [sys.executable, "-m", "psanet_tf", "train", "--config", str(config_file), "--run-dir", str(run_dir)]
+        command = [sys.executable, "-c", "from psanet_cli import main; main()", "train"]
+        command += ["--config", str(config_file), "--run-dir", str(run_dir)]
         command += ["--workers", workers, "--index", str(index)]
-        for override in (*OVERRIDES, *overrides):
+        for override in (*OVERRIDES, *overrides, *(second if index else ())):
             command += ["--set", override]
         log = open(f"{run_dir}.{index}.log", "w")  # noqa: SIM115
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
         processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment))
     return processes
 
@@ -56,25 +62,54 @@ def end(processes, seconds):
             process.wait()
 
 
-def test_a_dead_worker_stops_the_other_and_both_together_end_as_one_process(config_file, tmp_path):
-    run_dir = tmp_path / "two"
-    first, second = start(config_file, run_dir, "train.save_every_steps=1")
+def logs(run_dir):
+    return [run_dir.with_name(f"{run_dir.name}.{index}.log").read_text() for index in range(2)]
+
+
+def saved(run_dir):
+    """(epoch, step) of the saved state."""
+    if not (run_dir / "state.npz").exists():
+        return (0, 0)
+    with np.load(run_dir / "state.npz") as stored:
+        position = json.loads(str(stored["facts"]))["position"]
+    return position["epoch"], position["step"]
+
+
+@contextlib.contextmanager
+def once_they_train(run_dir, processes):
+    """Goes on when the workers have taken and saved steps; ends what is left of them."""
+    before = saved(run_dir)
     try:
         deadline = time.monotonic() + 240
-        while not (run_dir / "state.npz").exists() and time.monotonic() < deadline and first.poll() is None:
+        while saved(run_dir) == before:
+            assert time.monotonic() < deadline and processes[0].poll() is None, logs(run_dir)
             time.sleep(0.02)
-        assert (run_dir / "state.npz").exists(), (tmp_path / "two.0.log").read_text()
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_stopped_and_dead_workers_stop_the_other_and_all_together_end_as_one_process(config_file, tmp_path):
+    run_dir, often = tmp_path / "two", "train.save_every_steps=1"
+    first, second = start(config_file, run_dir, often)
+    with once_they_train(run_dir, (first, second)):
+        second.send_signal(signal.SIGTERM)
+        assert [process.wait(240) for process in (first, second)] == [143, 143], logs(run_dir)
+    assert all("psanet: stopped by SIGTERM in epoch 1 of 2" in log for log in logs(run_dir))
+    assert saved(run_dir)[0] == 0
+
+    first, second = start(config_file, run_dir, often)
+    with once_they_train(run_dir, (first, second)):
         second.send_signal(signal.SIGKILL)
         second.wait()
         assert first.wait(SECONDS_TO_NOTICE) == 1
-    finally:
-        first.kill()
-        second.kill()
-    assert "another worker is gone; give the same command on all workers again" in (tmp_path / "two.0.log").read_text()
+    # Nothing but what the command says: no lines of TensorFlow about collective operations, devices, or oneDNN.
+    log = logs(run_dir)[0]
+    assert "another worker is gone; give the same command on all workers again" in log
+    assert not [line for line in log.splitlines() if re.match(r"\d{4}-\d\d-\d\d .*: [EW] ", line)]
 
-    assert end(start(config_file, run_dir, "train.save_every_steps=1"), 240) == [0, 0], [
-        (tmp_path / f"two.{index}.log").read_text() for index in range(2)
-    ]
+    assert end(start(config_file, run_dir, often), 240) == [0, 0], logs(run_dir)
     one = train(load_config(config_file, OVERRIDES), tmp_path / "one").run
     for ours, theirs in zip(
         *(load_trained(run).model.get_weights() for run in (one.last_file, run_dir / "last.keras")), strict=True
@@ -86,6 +121,39 @@ def test_a_dead_worker_stops_the_other_and_both_together_end_as_one_process(conf
     for ours, theirs in zip(*rows, strict=True):
         for key in ours.keys() - {"seconds", "images_per_second"}:
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+
+
+def test_workers_with_different_settings_do_not_train(config_file, tmp_path):
+    run_dir = tmp_path / "two"
+    assert end(start(config_file, run_dir, second=("train.seed=7",)), 240) == [2, 2], logs(run_dir)
+    message = "workers must have the same configuration: train.seed is 0 on worker 0, 7 on worker 1"
+    assert all(message in log for log in logs(run_dir))
+    assert not (run_dir / "config.yaml").exists()
+
+
+def test_other_pictures_are_other_data(config, dataset_root, tmp_path):
+    words = data_in_words(config().data)
+    assert words["split 'training'"].startswith("18 pictures (names and sizes ")
+    shutil.copytree(dataset_root, tmp_path / "data")
+    copied = config(f"data.root={tmp_path / 'data'}").data
+    assert data_in_words(copied) == words
+    with open(tmp_path / "data" / "images" / "training" / "3.jpg", "ab") as file:
+        file.write(b"0")
+    assert [key for key, value in data_in_words(copied).items() if value != words[key]] == ["split 'training'"]
+
+
+def test_others_wait_for_the_first_worker_to_write_the_scenes(config, dataset_root, tmp_path, monkeypatch):
+    class ReachedError(Exception):
+        pass
+
+    def build_job(*arguments):
+        raise ReachedError
+
+    monkeypatch.setattr(trainer, "leads", lambda strategy: False)
+    monkeypatch.setattr(trainer, "build_job", build_job)
+    monkeypatch.setattr(trainer.Agreement, "wait", lambda self: shutil.copytree(dataset_root, tmp_path / "scenes"))
+    with pytest.raises(ReachedError):
+        train(config(f"data.root={tmp_path / 'scenes'}"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

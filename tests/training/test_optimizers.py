@@ -124,12 +124,15 @@ def test_loss_scale_falls_at_a_bad_gradient_and_grows_after_good_ones():
     good, bad = np.array([8.0, 16.0], np.float32), np.array([1.0, np.inf], np.float32)
     variable = Named("x").weight
     scales, values = [], []
-    for gradient in (good, bad, good, good, good):
+    dropped = []
+    for gradient in (good, bad, good, good, good, bad, bad):
         scales.append(float(optimizer.scale_loss(tf.constant(1.0))))
         optimizer.apply_gradients([(tf.constant(gradient / 8 * scales[-1]), variable)])
         values.append(variable.numpy())
-    assert scales == [8, 8, 4, 4, 8]
-    steps = np.array([1, 1, 2, 3, 4])[:, None]  # the second gradient was dropped
+        dropped.append(int(optimizer.dropped_steps.numpy()))
+    assert scales == [8, 8, 4, 4, 8, 8, 4]
+    assert dropped == [0, 1, 0, 0, 0, 1, 2]
+    steps = np.array([1, 1, 2, 3, 4, 4, 4])[:, None]  # bad gradients were dropped
     np.testing.assert_allclose(values, 1 - 0.1 * steps * np.array([[1.0, 2.0]]), rtol=1e-6)
     assert optimizer.iterations.numpy() == 4
 
@@ -224,11 +227,11 @@ def test_every_named_optimizer_moves_against_the_gradient_and_comes_back_from_it
 
 
 def test_arguments_of_a_keras_optimizer():
-    section = TrainSection(optimizer="adam", optimizer_arguments={"beta_1": 0.5, "amsgrad": True})
+    section = TrainSection(optimizer="adam", learning_rate=1e-3, optimizer_arguments={"beta_1": 0.5, "amsgrad": True})
     inner = build_optimizer(section, updates=10).optimizer
     assert (inner.beta_1, inner.amsgrad) == (0.5, True)
     with pytest.raises(ValueError, match=r"train.optimizer_arguments .*beta_9"):
-        build_optimizer(TrainSection(optimizer="adam", optimizer_arguments={"beta_9": 0.5}), updates=10)
+        build_optimizer(section.model_copy(update={"optimizer_arguments": {"beta_9": 0.5}}), updates=10)
 
 
 @pytest.mark.parametrize(
