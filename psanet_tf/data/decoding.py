@@ -7,12 +7,13 @@ import tensorflow as tf
 
 from psanet_tf.data import headers
 from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE
-from psanet_tf.data.graph_headers import is_jpeg, is_png, jpeg_orientation, png_header
+from psanet_tf.data.graph_headers import called_rarely, has_pixels_first, is_jpeg, is_png, jpeg_orientation, png_header
 from psanet_tf.data.pixels import REVERSED
 from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
 
 _RECORD_BUFFER = 1 << 18
 _CMYK_COMPONENTS = 4
+_STRING = tf.TensorSpec([], tf.string)
 
 
 def read_record(path, offset):
@@ -48,7 +49,7 @@ def decode_image(encoded, name="the picture"):
 
 
 # A function of its own, as `label_values`: traced once, not for each place that it is called at.
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string)], autograph=False)
+@tf.function(input_signature=[_STRING, _STRING], autograph=False)
 def _decode_image(encoded, name):
     known = _require(
         is_jpeg(encoded) | is_png(encoded), name, " is no JPEG or PNG picture (its first bytes say what it is)"
@@ -70,6 +71,7 @@ def _decode_jpeg(encoded, name):
     return pixels, jpeg_orientation(encoded)
 
 
+@called_rarely(_STRING, _STRING)
 def _decode_png(encoded, name):
     header = png_header(encoded)
     message = " is a 16-bit PNG with a transparent colour: save it as 8-bit RGB, or with an alpha channel"
@@ -92,26 +94,23 @@ def _on_white(pixels):
 
 
 def _turned(array, orientation):
-    """As `pixels.turned`; a few of the pictures need it."""
+    """As `pixels.turned`, of [H, W, C]."""
+    return tf.cond(tf.equal(orientation, headers.UPRIGHT), lambda: array, lambda: _turn(array, orientation))
 
-    def turn():
-        exchanged = tf.cond(
-            orientation >= 5,
-            lambda: tf.transpose(array, [1, 0, *range(2, array.shape.rank)]),
-            lambda: array,
-        )
-        rows, columns = (tf.gather(list(axis), (orientation - 1) % 4) for axis in zip(*REVERSED, strict=True))
-        exchanged = tf.cond(rows, lambda: exchanged[::-1], lambda: exchanged)
-        return tf.cond(columns, lambda: exchanged[:, ::-1], lambda: exchanged)
 
-    return tf.cond(tf.equal(orientation, headers.UPRIGHT), lambda: array, turn)
+@called_rarely(tf.TensorSpec([None, None, None], tf.uint8), tf.TensorSpec([], tf.int32))
+def _turn(array, orientation):
+    array = tf.cond(orientation >= 5, lambda: tf.transpose(array, [1, 0, 2]), lambda: array)
+    rows, columns = (tf.gather(list(axis), (orientation - 1) % 4) for axis in zip(*REVERSED, strict=True))
+    array = tf.cond(rows, lambda: array[::-1], lambda: array)
+    return tf.cond(columns, lambda: array[:, ::-1], lambda: array)
 
 
 def _require(condition, name, message):
     return tf.debugging.Assert(condition, [tf.strings.join([name, message])])
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+@tf.function(input_signature=[_STRING], autograph=False)
 def label_values(encoded):
     """Scalar string -> uint8 [H, W], equal to `pixels.decode_label`.
 
@@ -119,7 +118,16 @@ def label_values(encoded):
         tf.errors.InvalidArgumentError: no grey PNG of 8 bits, or of 16 with values up to 255, and no palette PNG.
     """
     with tf.control_dependencies([_require(is_png(encoded), "labels", " must be PNG")]):
-        header = png_header(encoded)
+        encoded = tf.identity(encoded)
+    kind = tf.strings.substr(encoded, headers.PNG_KIND.start, 2)
+    # Most files are this; all that could be in front of the pixels takes as long to look at as a tenth of the decoding.
+    usual = (kind == bytes([8, headers.GREY])) & has_pixels_first(encoded)
+    return tf.cond(usual, lambda: tf.io.decode_png(encoded, channels=1)[..., 0], lambda: _unusual_label_values(encoded))
+
+
+@called_rarely(_STRING)
+def _unusual_label_values(encoded):
+    header = png_header(encoded)
     values = tf.switch_case(
         tf.where(tf.equal(header.color_type, headers.PALETTE), 0, tf.where(header.depth > 8, 2, 1)),
         [
@@ -132,7 +140,7 @@ def label_values(encoded):
         tf.equal(header.color_type, headers.GREY) & (header.depth >= 8)
     )
     with tf.control_dependencies([_require(known, "labels", " must be an 8-bit grey or a palette PNG")]):
-        return _turned(values[..., 0], header.orientation)
+        return _turned(values, header.orientation)[..., 0]
 
 
 class LabelTable:

@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from psanet_tf.data.headers import EXIF_MAGIC, JPEG_MAGIC, LONG, ORIENTATION_TAG, PNG_KIND, PNG_MAGIC, SHORT, UPRIGHT
 
+_STRING = tf.TensorSpec([], tf.string)
+_HEADER_END = len(PNG_MAGIC) + 25  # of a PNG's first chunk
+
 
 class PngHeader(NamedTuple):
     """Attributes:
@@ -34,11 +37,19 @@ def is_png(data):
     return starts_with(data, PNG_MAGIC)
 
 
-# Functions of their own: traced once, not for each place that they are called at.
-_string_function = tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def has_pixels_first(data):
+    """Whether nothing but the header chunk is in front of a PNG's pixels; bool."""
+    return tf.strings.substr(data, _HEADER_END + 4, 4) == b"IDAT"
 
 
-@_string_function
+def called_rarely(*signature):
+    """Makes a function of tensors one that is called, and not made part of the caller's graph.
+
+    Operations in a branch that is not taken cost time, too: all of them are told that they have nothing to do.
+    """
+    return tf.function(input_signature=signature or None, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def jpeg_orientation(data):
     """int32, 1..8, of a string that begins as a JPEG file."""
     # Most files have a JFIF segment of 16 bytes and then the tables, so there is nothing to look for.
@@ -46,6 +57,7 @@ def jpeg_orientation(data):
     return tf.cond(usual, lambda: UPRIGHT, lambda: _jpeg_orientation(data))
 
 
+@called_rarely(_STRING)
 def _jpeg_orientation(data):
     length = tf.strings.length(data)
 
@@ -62,7 +74,6 @@ def _jpeg_orientation(data):
     return _orientation_at(data, start, end)
 
 
-@_string_function
 def png_header(data):
     """`PngHeader` of a string that begins as a PNG file.
 
@@ -70,17 +81,19 @@ def png_header(data):
         tf.errors.InvalidArgumentError: it ends within the header.
     """
     kind = tf.cast(tf.io.decode_raw(tf.strings.substr(data, PNG_KIND.start, 2), tf.uint8), tf.int32)
-    first = tf.constant(len(PNG_MAGIC) + 25, tf.int64)  # behind the header chunk
 
     def nothing():
-        return PngHeader(kind[0], kind[1], tf.constant(False), first, UPRIGHT)
+        return PngHeader(kind[0], kind[1], tf.constant(False), tf.constant(_HEADER_END, tf.int64), UPRIGHT)
 
-    return tf.cond(
-        tf.strings.substr(data, first + 4, 4) == b"IDAT", nothing, lambda: _png_header(data, kind[0], kind[1], first)
-    )
+    def something():
+        return PngHeader(kind[0], kind[1], *_before_pixels(data))
+
+    return tf.cond(has_pixels_first(data), nothing, something)
 
 
-def _png_header(data, depth, color_type, first):
+@called_rarely(_STRING)
+def _before_pixels(data):
+    """The last three fields of `PngHeader`."""
     length = tf.cast(tf.strings.length(data), tf.int64)
 
     def step(place, _, has_transparency, start, end):
@@ -100,10 +113,10 @@ def _png_header(data, depth, color_type, first):
     place, _, has_transparency, start, end = tf.while_loop(
         lambda place, done, *_: ~done & (place + 8 <= length),
         step,
-        (first, tf.constant(False), tf.constant(False), zero, zero),
+        (tf.constant(_HEADER_END, tf.int64), tf.constant(False), tf.constant(False), zero, zero),
     )
     orientation = _orientation_at(data, start, end)
-    return PngHeader(depth, color_type, has_transparency, tf.minimum(place, length), orientation)
+    return has_transparency, tf.minimum(place, length), orientation
 
 
 def _orientation_at(data, start, end):
@@ -111,7 +124,6 @@ def _orientation_at(data, start, end):
     return tf.cond(start > 0, lambda: _exif_orientation(tf.strings.substr(data, start, end - start)), lambda: UPRIGHT)
 
 
-@_string_function
 def _exif_orientation(exif):
     exif = tf.cond(starts_with(exif, EXIF_MAGIC), lambda: tf.strings.substr(exif, len(EXIF_MAGIC), -1), lambda: exif)
     length = tf.cast(tf.strings.length(exif), tf.int64)
