@@ -7,7 +7,13 @@ registered by then.
 import importlib
 
 from psanet_tf.layers import PSALayer
-from psanet_tf.models import PSANet, load_semseg_weights, semseg_state_dict
+from psanet_tf.models import (
+    PSANet,
+    load_mmseg_weights,
+    load_semseg_weights,
+    mmseg_state_dict,
+    semseg_state_dict,
+)
 from psanet_tf.ops import psa_mask
 
 __version__ = "0.1.0"
@@ -19,7 +25,16 @@ _HOME = {
 }
 _SUBPACKAGES = ("data", "evaluation", "metrics", "serving", "training", "visualization")
 
-__all__ = ["PSALayer", "PSANet", "load_semseg_weights", "psa_mask", "semseg_state_dict", *_HOME]
+__all__ = [
+    "PSALayer",
+    "PSANet",
+    "load_mmseg_weights",
+    "load_semseg_weights",
+    "mmseg_state_dict",
+    "psa_mask",
+    "semseg_state_dict",
+    *_HOME,
+]
 
 
 def __getattr__(name):

@@ -13,8 +13,17 @@ class ModelSection(Section):
         None, description="bottleneck blocks per stage, for small networks; takes the place of depth"
     )
     width: int = Field(64, ge=4, description="channels of the stem and of the first stage's bottlenecks")
-    stem: Literal["deep", "classic"] = Field(
-        "deep", description="three 3x3 convolutions, or one 7x7 as in torchvision and keras.applications"
+    variant: Literal["semseg", "mmseg"] = Field(
+        "semseg", description="the original implementation's network, or MMSegmentation's"
+    )
+    align_corners: bool = Field(
+        default_factory=lambda values: values.get("variant") != "mmseg",
+        description="of the resize of the logits; default true for semseg, which takes nothing else, false for mmseg",
+    )
+    stem: Literal["deep", "classic", "v1c"] = Field(
+        default_factory=lambda values: "v1c" if values.get("variant") == "mmseg" else "deep",
+        description="deep: three 3x3 convolutions; v1c: MMSegmentation's narrower ones; classic: one 7x7 as in "
+        "torchvision and keras.applications; default: deep for semseg, v1c for mmseg",
     )
     stride_in_1x1: bool = Field(
         False, description="strided blocks stride in their first 1x1 convolution, as in keras.applications"
@@ -24,7 +33,7 @@ class ModelSection(Section):
     compact: bool = Field(False, description="one weight per position instead of one per relative offset")
     shrink_factor: int = Field(2, ge=1, description="the attention works on features shrunk by this")
     mask_size: tuple[int, int] | None = Field(
-        None, description="rows and columns of the over-complete mask, odd; default 2h-1 x 2w-1"
+        None, description="rows and columns of the over-complete mask, odd for semseg; default 2h-1 x 2w-1"
     )
     mid_channels: int | None = Field(None, ge=1, description="channels inside the module; default 8 * width")
     normalization_factor: float | None = Field(1.0, description="divides the sums; null: mask rows * columns")

@@ -8,6 +8,7 @@ import numpy as np
 
 from psanet_tf.keras_api import keras
 
+VARIANTS = ("semseg", "mmseg")
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -76,25 +77,43 @@ def checked_choice(name: str, value, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def checked_mask_size(value, compact: bool) -> tuple[int, int] | None:
+def checked_mask_size(value, compact: bool, variant: str = "semseg") -> tuple[int, int] | None:
     """(rows, columns) of `PSALayer`'s mask, or None.
 
     Raises:
-        ValueError: it is no pair of positive integers, which must be odd unless `compact`.
+        ValueError: it is no pair of positive integers, which must be odd unless `compact` or of the mmseg variant.
     """
     if value is None:
         return None
-    wanted = "two integers (rows, columns)" if compact else "two odd integers (rows, columns)"
+    any_parity = compact or variant == "mmseg"
+    wanted = "two integers (rows, columns)" if any_parity else "two odd integers (rows, columns)"
     lengths = checked_integers("mask_size", value, wanted)
     if len(lengths) != 2:
         raise ValueError(f"mask_size must be {wanted}, got {value!r}")
     for length in lengths:
-        if length < 1 or (length % 2 == 0 and not compact):
+        if length < 1 and any_parity:
+            raise ValueError(f"mask_size must be positive, got {lengths}: the smallest is (1, 1)")
+        if length < 1 or (length % 2 == 0 and not any_parity):
             raise ValueError(
                 f"mask_size of an over-complete mask must be odd and positive, got {lengths}: "
-                f"use {max(length + 1, 1)} in place of {length}"
+                f"use {max(length + 1, 1)} in place of {length}; variant='mmseg' takes even ones too"
             )
     return lengths
+
+
+def checked_align_corners(value, variant: str) -> bool:
+    """Whether the last resize of a network of `variant` aligns corners; None for what is usual there.
+
+    Raises:
+        ValueError: it is neither True, False nor None; False for the semseg variant.
+    """
+    align_corners = variant == "semseg" if value is None else checked_bool("align_corners", value)
+    if variant == "semseg" and not align_corners:
+        raise ValueError(
+            "align_corners must be True or left out with variant='semseg', whose every resize aligns corners, "
+            "got False; variant='mmseg' takes both"
+        )
+    return align_corners
 
 
 def checked_normalization_factor(value) -> float | None:

@@ -5,6 +5,8 @@ import tensorflow as tf
 from psanet_tf.keras_api import keras
 from psanet_tf.layers.arguments import (
     FLOAT_DTYPES,
+    VARIANTS,
+    checked_align_corners,
     checked_bool,
     checked_choice,
     checked_integer,
@@ -45,6 +47,12 @@ class PSALayer(keras.layers.Layer):
         concat_input: put the input before the result; False gives the result alone.
         synchronized_batch_norm: batch statistics over all replicas.
         implementation: of the window gather, as for `psa_mask`: "auto", "custom" (the compiled op) or "stock".
+        variant: "semseg", the original implementation, or "mmseg", MMSegmentation's. That one shrinks with aligned
+            corners, as above, only where H and W are both odd, and else to (H // shrink_factor, W // shrink_factor)
+            with half-pixel centres; resizes back in the same way; projects with a border of zeros one position wide
+            around the map, which the resize back takes in; and its `mask_size` may be even (see `psa_mask`).
+        align_corners: for the mmseg variant with ``shrink_factor=1`` only: whether the resize back aligns corners;
+            default: False.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
 
     Attributes:
@@ -63,9 +71,9 @@ class PSALayer(keras.layers.Layer):
         [N, H, W, 2C], or [N, H, W, C] with ``concat_input=False``, in the layer's compute dtype.
 
     Raises:
-        ValueError: an argument out of its range, an even mask, a compact layer with a dynamic size or a mask
-            size that is not its shrunk size; at a call, an input that is not [N, H, W, C], or larger than the mask
-            that the layer was built with for want of a `mask_size`.
+        ValueError: an argument out of its range, an even mask of the semseg variant, a compact layer with a dynamic
+            size or a mask size that is not its shrunk size; at a call, an input that is not [N, H, W, C], or larger
+            than the mask that the layer was built with for want of a `mask_size`.
 
     Example:
         >>> features = keras.Input([59, 59, 2048])
@@ -85,6 +93,8 @@ class PSALayer(keras.layers.Layer):
         concat_input: bool = True,
         synchronized_batch_norm: bool = False,
         implementation: str = "auto",
+        variant: str = "semseg",
+        align_corners: bool | None = None,
         **kwargs,
     ):
         if "trainable" in kwargs:
@@ -96,7 +106,9 @@ class PSALayer(keras.layers.Layer):
         self.psa_type = checked_choice("psa_type", psa_type, PSA_TYPES)
         self.compact = checked_bool("compact", compact)
         self.shrink_factor = checked_integer("shrink_factor", shrink_factor)
-        self.mask_size = checked_mask_size(mask_size, self.compact)
+        self.variant = checked_choice("variant", variant, VARIANTS)
+        self.align_corners = checked_align_corners(align_corners, self.variant)
+        self.mask_size = checked_mask_size(mask_size, self.compact, self.variant)
         self.normalization_factor = checked_normalization_factor(normalization_factor)
         self.psa_softmax = checked_bool("psa_softmax", psa_softmax)
         self.concat_input = checked_bool("concat_input", concat_input)
@@ -113,7 +125,7 @@ class PSALayer(keras.layers.Layer):
             raise ValueError(f"PSALayer takes [N, H, W, C] with static C, got an input of shape {tuple(input_shape)}")
         in_channels = input_shape[-1]
         self._built_size = tuple(input_shape[1:3])
-        self._built_mask_size = self._mask_size_for(self._shrunk(self._built_size))
+        self._built_mask_size = self._mask_size_for(self._shrunk(self._built_size)[0])
         if "collect" in self.directions:
             self.collect = self._branch("collect", input_shape)
         if "distribute" in self.directions:
@@ -127,14 +139,17 @@ class PSALayer(keras.layers.Layer):
     def call(self, inputs, training=None):
         features = tf.convert_to_tensor(inputs)
         size = _size(features)
-        shrunk = self._checked_shrunk(size)
+        shrunk, align_corners = self._checked_shrunk(size)
         reduced = []
         for branch in self._branches().values():
-            source, attention = branch(features, size=shrunk, training=training)
+            source, attention = branch(features, size=shrunk, align_corners=align_corners, training=training)
             reduced.append(self._aggregate(source, attention, shrunk))
-        outputs = self.proj_conv(tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0])
+        outputs = tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0]
+        if self.variant == "mmseg":
+            outputs = tf.pad(outputs, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        outputs = self.proj_conv(outputs)
         outputs = tf.nn.relu(self.proj_bn(outputs, training=training))
-        outputs = resize_bilinear(outputs, size)
+        outputs = resize_bilinear(outputs, size, align_corners)
         outputs.set_shape(features.shape)
         return tf.concat([features, outputs], axis=-1) if self.concat_input else outputs
 
@@ -158,9 +173,9 @@ class PSALayer(keras.layers.Layer):
         channels = self.input_spec.axes[-1]
         if features.shape.rank != 4 or features.shape[-1] != channels:
             raise ValueError(f"{self.name!r} was built for inputs [N, H, W, {channels}], got shape {features.shape}")
-        shrunk = self._checked_shrunk(_size(features))
+        shrunk, align_corners = self._checked_shrunk(_size(features))
         return {
-            direction: branch(features, size=shrunk, training=False)[1]
+            direction: branch(features, size=shrunk, align_corners=align_corners, training=False)[1]
             for direction, branch in self._branches().items()
         }
 
@@ -183,6 +198,8 @@ class PSALayer(keras.layers.Layer):
             "concat_input": self.concat_input,
             "synchronized_batch_norm": self.synchronized_batch_norm,
             "implementation": self.implementation,
+            "variant": self.variant,
+            "align_corners": self.align_corners,
         }
         flags = sublayer_flags(self) if self.built else self._flags_when_built
         return config | ({"sublayers_trainable": dict(flags)} if flags else {})
@@ -227,7 +244,25 @@ class PSALayer(keras.layers.Layer):
         return tf.reshape(z, tf.stack([tf.shape(z)[0], *shrunk, self.mid_channels]))
 
     def _shrunk(self, size):
-        return [None if length is None else (length - 1) // self.shrink_factor + 1 for length in size]
+        """(shrunk size, align_corners of the resize there and back) of a size of integers, tensors, and None.
+
+        None stands for a length that is not known yet; what depends on it is None too.
+        """
+        aligned = [None if length is None else (length - 1) // self.shrink_factor + 1 for length in size]
+        if self.variant == "semseg":
+            return aligned, True
+        if self.shrink_factor == 1:
+            return list(size), self.align_corners
+        halved = [None if length is None else _at_least_one(length // self.shrink_factor) for length in size]
+        odd = [None if length is None else length % 2 == 1 for length in size]
+        if any(flag is False for flag in odd):
+            return halved, False
+        if None in odd:
+            return [None, None], None
+        if all(flag is True for flag in odd):
+            return aligned, True
+        odd = tf.reduce_all(tf.stack(odd))
+        return [tf.where(odd, *lengths) for lengths in zip(aligned, halved, strict=True)], odd
 
     def _mask_size_for(self, shrunk):
         """(rows, columns) of the mask on a shrunk map of static size (None where dynamic)."""
@@ -248,8 +283,8 @@ class PSALayer(keras.layers.Layer):
         return tuple(2 * length - 1 for length in shrunk)
 
     def _checked_shrunk(self, size):
-        """The shrunk size of inputs of `size`, which the mask that the layer was built with must serve."""
-        shrunk = self._shrunk(size)
+        """`_shrunk` of inputs of `size`, which the mask that the layer was built with must serve."""
+        shrunk, align_corners = self._shrunk(size)
         static = [None if isinstance(length, tf.Tensor) else length for length in shrunk]
         if self.compact:
             if tuple(static) != self._built_mask_size:
@@ -260,7 +295,7 @@ class PSALayer(keras.layers.Layer):
                 )
         elif self.mask_size is None:
             self._check_reach(size, shrunk, static)
-        return shrunk
+        return shrunk, align_corners
 
     def _check_reach(self, size, shrunk, static):
         rows, columns = self._built_mask_size
@@ -276,6 +311,10 @@ class PSALayer(keras.layers.Layer):
         for length, limit in zip(shrunk, limits, strict=True):
             if isinstance(length, tf.Tensor):
                 tf.debugging.assert_less_equal(length, limit, message.format(""))
+
+
+def _at_least_one(length):
+    return tf.maximum(length, 1) if isinstance(length, tf.Tensor) else max(length, 1)
 
 
 def _size(features):

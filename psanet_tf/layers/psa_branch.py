@@ -31,6 +31,7 @@ class PSABranch(keras.layers.Layer):
     Call arguments:
         inputs: [N, H, W, C].
         size: (h, w) that the reduced features are resized to, integers or scalar integer tensors.
+        align_corners: of that resize, see `resize_bilinear`.
         training: whether batch normalization uses the batch's statistics.
 
     Returns:
@@ -73,13 +74,13 @@ class PSABranch(keras.layers.Layer):
         self.mask_conv = convolution(self, "mask_conv", mid, self.mask_size[0] * self.mask_size[1])
         super().build(input_shape)
 
-    def call(self, inputs, size, training=None):
+    def call(self, inputs, size, align_corners=True, training=None):
         features = tf.convert_to_tensor(inputs)
-        if not training and _picks_samples(features, size):
+        if not training and align_corners is True and _picks_samples(features, size):
             # Without batch statistics the 1x1 convolution sees every position alone: drop positions before it.
             features = resize_bilinear(features, size)
         reduced = tf.nn.relu(self.reduce_bn(self.reduce_conv(features), training=training))
-        reduced = resize_bilinear(reduced, size)
+        reduced = resize_bilinear(reduced, size, align_corners)
         mask = tf.nn.relu(self.attention_bn(self.attention_conv(reduced), training=training))
         mask = self.mask_conv(mask)
         n, positions = tf.shape(reduced)[0], size[0] * size[1]

@@ -1,6 +1,8 @@
 """Checks of `PSANet`'s arguments."""
 
 from psanet_tf.layers.arguments import (
+    VARIANTS,
+    checked_align_corners,
     checked_bool,
     checked_choice,
     checked_float_policy,
@@ -22,14 +24,20 @@ def checked_arguments(arguments: dict) -> dict:
     """`PSANet`'s arguments as plain Python values, which JSON can hold.
 
     Raises:
-        ValueError: an argument is of another kind or out of its range; the message names it.
+        ValueError: an argument is of another kind or out of its range, or does not go with another one; the message
+            names them.
     """
     checked = dict(arguments)
+    variant = checked["variant"] = checked_choice("variant", arguments["variant"], VARIANTS)
+    checked["align_corners"] = checked_align_corners(arguments["align_corners"], variant)
     checked["num_classes"] = checked_integer("num_classes", arguments["num_classes"], minimum=2)
     checked["blocks"] = _checked_blocks(arguments["blocks"])
     checked["depth"] = _checked_depth(arguments["depth"], needed=checked["blocks"] is None)
     checked["width"] = checked_integer("width", arguments["width"])
-    checked["stem"] = checked_choice("stem", arguments["stem"], STEMS)
+    usual_stem = "v1c" if variant == "mmseg" else "deep"
+    checked["stem"] = usual_stem if arguments["stem"] is None else checked_choice("stem", arguments["stem"], STEMS)
+    if checked["stem"] == "v1c" and checked["width"] % 2:
+        raise ValueError(f"width must be even with stem='v1c', which begins with half of it, got {checked['width']}")
     checked["dropout"] = checked_number("dropout", arguments["dropout"], lambda rate: 0 <= rate < 1, "in [0, 1)")
     for name in ("use_psa", "compact", "psa_softmax", "stride_in_1x1", "synchronized_batch_norm"):
         checked[name] = checked_bool(name, arguments[name])
@@ -37,7 +45,7 @@ def checked_arguments(arguments: dict) -> dict:
     checked["psa_type"] = checked_choice("psa_type", arguments["psa_type"], PSA_TYPES)
     checked["implementation"] = checked_choice("implementation", arguments["implementation"], IMPLEMENTATIONS)
     checked["shrink_factor"] = checked_integer("shrink_factor", arguments["shrink_factor"])
-    checked["mask_size"] = checked_mask_size(arguments["mask_size"], checked["compact"])
+    checked["mask_size"] = checked_mask_size(arguments["mask_size"], checked["compact"], variant)
     if arguments["mid_channels"] is not None:
         checked["mid_channels"] = checked_integer("mid_channels", arguments["mid_channels"])
     checked["normalization_factor"] = checked_normalization_factor(arguments["normalization_factor"])
@@ -45,8 +53,17 @@ def checked_arguments(arguments: dict) -> dict:
     checked["dtype"] = checked_float_policy("dtype", arguments["dtype"])
     if not isinstance(arguments["name"], str):
         raise ValueError(f"name must be a string, got {arguments['name']!r}")
-    checked["input_shape"] = _checked_input_shape(arguments["input_shape"])
+    checked["input_shape"] = _checked_input_shape(arguments["input_shape"], checked["zoom_factor"])
+    if variant == "mmseg":
+        _check_mmseg(checked)
     return checked
+
+
+def _check_mmseg(checked):
+    only = {"stem": "v1c", "stride_in_1x1": False, "zoom_factor": 8}
+    for name, value in only.items():
+        if checked[name] != value:
+            raise ValueError(f"{name} must be {value!r} or left out with variant='mmseg', got {checked[name]!r}")
 
 
 def _checked_depth(depth, needed):
@@ -69,7 +86,7 @@ def _checked_blocks(blocks):
     return counts
 
 
-def _checked_input_shape(shape):
+def _checked_input_shape(shape, zoom_factor):
     try:
         given = tuple(shape)
         lengths = checked_integers("input_shape", [0 if length is None else length for length in given], "")
@@ -78,10 +95,12 @@ def _checked_input_shape(shape):
     if len(lengths) != 3 or lengths[2] != 3:
         raise ValueError(f"input_shape must be (H, W, 3), with None for a dynamic H or W, got {shape!r}")
     for length, as_given in zip(lengths[:2], given, strict=False):
-        if as_given is not None and (length < 9 or (length - 1) % OUTPUT_STRIDE):
-            nearest = max(9, OUTPUT_STRIDE * round((length - 1) / OUTPUT_STRIDE) + 1)
+        if as_given is not None and length < OUTPUT_STRIDE + 1:
+            raise ValueError(f"input_shape must have at least {OUTPUT_STRIDE + 1} rows and columns, got {length}")
+        if as_given is not None and zoom_factor < OUTPUT_STRIDE and (length - 1) % OUTPUT_STRIDE:
+            nearest = OUTPUT_STRIDE * round((length - 1) / OUTPUT_STRIDE) + 1
             raise ValueError(
-                f"input_shape must have rows and columns of the form 8n + 1, at least 9, got {length}; "
-                f"the nearest is {nearest}"
+                f"input_shape must have rows and columns of the form 8n + 1 with zoom_factor={zoom_factor}, "
+                f"got {length}; the nearest is {nearest}"
             )
     return tuple(None if as_given is None else length for length, as_given in zip(lengths, given, strict=True))

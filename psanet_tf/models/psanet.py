@@ -17,8 +17,11 @@ class PSANet(keras.Model):
     Args:
         num_classes: number of classes K.
         depth: 50, 101 or 152, the ResNet's.
-        input_shape: (H, W, 3) with H and W of the form 8n + 1; (None, None, 3) for any size, which needs
-            `mask_size` and an over-complete mask.
+        input_shape: (H, W, 3) with H and W of at least 9; (None, None, 3) for any size, which needs `mask_size` and
+            an over-complete mask. Feature row i of the (H - 1) // 8 + 1 rows looks at pixel row 8i. Resizing with
+            aligned corners puts the last one on the last pixel row, so that features and logits are exactly aligned
+            for H of the form 8n + 1, and else drift apart from 0 pixels at the top to (H - 1) % 8 at the bottom;
+            columns likewise.
         dropout: rate of the spatial dropout before both classifiers.
         use_psa: False leaves the attention module out: the dilated FCN baseline of the paper's ablation.
         psa_type, compact, shrink_factor, mask_size, mid_channels, normalization_factor, psa_softmax: see
@@ -26,11 +29,18 @@ class PSANet(keras.Model):
         blocks: bottleneck blocks per stage, four integers; takes the place of `depth` for small networks.
         width: channels of the stem and of the first stage's bottlenecks, 64 in the paper; the heads scale
             with it.
-        stem: "deep", the original's three 3x3 convolutions, or "classic", one 7x7 convolution, for the weights of
-            torchvision and keras.applications.
+        stem: "deep", the original's three 3x3 convolutions; "classic", one 7x7 convolution, for the weights of
+            torchvision and keras.applications; or "v1c", MMSegmentation's three 3x3 convolutions of half as many
+            channels. Default: "deep", and "v1c" for the mmseg variant.
         stride_in_1x1: strided blocks stride in their first 1x1 convolution, as in keras.applications, not in the
             3x3.
-        zoom_factor: 8 gives logits at input resolution; 1, 2 and 4 give (size - 1) / 8 * zoom_factor + 1.
+        zoom_factor: 8 gives logits at input resolution; 1, 2 and 4 give (size - 1) / 8 * zoom_factor + 1 and need
+            sizes of the form 8n + 1.
+        variant: "semseg", the network of the original implementation, or "mmseg", MMSegmentation's: stem "v1c", half
+            the dilation in the first block of layer3 and layer4, and the attention module of that variant (see
+            `PSALayer`). Its published weights have a `mask_size` of (97, 97) or (66, 66).
+        align_corners: of the resize of the logits, and of the attention module's where nothing is shrunk. Default:
+            True for the semseg variant, which takes nothing else, and False for the mmseg variant.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
         implementation: of the attention's window gather, as for `PSALayer`.
         dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
@@ -59,28 +69,30 @@ class PSANet(keras.Model):
 
     def __init__(
         self,
-        num_classes,
-        depth=50,
-        input_shape=(465, 465, 3),
-        dropout=0.1,
-        use_psa=True,
-        psa_type="bi-direction",
-        compact=False,
-        shrink_factor=2,
-        mask_size=None,
-        mid_channels=None,
-        normalization_factor=1.0,
-        psa_softmax=True,
-        blocks=None,
-        width=64,
-        stem="deep",
-        stride_in_1x1=False,
-        zoom_factor=8,
-        synchronized_batch_norm=False,
-        implementation="auto",
+        num_classes: int,
+        depth: int = 50,
+        input_shape: tuple[int | None, int | None, int] = (465, 465, 3),
+        dropout: float = 0.1,
+        use_psa: bool = True,
+        psa_type: str = "bi-direction",
+        compact: bool = False,
+        shrink_factor: int = 2,
+        mask_size: tuple[int, int] | None = None,
+        mid_channels: int | None = None,
+        normalization_factor: float | None = 1.0,
+        psa_softmax: bool = True,
+        blocks: tuple[int, int, int, int] | None = None,
+        width: int = 64,
+        stem: str | None = None,
+        stride_in_1x1: bool = False,
+        zoom_factor: int = 8,
+        synchronized_batch_norm: bool = False,
+        implementation: str = "auto",
         dtype=None,
-        name="psanet",
-        trainable=True,
+        name: str = "psanet",
+        trainable: bool = True,
+        variant: str = "semseg",
+        align_corners: bool | None = None,
     ):
         # Legacy Keras wants no attribute set before the functional constructor has run.
         config = {key: value for key, value in locals().items() if key not in ("self", "__class__", "trainable")}
@@ -91,7 +103,15 @@ class PSANet(keras.Model):
         build = ConvolutionBuilder(dtype, config["synchronized_batch_norm"])
         images = keras.Input(config["input_shape"], dtype=wide_dtype, name="images")
         blocks = config["blocks"] or BLOCKS[config["depth"]]
-        stages = resnet_stages(images, build, blocks, config["width"], config["stem"], config["stride_in_1x1"])
+        stages = resnet_stages(
+            images,
+            build,
+            blocks,
+            config["width"],
+            stem=config["stem"],
+            stride_in_1x1=config["stride_in_1x1"],
+            contract_dilation=config["variant"] == "mmseg",
+        )
         features = _attention(config)(stages[-1]) if config["use_psa"] else stages[-1]
         outputs = {
             "logits": _head(features, images, build, 8, "head", "logits", config, wide_dtype),
@@ -103,10 +123,14 @@ class PSANet(keras.Model):
             self.trainable = False
 
     @property
-    def num_classes(self):
+    def variant(self) -> str:
+        return self._arguments["variant"]
+
+    @property
+    def num_classes(self) -> int:
         return self._arguments["num_classes"]
 
-    def inference(self):
+    def inference(self) -> keras.Model:
         """A `keras.Model` images [N, H, W, 3] -> logits [N, H, W, K], with this model's weights, not copies."""
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
 
@@ -136,15 +160,25 @@ def _head(features, images, build, width_factor, prefix, output_name, config, wi
     )(x)
     x = build.conv(x, config["num_classes"], 1, f"{prefix}_classifier", use_bias=True, initializer=head_kernel)
     # Logits leave in full precision: the softmax of the loss needs it.
-    return ResizeLike(config["zoom_factor"], dtype=wide_dtype, name=output_name)([x, images])
+    resize = ResizeLike(config["zoom_factor"], config["align_corners"], dtype=wide_dtype, name=output_name)
+    return resize([x, images])
 
 
 def _attention(config):
-    names = ("psa_type", "compact", "shrink_factor", "mask_size", "normalization_factor", "psa_softmax")
+    names = (
+        "psa_type",
+        "compact",
+        "shrink_factor",
+        "mask_size",
+        "normalization_factor",
+        "psa_softmax",
+        "implementation",
+        "variant",
+        "align_corners",
+    )
     return PSALayer(
         mid_channels=8 * config["width"] if config["mid_channels"] is None else config["mid_channels"],
         synchronized_batch_norm=config["synchronized_batch_norm"],
-        implementation=config["implementation"],
         dtype=config["dtype"],
         name="psa",
         **{name: config[name] for name in names},

@@ -1,15 +1,26 @@
 """Dilated ResNet backbone at output stride 8 (He et al. 2016; dilation as in the paper, section 4.1)."""
 
+from collections.abc import Sequence
+
 from psanet_tf.keras_api import keras
+from psanet_tf.models.convolution import ConvolutionBuilder
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4
-STEMS = ("deep", "classic")
+STEMS = ("deep", "classic", "v1c")
 # Stride and dilation of the 3x3 convolutions of layer1 .. layer4.
 _STAGES = ((1, 1), (2, 1), (1, 2), (1, 4))
 
 
-def resnet_stages(x, build, blocks, width, stem="deep", stride_in_1x1=False):
+def resnet_stages(
+    x,
+    build: ConvolutionBuilder,
+    blocks: Sequence[int],
+    width: int,
+    stem: str = "deep",
+    stride_in_1x1: bool = False,
+    contract_dilation: bool = False,
+) -> list:
     """Adds the backbone to a functional model.
 
     Args:
@@ -17,10 +28,12 @@ def resnet_stages(x, build, blocks, width, stem="deep", stride_in_1x1=False):
         build: `ConvolutionBuilder`.
         blocks: bottleneck blocks of the four stages, e.g. (3, 4, 6, 3).
         width: channels of the stem and of the bottlenecks of the first stage; 64 in the paper.
-        stem: "deep", three 3x3 convolutions, or "classic", one 7x7 (He et al. 2016, torchvision,
-            keras.applications).
+        stem: "deep", three 3x3 convolutions to `width`, `width` and twice `width` channels; "v1c", three to half of
+            `width`, the same, and `width` (MMSegmentation's ResNetV1c); or "classic", one 7x7 (He et al. 2016,
+            torchvision, keras.applications).
         stride_in_1x1: a strided block strides in its first 1x1 convolution (He et al. 2016,
             keras.applications), not in the 3x3.
+        contract_dilation: the first block of a dilated stage has half of its dilation, as in MMSegmentation.
 
     Returns:
         Outputs of layer1 .. layer4: strides 4, 8, 8, 8; 4, 8, 16 and 32 times `width` channels.
@@ -31,7 +44,9 @@ def resnet_stages(x, build, blocks, width, stem="deep", stride_in_1x1=False):
         planes = width * 2 ** (number - 1)
         for block in range(count):
             strides = _split_stride(stride if block == 0 else 1, stride_in_1x1)
-            x = _bottleneck(x, build, planes, f"layer{number}_{block}", strides, dilation)
+            contracted = contract_dilation and block == 0 and dilation > 1
+            dilation_here = dilation // 2 if contracted else dilation
+            x = _bottleneck(x, build, planes, f"layer{number}_{block}", strides, dilation_here)
         stages.append(x)
     return stages
 
@@ -40,9 +55,10 @@ def _stem(x, build, width, kind):
     if kind == "classic":
         x = build.conv_norm_relu(x, width, 7, "stem", 1, strides=2)
     else:
-        x = build.conv_norm_relu(x, width, 3, "stem", 1, strides=2)
-        x = build.conv_norm_relu(x, width, 3, "stem", 2)
-        x = build.conv_norm_relu(x, 2 * width, 3, "stem", 3)
+        narrow = width // 2 if kind == "v1c" else width
+        x = build.conv_norm_relu(x, narrow, 3, "stem", 1, strides=2)
+        x = build.conv_norm_relu(x, narrow, 3, "stem", 2)
+        x = build.conv_norm_relu(x, 2 * narrow, 3, "stem", 3)
     # Zeros do for the padding of a maximum over what a ReLU has left non-negative.
     x = keras.layers.ZeroPadding2D(1, data_format="channels_last", dtype=build.dtype, name="stem_pool_pad")(x)
     return keras.layers.MaxPooling2D(3, strides=2, data_format="channels_last", dtype=build.dtype, name="stem_pool")(x)

@@ -15,12 +15,13 @@ _STEM_MODULES = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4", "conv3": "6
 
 
 def read_state_dict(source: Mapping | str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a state dict under the original implementation's names.
+    """The arrays of a state dict; those of a backbone by itself under the original implementation's names.
 
     Args:
         source: mapping from names to arrays or CPU tensors, or the path of a ``.pth`` or ``.safetensors`` file. A
             ``state_dict`` entry around them and a leading ``module.`` of the names are understood, and so are the
-            names of a ResNet for classification: torchvision's, or the original implementation's backbone.
+            names of a ResNet for classification: torchvision's, the original implementation's backbone, or
+            MMSegmentation's.
 
     Returns:
         {name: array}; those of a ``.pth`` file are views of the mapped file.
@@ -41,7 +42,7 @@ def read_state_dict(source: Mapping | str | os.PathLike) -> dict[str, np.ndarray
     if not isinstance(state, Mapping):
         raise TypeError(f"the state_dict of source must be a mapping from names to arrays, got {type(state).__name__}")
     state = {str(name).removeprefix("module."): _as_array(name, value) for name, value in state.items()}
-    return _with_segmentation_names(state) if "conv1.weight" in state else state
+    return _with_segmentation_names(state) if {"conv1.weight", "stem.0.weight"} & state.keys() else state
 
 
 def from_torch_layout(array):
@@ -80,6 +81,8 @@ def _with_segmentation_names(state):
         module, _, leaf = name.partition(".")
         if module in _STEM_MODULES:
             renamed[f"layer0.{_STEM_MODULES[module]}.{leaf}"] = value
+        elif module == "stem":
+            renamed[f"layer0.{leaf}"] = value
         elif module != "fc":
             renamed[name] = value
     return renamed

@@ -15,7 +15,7 @@ from psanet_tf.data.fingerprint import describe_classes
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.files import atomic_file
 from psanet_tf.keras_api import keras
-from psanet_tf.models import PSANet, build_model, load_semseg_weights
+from psanet_tf.models import PSANet, build_model, load_public_weights
 from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.run_folder import RunFolder
 
@@ -71,7 +71,7 @@ def load_trained(path, config=None):
         if config is None:
             raise ValueError(f"{path} does not say which network it belongs to: give its configuration")
         model = build_model(config, info.num_classes)
-        load_semseg_weights(model, path)
+        load_public_weights(model, path)
     else:
         model = _load_model(path)
     if info is not None and info.num_classes != model.num_classes:

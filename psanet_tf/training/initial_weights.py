@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
+from psanet_tf.models.naming import naming_of
+from psanet_tf.models.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
 from psanet_tf.models.resnet import BLOCKS
-from psanet_tf.models.semseg_weights import (
-    PARTS,
-    WeightsMismatchError,
-    load_semseg_weights,
-    part_of,
-    semseg_state_dict,
-)
 from psanet_tf.models.state_dicts import read_state_dict
 from psanet_tf.models.weights_files import kind_of_weights
 from psanet_tf.training.checkpoints import load_trained
@@ -17,7 +12,6 @@ from psanet_tf.training.resnet_weights import read_keras_applications
 from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.registry import backbone_for
 
-_CLASSIFIERS = ("cls.4", "aux.4")
 _WANTED = (
     "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
     ".safetensors of the original implementation or of a torchvision ResNet, or an .h5 of a keras.applications ResNet"
@@ -48,16 +42,17 @@ def load_initial_weights(model, source):
     path = fetch_weights(source) if is_remote(source) else Path(source)
     state = _read(path, model)
     try:
-        result = load_semseg_weights(model, state, skip_mismatch=[part for part in PARTS if part != "backbone"])
+        result = load_public_weights(model, state, skip_mismatch=[part for part in PARTS if part != "backbone"])
     except WeightsMismatchError as error:
         message = f"train.init: {source} does not fit this network (model.depth or blocks, width, stem?):"
         raise WeightsMismatchError(message, error.problems) from None
-    skipped = {}
+    naming, skipped = naming_of(model), {}
+    classifiers = (naming.heads["head_classifier"], naming.heads["aux_classifier"])
     for name, reason in result.skipped.items():
-        part = PARTS[part_of(name)]
+        part = PARTS[naming.part_of(name)]
         if name not in state:
             skipped.setdefault(part, "not in the file")
-        elif name.startswith(_CLASSIFIERS):
+        elif name.startswith(classifiers):
             skipped[f"classifier of the {part}"] = f"{len(state[name])} classes there, {model.num_classes} here"
         else:
             skipped[name] = reason
@@ -79,7 +74,7 @@ def _imagenet_backbone(model):
 def _read(path, model):
     if path.is_dir() or path.suffix == ".keras":
         try:
-            return semseg_state_dict(load_trained(path).model)
+            return public_state_dict(load_trained(path).model)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"train.init: {error}; {_WANTED}") from None
     if not path.is_file():

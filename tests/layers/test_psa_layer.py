@@ -6,7 +6,7 @@ import tensorflow as tf
 from procedural_weights import state_dict
 
 from psanet_tf import PSALayer, load_semseg_weights, semseg_state_dict
-from psanet_tf.models.semseg_weights import semseg_variables
+from psanet_tf.models.naming import SEMSEG
 
 CASES = [f"m{number:02d}" for number in range(21)]
 
@@ -38,7 +38,7 @@ def test_outputs_gradients_and_statistics_are_the_originals(golden, key):
     case = next(case for case in cases if case["key"] == key)
     for mode in ("eval", "train"):
         layer = golden_layer(case)
-        variables = {name: v for name, v in semseg_variables(layer).items() if "running" not in name}
+        variables = {name: v for name, v in SEMSEG.variables(layer).items() if "running" not in name}
         x = tf.constant(arrays[f"{key}/x"])
         weights = [v if isinstance(v, tf.Variable) else v.value for v in variables.values()]
         with tf.GradientTape() as tape:

@@ -85,10 +85,23 @@ def test_dynamic_size(size):
     x = images(*size)
     logits = model(x)["logits"]
     assert logits.shape == (2, *size, 5)
-    if (size[0] - 1) % 8 == 0 == (size[1] - 1) % 8:
-        fixed = PSANet(**SMALL | {"input_shape": (*size, 3), "mask_size": (7, 7)})
-        fixed.set_weights(model.get_weights())
-        np.testing.assert_allclose(logits, fixed(x)["logits"], rtol=1e-4, atol=1e-4 * np.max(np.abs(logits)))
+    fixed = PSANet(**SMALL | {"input_shape": (*size, 3), "mask_size": (7, 7)})
+    fixed.set_weights(model.get_weights())
+    np.testing.assert_allclose(logits, fixed(x)["logits"], rtol=1e-4, atol=1e-4 * np.max(np.abs(logits)))
+
+
+@pytest.mark.parametrize(("size", "features"), [((33, 41), (5, 6)), ((32, 40), (4, 5)), ((34, 48), (5, 6))])
+def test_every_eighth_pixel_has_a_feature(size, features):
+    model = PSANet(**SMALL | {"input_shape": (*size, 3)})
+    perturb(model)
+    x = images(*size)
+    coarse = keras.Model(model.inputs[0], model.get_layer("head_classifier").output)(x)
+    assert tuple(coarse.shape[1:3]) == features
+    # Corners are aligned: the last feature is drawn at the last pixel.
+    logits = model(x)["logits"]
+    np.testing.assert_allclose(logits[:, -1, -1], coarse[:, -1, -1], rtol=1e-4, atol=1e-4)
+    if size == (33, 41):
+        np.testing.assert_allclose(logits[:, ::8, ::8], coarse, rtol=1e-4, atol=1e-4)
 
 
 def test_dilation_keeps_what_striding_would_compute():
@@ -133,7 +146,7 @@ def test_logits_are_wide_under_every_policy(policy, tmp_path):
         ({"blocks": (1, 1, 1, 0.5)}, "blocks must be four positive integers"),
         ({"width": 0}, "width must be a positive integer, got 0"),
         ({"width": True}, "width must be a positive integer, got True"),
-        ({"stem": "shallow"}, "stem must be one of 'deep', 'classic', got 'shallow'"),
+        ({"stem": "shallow"}, "stem must be one of 'deep', 'classic', 'v1c', got 'shallow'"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dropout": "0.1"}, r"dropout must be in \[0, 1\), got '0.1'"),
         ({"input_shape": (33, 25)}, r"input_shape must be \(H, W, 3\)"),
@@ -141,7 +154,8 @@ def test_logits_are_wide_under_every_policy(policy, tmp_path):
         ({"input_shape": (33, 25, 4)}, r"input_shape must be \(H, W, 3\), .* got \(33, 25, 4\)"),
         ({"input_shape": (33, 25, None)}, r"input_shape must be \(H, W, 3\), .* got \(33, 25, None\)"),
         ({"input_shape": (33.0, 25, 3)}, r"input_shape must be \(H, W, 3\), .* got \(33.0, 25, 3\)"),
-        ({"input_shape": (464, 465, 3)}, "8n . 1, at least 9, got 464; the nearest is 465"),
+        ({"input_shape": (8, 465, 3)}, "input_shape must have at least 9 rows and columns, got 8"),
+        ({"input_shape": (464, 465, 3), "zoom_factor": 4}, "8n . 1 with zoom_factor=4, got 464; the nearest is 465"),
         ({"input_shape": (None, None, 3)}, "mask_size is needed where H and W are dynamic"),
         ({"input_shape": (None, None, 3), "compact": True}, "compact PSALayer .* needs static H and W"),
         ({"compact": True, "mask_size": (5, 5)}, "must be the shrunk size"),

@@ -13,7 +13,7 @@ from psanet_tf import PSANet
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.keras_api import keras
 from psanet_tf.models import semseg_state_dict
-from psanet_tf.models.semseg_weights import semseg_variables
+from psanet_tf.models.naming import SEMSEG
 from psanet_tf.models.state_dicts import from_torch_layout
 from psanet_tf.training.checkpoints import save_checkpoint
 from psanet_tf.training.initial_weights import load_initial_weights
@@ -67,7 +67,7 @@ def test_backbone_equals_keras_applications(resnet50, classic):
 
     def errors(mean):
         state = from_keras_applications(resnet50, mean)
-        for name, variable in semseg_variables(classic).items():
+        for name, variable in SEMSEG.variables(classic).items():
             if name in state:
                 variable.assign(from_torch_layout(state[name]))
         stages = zip(ours((images - MEAN) / STD), theirs(images[..., ::-1] - mean), (1, 1, 2, 4), strict=True)

@@ -1,0 +1,153 @@
+"""`PSALayer(variant="mmseg")`: its resizes, its border and its even masks, against a slow reference."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from psanet_tf import PSALayer
+from psanet_tf.keras_api import keras
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def made(**arguments):
+    layer = PSALayer(mid_channels=4, variant="mmseg", **{"mask_size": (4, 6), **arguments})
+    layer.build((None, None, None, 3))
+    rng = np.random.default_rng(11)
+    layer.set_weights([w + rng.uniform(0.1, 0.3, w.shape).astype(w.dtype) for w in layer.get_weights()])
+    return layer
+
+
+def resize(x, size, align_corners):
+    """[H, W, C] in float64, one output at a time."""
+    out = np.empty((*size, x.shape[2]))
+    for i in range(size[0]):
+        for j in range(size[1]):
+            weights = []
+            for target, length, before in ((i, size[0], x.shape[0]), (j, size[1], x.shape[1])):
+                if align_corners:
+                    source = target * (before - 1) / (length - 1) if length > 1 else 0.0
+                else:
+                    source = min(max((target + 0.5) * before / length - 0.5, 0), before - 1)
+                weights.append(np.maximum(0, 1 - np.abs(source - np.arange(before))))
+            out[i, j] = np.einsum("h,w,hwc->c", *weights, x)
+    return out
+
+
+def norm_relu(x, norm):
+    gamma, beta, mean, variance = (np.asarray(w, "float64") for w in norm.get_weights())
+    return np.maximum((x - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
+
+
+def kernel(conv):
+    return np.asarray(conv.get_weights()[0], "float64")[0, 0]
+
+
+def reference(layer, x, shrink_factor, align_corners):
+    """What the specification says, in float64, for one image [H, W, C]."""
+    h, w, _ = x.shape
+    size, aligned = (h, w), align_corners
+    if shrink_factor > 1:
+        aligned = h % 2 == w % 2 == 1
+        size = [(n - 1) // shrink_factor + 1 if aligned else max(n // shrink_factor, 1) for n in (h, w)]
+    (rows, columns), (mask_h, mask_w) = size, layer.mask_size
+    positions = rows * columns
+    directions = []
+    for name in ("collect", "distribute"):
+        branch = getattr(layer, name)
+        f = resize(norm_relu(x @ kernel(branch.reduce_conv), branch.reduce_bn), size, aligned)
+        mask = norm_relu(f @ kernel(branch.attention_conv), branch.attention_bn) @ kernel(branch.mask_conv)
+        attention = np.zeros((positions, positions))
+        for p in range(positions):
+            for q in range(positions):
+                r = q // columns - p // columns + (mask_h - 1) // 2
+                s = q % columns - p % columns + (mask_w - 1) // 2
+                if 0 <= r < mask_h and 0 <= s < mask_w:
+                    attention[p, q] = mask[p // columns, p % columns, r * mask_w + s]
+        attention = np.exp(attention.T if name == "distribute" else attention)
+        attention /= attention.sum(axis=1, keepdims=True)
+        directions.append((attention @ f.reshape(positions, -1)).reshape(rows, columns, -1))
+    z = np.pad(np.concatenate(directions, -1), [(1, 1), (1, 1), (0, 0)])
+    projected = norm_relu(z @ kernel(layer.proj_conv), layer.proj_bn)
+    return np.concatenate([x, resize(projected, (h, w), aligned)], -1)
+
+
+CASES = [
+    ((5, 7), 2, None),
+    ((6, 8), 2, None),
+    ((5, 8), 2, None),
+    ((6, 7), 2, None),
+    ((1, 4), 2, None),
+    ((7, 9), 3, None),
+    ((5, 6), 1, False),
+    ((5, 6), 1, True),
+]
+
+
+@pytest.mark.parametrize(("size", "shrink_factor", "align_corners"), CASES)
+def test_layer_equals_the_reference(size, shrink_factor, align_corners):
+    layer = made(shrink_factor=shrink_factor, align_corners=align_corners)
+    x = images(2, *size, 3)
+    expected = np.stack([reference(layer, image, shrink_factor, align_corners) for image in x.astype("float64")])
+    functions = [layer, tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 3])])]
+    if size in ((5, 7), (5, 8)):
+        functions.append(tf.function(layer, jit_compile=True))
+    for function in functions:
+        np.testing.assert_allclose(function(x), expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_gradients_do_not_depend_on_when_the_size_is_known():
+    layer = made()
+    signature = [tf.TensorSpec([None, None, None, 3])]
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum(tf.square(layer(x, training=True)))
+        return tape.gradient(y, x)
+
+    dynamic, compiled = tf.function(gradient, signature), tf.function(gradient, jit_compile=True)
+    for size in ((5, 7), (5, 8)):
+        x = tf.constant(images(2, *size, 3))
+        expected = gradient(x)
+        for function in (dynamic, compiled):
+            np.testing.assert_allclose(function(x), expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_file_brings_the_variant_back(tmp_path):
+    inputs = keras.Input([None, None, 3])
+    layer = PSALayer(mid_channels=4, variant="mmseg", mask_size=(4, 6), shrink_factor=1, align_corners=True)
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert restored.layers[-1].get_config() == layer.get_config()
+    x = images(1, 6, 5, 3)
+    np.testing.assert_array_equal(restored(x), model(x))
+
+
+def test_the_mask_of_a_static_size_reaches_all_of_it():
+    layer = PSALayer(mid_channels=4, variant="mmseg")
+    layer.build((None, 6, 8, 3))
+    assert layer.collect.mask_conv.filters == 5 * 7  # 3 x 4 after shrinking
+    with pytest.raises(ValueError, match=r"was built for inputs of 6 x 8; .* mask_size"):
+        layer(images(1, 7, 9, 3))
+    with pytest.raises(ValueError, match="mask_size is needed where H and W are dynamic"):
+        PSALayer(variant="mmseg").build((None, 6, None, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "caffe"}, "variant must be one of 'semseg', 'mmseg', got 'caffe'"),
+        ({"mask_size": (66, 66)}, r"must be odd and positive, got \(66, 66\): use 67 .* variant='mmseg' takes even"),
+        ({"variant": "mmseg", "mask_size": (0, 66)}, r"must be positive, got \(0, 66\): the smallest is \(1, 1\)"),
+        ({"variant": "mmseg", "mask_size": 66}, "must be two integers .* got 66"),
+        ({"align_corners": False}, "align_corners must be True or left out with variant='semseg'"),
+        ({"variant": "mmseg", "align_corners": "no"}, "align_corners must be True or False, got 'no'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PSALayer(**arguments)
