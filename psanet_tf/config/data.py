@@ -75,7 +75,10 @@ class DataSection(Section):
         "class",
     )
     label_kind: Literal["labelIds", "labelTrainIds"] = Field("labelIds", description="cityscapes: which label files")
-    crop_size: tuple[int, int] = Field((465, 465), description="rows and columns of a training crop, 8n+1")
+    crop_size: tuple[int, int] = Field(
+        (465, 465),
+        description="rows and columns of a training crop, at least 9; 8n+1 align features and pixels exactly",
+    )
     augmentation: AugmentationSection = AugmentationSection()
     on_error: Literal["raise", "skip"] = Field(
         "raise", description="what to do with pictures and labels that cannot be read"
@@ -123,9 +126,7 @@ class DataSection(Section):
 
     @field_validator("crop_size")
     @classmethod
-    def _eight_n_plus_one(cls, crop_size):
-        for size in crop_size:
-            if size < 9 or (size - 1) % 8:
-                nearest = max(9, 8 * round((size - 1) / 8) + 1)
-                raise ValueError(f"rows and columns must be 8n+1 and at least 9, got {size}; nearest is {nearest}")
+    def _two_features(cls, crop_size):
+        if min(crop_size) < 9:
+            raise ValueError(f"rows and columns must be at least 9, got {list(crop_size)}")
         return crop_size

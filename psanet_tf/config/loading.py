@@ -13,6 +13,7 @@ from psanet_tf.config.evaluate import EvaluateSection
 from psanet_tf.config.model import ModelSection
 from psanet_tf.config.section import Section
 from psanet_tf.config.train import TrainSection
+from psanet_tf.feature_sizes import OUTPUT_STRIDE, feature_size, shrunk_size
 
 
 class Config(Section):
@@ -24,21 +25,37 @@ class Config(Section):
     evaluate: EvaluateSection = EvaluateSection()
 
     @pydantic.model_validator(mode="after")
+    def _coarse_labels_fit(self):
+        zoom_factor, crop_size = self.train.zoom_factor, self.data.crop_size
+        if zoom_factor == OUTPUT_STRIDE:
+            return self
+        if self.model.variant == "mmseg":
+            raise ValueError(f"train.zoom_factor must be {OUTPUT_STRIDE} with model.variant mmseg, got {zoom_factor}")
+        nearest = [max(9, OUTPUT_STRIDE * round((size - 1) / OUTPUT_STRIDE) + 1) for size in crop_size]
+        if nearest != list(crop_size):
+            raise ValueError(
+                f"data.crop_size must be of the form 8n+1 with train.zoom_factor {zoom_factor}, got {list(crop_size)}; "
+                f"the nearest is {nearest}"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _mask_fits_crop(self):
         model = self.model
         if not model.use_psa or model.mask_size is None:
             return self
-        features = [(size - 1) // 8 + 1 for size in self.data.crop_size]
-        height, width = [(size - 1) // model.shrink_factor + 1 for size in features]
+        height, width = shrunk_size(feature_size(self.data.crop_size), model.shrink_factor, model.variant)
         if model.compact and model.mask_size != (height, width):
             raise ValueError(
                 f"model.mask_size: a compact mask has one weight per position, {[height, width]} for "
                 f"data.crop_size {list(self.data.crop_size)} and model.shrink_factor {model.shrink_factor}, "
                 f"got {list(model.mask_size)}; leave it out to get that"
             )
-        if not model.compact and any(size < 1 or size % 2 == 0 for size in model.mask_size):
+        even_ones = model.variant == "mmseg"
+        if not model.compact and any(size < 1 or (size % 2 == 0 and not even_ones) for size in model.mask_size):
             raise ValueError(
-                f"model.mask_size: rows and columns of an over-complete mask must be odd and positive, "
+                f"model.mask_size: rows and columns of an over-complete mask must be "
+                f"{'positive' if even_ones else 'odd and positive (even ones are for variant: mmseg)'}, "
                 f"got {list(model.mask_size)}; {[2 * height - 1, 2 * width - 1]} covers the whole crop"
             )
         return self

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from psanet_tf.config.section import Section
 
@@ -39,6 +39,19 @@ class ModelSection(Section):
     normalization_factor: float | None = Field(1.0, description="divides the sums; null: mask rows * columns")
     psa_softmax: bool = True
     dropout: float = Field(0.1, ge=0, lt=1, description="spatial dropout before both classifiers")
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        if self.variant == "semseg" and not self.align_corners:
+            raise ValueError("align_corners: false needs variant: mmseg; the semseg variant always aligns corners")
+        if self.variant == "mmseg" and (self.stem != "v1c" or self.stride_in_1x1):
+            raise ValueError(
+                f"variant: mmseg needs stem: v1c and stride_in_1x1: false, got {self.stem} and "
+                f"{str(self.stride_in_1x1).lower()}; leave them out"
+            )
+        if self.stem == "v1c" and self.width % 2:
+            raise ValueError(f"stem: v1c begins with half of width, which must be even, got {self.width}")
+        return self
 
     @field_validator("blocks")
     @classmethod

@@ -8,6 +8,7 @@ import tensorflow as tf
 from psanet_tf.data.normalization import normalize
 from psanet_tf.evaluation.sliding_window import checked_image
 from psanet_tf.evaluation.whole_picture import padded_length
+from psanet_tf.feature_sizes import feature_size, shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.ops import resize_bilinear
 
@@ -129,7 +130,7 @@ def attention_matrices(model, image):
     if not config["use_psa"]:
         raise ValueError(f"{model.name!r} was built with use_psa=False and has no attention to show")
     layer = model.get_layer("psa")
-    placement = _place(image.shape[:2], model.input_shape[1:3], config["shrink_factor"])
+    placement = _place(image.shape[:2], model.input_shape[1:3], config["shrink_factor"], config["variant"])
     resized = tf.image.resize(image, placement.resized_size)
     (top, left), size = placement.offset, placement.input_size
     padding = [[first, size[axis] - first - placement.resized_size[axis]] for axis, first in enumerate((top, left))]
@@ -150,7 +151,7 @@ def grid_points(size, rows, columns):
     )
 
 
-def _place(picture_size, crop_size, shrink_factor):
+def _place(picture_size, crop_size, shrink_factor, variant):
     if None in crop_size:
         scale = min(1.0, LONGEST_SIDE / max(picture_size))
     else:
@@ -158,5 +159,5 @@ def _place(picture_size, crop_size, shrink_factor):
     resized = tuple(max(1, round(scale * length)) for length in picture_size)
     size = tuple(padded_length(length) for length in resized) if None in crop_size else tuple(crop_size)
     offset = tuple((full - length) // 2 for full, length in zip(size, resized, strict=True))
-    map_size = tuple(((length - 1) // 8) // shrink_factor + 1 for length in size)
+    map_size = shrunk_size(feature_size(size), shrink_factor, variant)
     return Placement(tuple(picture_size), resized, offset, size, map_size)

@@ -5,9 +5,8 @@ import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.evaluation.sliding_window import checked_image
+from psanet_tf.feature_sizes import OUTPUT_STRIDE, feature_size, shrunk_size
 from psanet_tf.models import PSANet
-
-_OUTPUT_STRIDE = 8
 
 
 class WholePicture:
@@ -48,7 +47,7 @@ class WholePicture:
 
 def padded_length(length):
     """The smallest 8n+1, at least 9, that is not below `length`."""
-    return max(9, -(-(length - 1) // _OUTPUT_STRIDE) * _OUTPUT_STRIDE + 1)
+    return max(9, -(-(length - 1) // OUTPUT_STRIDE) * OUTPUT_STRIDE + 1)
 
 
 def any_size(model):
@@ -75,11 +74,8 @@ def any_size(model):
                 f"{height}x{width}; label pictures with the sliding window"
             )
         if config["mask_size"] is None:
-            config["mask_size"] = [2 * shrunk - 1 for shrunk in _shrunk((height, width), config["shrink_factor"])]
+            shrunk = shrunk_size(feature_size((height, width)), config["shrink_factor"], config["variant"])
+            config["mask_size"] = [2 * length - 1 for length in shrunk]
     copy = PSANet.from_config({**config, "input_shape": (None, None, 3)})
     copy.set_weights(model.get_weights())
     return copy
-
-
-def _shrunk(size, shrink_factor):
-    return [((length - 1) // _OUTPUT_STRIDE) // shrink_factor + 1 for length in size]

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers.arguments import (
     FLOAT_DTYPES,
@@ -212,6 +213,10 @@ class PSALayer(keras.layers.Layer):
         layer._flags_when_built = dict(flags)
         return layer
 
+    def shrunk_size(self, size) -> tuple:
+        """(h, w) at which the attention works on features of `size`: integers, or scalar tensors of integer tensors."""
+        return tuple(self._shrunk(size)[0])
+
     def sublayers(self) -> dict[str, keras.layers.Layer]:
         """{attribute: layer} of the sublayers of a built layer."""
         return {**self._branches(), "proj_conv": self.proj_conv, "proj_bn": self.proj_bn}
@@ -248,6 +253,10 @@ class PSALayer(keras.layers.Layer):
 
         None stands for a length that is not known yet; what depends on it is None too.
         """
+        if all(isinstance(length, int) for length in size):
+            align_corners = all(length % 2 for length in size) if self.shrink_factor > 1 else self.align_corners
+            shrunk = shrunk_size(size, self.shrink_factor, self.variant)
+            return list(shrunk), self.variant == "semseg" or align_corners
         aligned = [None if length is None else (length - 1) // self.shrink_factor + 1 for length in size]
         if self.variant == "semseg":
             return aligned, True
@@ -259,8 +268,6 @@ class PSALayer(keras.layers.Layer):
             return halved, False
         if None in odd:
             return [None, None], None
-        if all(flag is True for flag in odd):
-            return aligned, True
         odd = tf.reduce_all(tf.stack(odd))
         return [tf.where(odd, *lengths) for lengths in zip(aligned, halved, strict=True)], odd
 

@@ -1,5 +1,6 @@
 """Checks of `PSANet`'s arguments."""
 
+from psanet_tf.feature_sizes import OUTPUT_STRIDE
 from psanet_tf.layers.arguments import (
     VARIANTS,
     checked_align_corners,
@@ -16,8 +17,6 @@ from psanet_tf.layers.arguments import (
 from psanet_tf.layers.psa import PSA_TYPES
 from psanet_tf.models.resnet import BLOCKS, STEMS
 from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
-
-OUTPUT_STRIDE = 8
 
 
 def checked_arguments(arguments: dict) -> dict:

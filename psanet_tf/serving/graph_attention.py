@@ -13,13 +13,13 @@ class GraphAttention:
     Args:
         matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations.
         crop_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
-        shrink_factor: of the attention module.
+        shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
     """
 
-    def __init__(self, matrices, crop_size, shrink_factor):
+    def __init__(self, matrices, crop_size, shrunk_size):
         self._matrices = matrices
         self._crop_size = crop_size
-        self._shrink_factor = shrink_factor
+        self._shrunk_size = shrunk_size
 
     def maps(self, picture, points, name):
         """Attention at points.
@@ -48,7 +48,7 @@ class GraphAttention:
             points = tf.identity(points)
         inputs, resized_size, offset = self._place(picture)
         input_size = tf.shape(inputs)[1:3]
-        map_size = (input_size - 1) // 8 // self._shrink_factor + 1
+        map_size = tf.stack(self._shrunk_size(tf.unstack((input_size - 1) // 8 + 1)))
         step = tf.cast(input_size - 1, tf.float64) / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
         scale = tf.cast(resized_size, tf.float64) / tf.cast(picture_size, tf.float64)
         offset = tf.cast(offset, tf.float64)

@@ -59,7 +59,7 @@ class ServingModule(tf.Module):
             layer = network.get_layer("psa")
             features = keras.Model(network.inputs[0], layer.input)
             matrices = self._folded(lambda images: layer.attention(features(images, training=False)), pool)
-            self._attention = GraphAttention(matrices, self._crop_size, layer.shrink_factor)
+            self._attention = GraphAttention(matrices, self._crop_size, layer.shrunk_size)
         self.parameters = list(pool.values())
         self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
 

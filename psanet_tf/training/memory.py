@@ -1,9 +1,11 @@
 """How much memory training a network takes."""
 
 import dataclasses
+import math
 
 import tensorflow as tf
 
+from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization, PSALayer
 
@@ -62,7 +64,7 @@ def _psa_elements(layer):
     _, height, width, _ = layer.input.shape
     mask_channels = (layer.collect or layer.distribute).mask_conv.filters
     positions = height * width
-    shrunk = ((height - 1) // layer.shrink_factor + 1) * ((width - 1) // layer.shrink_factor + 1)
+    shrunk = math.prod(shrunk_size((height, width), layer.shrink_factor, layer.variant))
     per_direction = 2 * layer.mid_channels * positions + 4 * layer.mid_channels * shrunk
     # The softmax is float32 whatever the policy: counted twice.
     per_direction += mask_channels * shrunk + 3 * shrunk * shrunk

@@ -1,6 +1,7 @@
 """From the name or the address of weights to a file on this machine."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -8,8 +9,9 @@ from psanet_tf.weights.download import download, weights_folder
 from psanet_tf.weights.registry import find_published, is_published_name
 
 
-def is_remote(source: str) -> bool:
+def is_remote(source: str | os.PathLike) -> bool:
     """Whether `source` is a name of published weights or a URL, and no path."""
+    source = os.fspath(source)
     return source.startswith(("http://", "https://")) or (is_published_name(source) and not Path(source).exists())
 
 

@@ -68,7 +68,12 @@ def test_overrides_are_read_as_yaml(minimal):
         ("train.batch_size=1.5", "train.batch_size: .*integer"),
         ("train.sync_batch_norm=1", "train.sync_batch_norm: .*boolean"),
         ("data.dataset=coco", "data.dataset: .*'ade20k'"),
-        ("data.crop_size=[464, 465]", "data.crop_size: .*8n.1.*got 464; nearest is 465"),
+        ("data.crop_size=[464, 8]", r"data.crop_size: .*at least 9, got \[464, 8\]"),
+        ("model.align_corners=false", "model: align_corners: false needs variant: mmseg"),
+        ("model={variant: mmseg, stem: deep}", "model: variant: mmseg needs stem: v1c .*, got deep and false"),
+        ("model={variant: mmseg, stride_in_1x1: true}", "model: variant: mmseg needs .*, got v1c and true"),
+        ("model={stem: v1c, width: 5}", "model: stem: v1c begins with half of width, .* got 5"),
+        ("model={variant: mmseg, mask_size: [0, 66]}", r"must be positive, got \[0, 66\]"),
         ("model.depth=34", "model.depth: .*50, 101 or 152"),
         ("model.mask_size=[58, 59]", r"model.mask_size: .*must be odd.*got \[58, 59\]; \[59, 59\] covers"),
         ("model.blocks=[1, 1, 0, 1]", "model.blocks: every stage needs at least one block"),
@@ -79,6 +84,22 @@ def test_overrides_are_read_as_yaml(minimal):
 def test_wrong_values_name_the_key(minimal, override, message):
     with pytest.raises(ValueError, match=message):
         load_config(minimal, [override])
+
+
+def test_defaults_of_the_variants(minimal):
+    semseg = load_config(minimal).model
+    assert (semseg.variant, semseg.stem, semseg.align_corners) == ("semseg", "deep", True)
+    config = load_config(minimal, ["model={variant: mmseg, mask_size: [66, 66]}", "data.crop_size=[512, 1024]"])
+    assert (config.model.stem, config.model.align_corners, config.model.mask_size) == ("v1c", False, (66, 66))
+
+
+def test_coarse_labels_need_crops_that_they_divide(minimal):
+    assert load_config(minimal, ["data.crop_size=[464, 480]"]).data.crop_size == (464, 480)
+    message = r"data.crop_size must be of the form 8n\+1 with train.zoom_factor 4, got \[464, 465\]; .* \[465, 465\]"
+    with pytest.raises(ValueError, match=message):
+        load_config(minimal, ["data.crop_size=[464, 465]", "train.zoom_factor=4"])
+    with pytest.raises(ValueError, match="train.zoom_factor must be 8 with model.variant mmseg, got 4"):
+        load_config(minimal, ["model.variant=mmseg", "train.zoom_factor=4"])
 
 
 def test_compact_mask_of_the_wrong_size_is_refused(minimal):
