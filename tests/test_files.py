@@ -8,7 +8,15 @@ import sys
 import pytest
 
 from psanet_tf import files
-from psanet_tf.files import NoSpaceError, atomic_file, atomic_folder, check_space, readable_size, remove_unfinished
+from psanet_tf.files import (
+    NoSpaceError,
+    atomic_file,
+    atomic_folder,
+    check_space,
+    check_writable,
+    readable_size,
+    remove_unfinished,
+)
 
 
 def test_file_appears_with_its_content(tmp_path):
@@ -182,3 +190,13 @@ def test_sizes_in_words():
         "12.3 MB",
         "50.0 TB",
     ]
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "deeper" / "page.html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        check_writable(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match=r"page\.html cannot be written: .*file is no folder"):
+        check_writable(tmp_path / "file" / "page.html")

@@ -84,6 +84,26 @@ def list_files(data, split):
     return dataclasses.replace(listing, examples=sorted(listing.examples, key=lambda example: example.name))
 
 
+def listing_warnings(data):
+    """What of the training and validation pictures is passed over: a list of texts, without names of files.
+
+    Args:
+        data: a `DataSection`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `list_files`.
+    """
+    if data.format != "files":
+        return []
+    splits = dict.fromkeys((data.train_split, data.val_split))
+    return [
+        f"split {split!r}: {finding.what}; psanet data check names {'it' if len(finding.where) == 1 else 'them'}"
+        for split in splits
+        for finding in list_files(data, split).findings
+        if finding.is_problem
+    ]
+
+
 def existing_root(data, mark=""):
     """`data.root` as a path.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from psanet_tf.data.catalog import DatasetInfo, info_of
+from psanet_tf.data.layouts import listing_warnings
 from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import config_scale_warnings, with_long_side
@@ -158,13 +159,15 @@ class Job:
 
 
 def prepare_data(config, writes=True):
-    """Writes the scenes if they are configured and not there; any other dataset must be there. Warns about scales."""
+    """Writes the scenes if they are configured and not there; any other dataset must be there. Warns about
+    files that are passed over, and about scales.
+    """
     data = config.data
     if data.dataset == "scenes" and not Path(data.root).exists() and writes:
         print(f"there are no scenes in {data.root} yet", file=sys.stderr)
         write_scenes(data.root)
     if writes:
-        for warning in config_scale_warnings(config, info_of(data)):
+        for warning in listing_warnings(data) + config_scale_warnings(config, info_of(data)):
             print(f"warning: {warning}", file=sys.stderr)
 
 

@@ -2,10 +2,12 @@
 
 import pytest
 
+from psanet_tf.config import Config
 from psanet_tf.config.data import DataSection
-from psanet_tf.data.layouts import list_files
+from psanet_tf.data.layouts import list_files, listing_warnings
 from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.readers import list_examples
+from psanet_tf.training.trainer import prepare_data
 
 
 def put(root, *paths):
@@ -40,6 +42,22 @@ def test_every_file_that_is_passed_over_is_named(tmp_path):
         "1 hidden or other file passed over: no labels": (False, "notes.txt"),
         "1 label file without a picture": (True, "z.png"),
     }
+
+
+def test_training_warns_of_what_is_passed_over(tmp_path, capsys):
+    for split in ("train", "val"):
+        put(tmp_path, f"images/{split}/a.jpg", f"labels/{split}/a.png", f"images/{split}/Thumbs.db")
+    put(tmp_path, "images/train/day2/a.jpg", "labels/val/b.png", "labels/val/c.png")
+    warnings = listing_warnings(custom(tmp_path))
+    assert warnings == [
+        "split 'train': 1 picture in folders below passed over; psanet data check names it",
+        "split 'val': 2 label files without a picture; psanet data check names them",
+    ]
+    (tmp_path / "names.txt").write_text("sea\n")
+    prepare_data(Config(data=custom(tmp_path)))
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: split")] == [
+        f"warning: {warning}" for warning in warnings
+    ]
 
 
 def test_a_split_without_pictures_says_what_was_passed_over(tmp_path):
