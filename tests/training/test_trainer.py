@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from psanet_tf.config import load_config
 from psanet_tf.data.pipeline import evaluation_dataset
+from psanet_tf.data.scenes import write_scenes
 from psanet_tf.files import NoSpaceError
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
@@ -326,7 +327,12 @@ def test_wrong_data_and_numbers_are_refused_before_training(config, tmp_path):
 
 def test_missing_scenes_are_written_first(config, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(trainer, "write_scenes", written.append)
+
+    def write_few(root):
+        written.append(root)
+        write_scenes(root, train=1, validation=1)
+
+    monkeypatch.setattr(trainer, "write_scenes", write_few)
     trainer.prepare_data(config(f"data.root={tmp_path / 'new'}"))
     trainer.prepare_data(config())
     assert written == [str(tmp_path / "new")]
