@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers.replicas import mean_over_replicas
+from psanet_tf.layers.replicas import mean_over_replicas, replicas
 
 _FUSED_DTYPES = (tf.float16, tf.bfloat16, tf.float32)
 
@@ -53,7 +53,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             if _can_fuse(inputs) and not training:
                 return self._fused(inputs, gamma, beta, mean, variance, training=False)[0]
             return self._normalize(inputs, mean, variance, gamma, beta)
-        if _can_fuse(inputs) and not (self.synchronized and _replicas() > 1):
+        if _can_fuse(inputs) and not (self.synchronized and replicas() > 1):
             empty = tf.zeros([0], tf.float32)
             outputs, mean, unbiased = self._fused(inputs, gamma, beta, empty, empty, training=True)
         else:
@@ -95,14 +95,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
         axes = list(range(inputs.shape.rank - 1))
         mean, variance = tf.nn.moments(wide, axes)
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], dtype)
-        if self.synchronized and _replicas() > 1:
+        if self.synchronized and replicas() > 1:
             # About the moving mean, which all replicas share, the squares are small and little cancels.
             centre = tf.stop_gradient(tf.cast(self.moving_mean, dtype))
             offset = mean - centre
             offset, square = tf.unstack(mean_over_replicas(tf.stack([offset, variance + tf.square(offset)])))
             mean = centre + offset
             variance = tf.nn.relu(square - tf.square(offset))
-            count *= _replicas()
+            count *= replicas()
         return mean, variance, variance * (count / tf.maximum(count - 1, 1))
 
     def _update(self, moving, batch):
@@ -112,8 +112,3 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 def _can_fuse(inputs):
     return inputs.shape.rank == 4 and inputs.dtype in _FUSED_DTYPES
-
-
-def _replicas():
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync

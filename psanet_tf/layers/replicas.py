@@ -1,4 +1,4 @@
-"""A mean over the replicas of a `tf.distribute` strategy that large graphs can afford."""
+"""What layers know of the replicas of a `tf.distribute` strategy, and a mean over them for large graphs."""
 
 import tensorflow as tf
 
@@ -24,3 +24,15 @@ def mean_over_replicas(value):
         return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(tensor))
 
     return mean(value), mean
+
+
+def replicas() -> int:
+    """How many replicas there are; 1 without a strategy and outside its replicas."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def replica_id() -> int | tf.Tensor:
+    """The number of this replica among those of all machines, 0 without a strategy and outside its replicas."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group

@@ -1,7 +1,7 @@
 """`PSANet`: dilated ResNet, point-wise spatial attention, main and auxiliary head."""
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers import PSALayer, ResizeLike
+from psanet_tf.layers import PSALayer, ResizeLike, SpatialDropout2D
 from psanet_tf.layers.arguments import checked_bool
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
@@ -155,9 +155,7 @@ class PSANet(keras.Model):
 def _head(features, images, build, width_factor, prefix, output_name, config, wide_dtype):
     """3x3 convolution, dropout, classifier and resize to the images' size."""
     x = build.conv_norm_relu(features, width_factor * config["width"], 3, prefix, initializer=head_kernel)
-    x = keras.layers.SpatialDropout2D(
-        config["dropout"], data_format="channels_last", dtype=build.dtype, name=f"{prefix}_dropout"
-    )(x)
+    x = SpatialDropout2D(config["dropout"], data_format="channels_last", dtype=build.dtype, name=f"{prefix}_dropout")(x)
     x = build.conv(x, config["num_classes"], 1, f"{prefix}_classifier", use_bias=True, initializer=head_kernel)
     # Logits leave in full precision: the softmax of the loss needs it.
     resize = ResizeLike(config["zoom_factor"], config["align_corners"], dtype=wide_dtype, name=output_name)
