@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf import PSALayer, PSANet
-from psanet_tf.keras_api import keras
+from psanet_tf.keras_api import LEGACY_KERAS, keras
 from psanet_tf.layers import BatchNormalization
 
 SMALL = {"num_classes": 5, "blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 25, 3)}
@@ -256,6 +256,23 @@ def test_channels_first_in_the_configuration_changes_nothing(channels_first):
     assert outputs["logits"].shape == (2, 33, 25, 5)
     formats = {layer.data_format for layer in model.layers if hasattr(layer, "data_format")}
     assert formats == {"channels_last"}
+
+
+@pytest.mark.skipif(LEGACY_KERAS, reason="training the network needs Keras 3")
+def test_compiled_fit_moves_every_trainable_weight_and_no_frozen_one():
+    model = PSANet(**SMALL | {"input_shape": (17, 17, 3), "psa_type": "collect"})
+    model.get_layer("stem_conv1").trainable = False
+    model.get_layer("psa").proj_bn.trainable = False
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), {"logits": loss, "aux_logits": loss}, jit_compile=True)
+    before = model.get_weights()
+    labels = np.random.default_rng(1).integers(0, 5, (2, 17, 17)).astype("int32")
+    model.fit(images(17, 17), {"logits": labels, "aux_logits": labels}, batch_size=2, epochs=1, verbose=0)
+    frozen = {id(v) for v in model.get_layer("stem_conv1").weights + model.get_layer("psa").proj_bn.weights}
+    assert len(frozen) == 5
+    for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
+        assert np.all(np.isfinite(new)), variable.name
+        assert np.array_equal(old, new) == (id(variable) in frozen), variable.name
 
 
 def test_a_clone_computes_the_same():
