@@ -210,14 +210,13 @@ def test_fit_learns_what_only_attention_can_tell(psa_type, jit_compile):
     layer = PSALayer(mid_channels=8, psa_type=psa_type, shrink_factor=1)
     model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(layer(inputs)))
     model.compile(keras.optimizers.Adam(0.03), keras.losses.MeanSquaredError(), jit_compile=jit_compile)
-    before = {name: np.asarray(getattr(layer, name).weights[0]) for name in layer._sublayer_names()}
+    before = [np.array(weight) for weight in layer.trainable_weights]
     model.fit(*signs(128, seed=1), batch_size=32, epochs=25, verbose=0)
     # One pixel of 25 sees the mark; all that can be said of the others by themselves is 0, an error of 1.
     x, y = signs(128, seed=2)
     assert np.mean(np.square(model(x) - y)) < 0.5
-    for name, weights in before.items():
-        moved = np.max(np.abs(np.asarray(getattr(layer, name).weights[0]) - weights))
-        assert moved > 1e-3, name
+    for weight, old in zip(layer.trainable_weights, before, strict=True):
+        assert np.max(np.abs(np.asarray(weight) - old)) > 1e-3, weight.name
 
 
 @pytest.mark.parametrize(
