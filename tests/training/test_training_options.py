@@ -5,6 +5,7 @@ import pytest
 
 from psanet_tf.config import Config, TrainSection
 from psanet_tf.models import semseg_state_dict
+from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.training.checkpoints import load_trained
 from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
@@ -57,7 +58,7 @@ def test_float16_trains_with_a_loss_scale_and_no_weight_is_no_auxiliary_head(con
     job = build_job(config, build_strategy(config.train))
     before = {variable.path: variable.numpy() for variable in job.model.variables}
     result = train(config, tmp_path)
-    assert result.position == Position(1, 0, result.position.best_miou, 1)
+    assert result.position == Position(1, 0, result.position.best_miou, 1, weights_identity(result.run.best_file))
     restore_state(result.run.state_file, job.model)
     assert job.model.optimizer.iterations.numpy() == 4
     assert job.model.optimizer.dropped_steps.numpy() == 0
