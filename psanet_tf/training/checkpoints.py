@@ -43,8 +43,9 @@ def load_trained(path, config=None):
     Args:
         path: a run folder (its best.keras is taken, or last.keras where nothing was validated), a `.keras`
             file (beside it, or one folder up, its run's config.yaml and dataset.json are looked for), or a
-            ``.pth`` file of the original implementation.
-        config: Config, or the path of one; it takes precedence over the run's, and a ``.pth`` file needs it.
+            ``.pth`` or ``.safetensors`` file of a public implementation.
+        config: Config, or the path of one; it takes precedence over the run's, and a ``.pth`` or
+            ``.safetensors`` file needs it.
 
     Returns:
         Trained.
@@ -52,7 +53,7 @@ def load_trained(path, config=None):
     Raises:
         FileNotFoundError: no such file, or a run folder without a checkpoint.
         ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset;
-            a ``.pth`` file without configuration; a configuration with other classes than the run's.
+            such a file without configuration; a configuration with other classes than the run's.
     """
     path = checkpoint_file(path)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
@@ -67,7 +68,7 @@ def load_trained(path, config=None):
         config, info = run and run.read_config(), known
     if config is not None and info is not None:
         info = with_long_side(info, config.data)
-    if path.suffix == ".pth":
+    if path.suffix in (".pth", ".safetensors"):
         if config is None:
             raise ValueError(f"{path} does not say which network it belongs to: give its configuration")
         model = build_model(config, info.num_classes)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from pytorch_writer import save_state_dict
 
 from psanet_tf import PSANet
@@ -16,15 +17,20 @@ from psanet_tf.training.run_folder import RunFolder
 SCENES = dataset_info("scenes")
 
 
+def save_safetensors(path, state):
+    safetensors.numpy.save_file(state, path)
+
+
 @pytest.fixture(scope="module")
 def model():
     return PSANet(SCENES.num_classes, blocks=(1, 1, 1, 1), width=4, input_shape=(33, 33, 3), use_psa=False)
 
 
-def test_original_checkpoints_need_a_configuration(model, config_file, tmp_path):
-    path = tmp_path / "x.pth"
-    save_state_dict(path, semseg_state_dict(model))
-    with pytest.raises(ValueError, match=r"x.pth does not say which network it belongs to"):
+@pytest.mark.parametrize(("name", "save"), [("x.pth", save_state_dict), ("x.safetensors", save_safetensors)])
+def test_original_checkpoints_need_a_configuration(model, config_file, tmp_path, name, save):
+    path = tmp_path / name
+    save(path, semseg_state_dict(model))
+    with pytest.raises(ValueError, match=rf"{name} does not say which network it belongs to"):
         load_trained(path)
     fcn = tmp_path / "fcn.yaml"
     fcn.write_text(config_file.read_text().replace("width: 4", "width: 4\n  use_psa: false"))
