@@ -227,10 +227,16 @@ def test_what_is_given_in_place_of_weights_is_named_with_what_is_wanted(tmp_path
         ("pictures.zip", "a zip archive of a.jpg"),
         ("cut.pth", "a zip archive that is cut short"),
     ):
-        with pytest.raises(ValueError, match=rf"train.init: .*{name} holds no weights but {what}.*; wanted is a run"):
+        with pytest.raises(
+            ValueError, match=rf"train.init: .*{name} holds no weights but {what}.*; wanted is imagenet, a name"
+        ):
             load_initial_weights(target, tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"train.init: .*folder holds neither best.keras .*; wanted is a run"):
+    with pytest.raises(
+        FileNotFoundError, match=r"train.init: .*folder holds neither best.keras .*; wanted is imagenet, a name"
+    ):
         load_initial_weights(target, tmp_path / "folder")
-    with pytest.raises(FileNotFoundError, match=r"train.init: there is no file or run folder .*; wanted is a run"):
+    with pytest.raises(
+        FileNotFoundError, match=r"train.init: there is no file or run folder .*; wanted is imagenet, a name"
+    ):
         load_initial_weights(target, tmp_path / "nothing")
     assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())
