@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import operator
 
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -181,7 +182,7 @@ def checked_mask_size(mask_size, shape):
             raise ValueError(f"mask_size is needed where H and W are dynamic, got a mask of shape {shape}")
         mask_size = (2 * h - 1, 2 * w - 1)
     try:
-        mask_h, mask_w = (int(size) for size in mask_size)
+        mask_h, mask_w = map(operator.index, mask_size)
     except (TypeError, ValueError):
         raise ValueError(f"mask_size must be two positive integers (mask_h, mask_w), got {mask_size!r}") from None
     if min(mask_h, mask_w) < 1:

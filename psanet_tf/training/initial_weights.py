@@ -14,7 +14,7 @@ from psanet_tf.weights.registry import backbone_for
 
 _WANTED = (
     "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
-    ".safetensors of the original implementation or of a torchvision ResNet, or an .h5 of a keras.applications ResNet"
+    ".safetensors of semseg, MMSegmentation or a torchvision ResNet, or an .h5 of a keras.applications ResNet"
 )
 
 

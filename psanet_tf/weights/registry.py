@@ -23,10 +23,10 @@ class PublishedWeights:
         url: where the file lies.
         checksum: of the file: ``"sha256:"`` or ``"md5:"`` and its hex digits, as many as its owners publish.
         naming: whose names its tensors have: ``"mmseg"``, ``"torchvision"``, ``"keras"``.
-        depth: of the ResNet.
-        stem: of the ResNet, as `PSANet` takes it.
+        depth, stem: of the ResNet, as `PSANet` takes them.
         dataset: what it was trained on: a dataset of `psanet_tf.data.dataset_info`, or ``"imagenet"``.
-        model: further arguments of `PSANet`; empty for backbones.
+        model: further arguments of `PSANet`, with the crop of its training as input shape; those of backbones are what
+            a network needs to take them.
         evaluate: its authors' prediction protocol, keys of the section ``evaluate:``; backbones have none.
         scores: its authors', in percent: mIoU, or top-1 accuracy for backbones.
         licence: of the weights.
@@ -119,7 +119,7 @@ def _mmseg_networks():
                 "num_classes": int(row["classes"]),
                 "mask_size": _numbers(row["mask_size"]),
                 "align_corners": align_corners,
-                "crop_size": _numbers(row["crop"]),
+                "input_shape": (*_numbers(row["crop"]), 3),
             },
             evaluate=evaluate,
             scores={

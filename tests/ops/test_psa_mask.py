@@ -261,6 +261,8 @@ def test_auto_uses_the_op_inside_xla_too(op):
         ([1, 3, 3, 10], "float32", (3, 3), "has 10 channels.*3 . 3 = 9"),
         ([1, 3, 3, 9], "float32", None, "has 9 channels.*5 . 5 = 25"),
         ([1, 3, 3, 9], "float32", 3, "two positive integers"),
+        ([1, 2, 2, 25], "float32", (5.7, 5), r"two positive integers \(mask_h, mask_w\), got \(5.7, 5\)"),
+        ([1, 2, 2, 25], "float32", (5.0, 5), r"two positive integers \(mask_h, mask_w\), got \(5.0, 5\)"),
     ],
 )
 def test_wrong_arguments_are_named(shape, dtype, mask_size, message):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from psanet_tf import PSANet
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.weights.registry import backbone_for, find_published, is_published_name, published_weights
 
@@ -34,7 +35,7 @@ def test_the_networks_of_mmsegmentation():
         "num_classes": 19,
         "mask_size": (97, 97),
         "align_corners": True,
-        "crop_size": (769, 769),
+        "input_shape": (769, 769, 3),
     }
     assert entry.evaluate == {
         "protocol": "mmseg",
@@ -47,6 +48,22 @@ def test_the_networks_of_mmsegmentation():
     assert (entry.depth, entry.stem, entry.dataset, entry.model["mask_size"]) == (101, "v1c", "ade20k", (66, 66))
     assert entry.scores == {"mIoU": 43.74, "mIoU, multi-scale": 45.38}
     assert entry.file_name == "psanet_r101-d8_512x512_160k_ade20k_20200615_161537-dbfa564c.pth"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mmseg/psanet_r50-d8_4xb2-80k_cityscapes-769x769", "mmseg/psanet_r101-d8_4xb4-160k_ade20k-512x512"],
+)
+def test_the_arguments_are_those_of_psanet(name):
+    """Of a narrow one with few blocks; all else, the sizes included, is the published network's."""
+    entry = find_published(name)
+    model = PSANet(depth=entry.depth, stem=entry.stem, blocks=(1, 1, 1, 1), width=2, **entry.model)
+    assert tuple(model.get_layer("logits").output.shape) == (
+        None,
+        *entry.model["input_shape"][:2],
+        entry.model["num_classes"],
+    )
+    assert model.get_config()["mask_size"] == entry.model["mask_size"]
 
 
 def test_a_name_that_is_nearly_right_is_answered_with_the_right_one():
