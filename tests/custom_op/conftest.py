@@ -53,7 +53,8 @@ class QuickCompiler:
                     exec(os.environ["FAIL_HOW"])
                 output = ["-o", arguments[arguments.index("-o") + 1]]
                 if step == "link":
-                    arguments = ["-shared", *[name for name in arguments if name.endswith("stamp.cc.o")], *output]
+                    stamps = [name for name in arguments if name.endswith("stamp.cc.o")]
+                    arguments = ["-shared", "-Wl,--no-as-needed", *stamps, *os.environ["LOAD_TOO"].split(), *output]
                 elif not any(name.endswith("stamp.cc") for name in arguments):
                     arguments = ["-x", "c++", "-c", "/dev/null", *output]
                 os.execvp("g++", ["g++", *arguments])
@@ -61,7 +62,12 @@ class QuickCompiler:
         )
         path.chmod(0o755)
         monkeypatch.setenv("CXX", str(path))
+        monkeypatch.setenv("LOAD_TOO", "")
         self.fail_at("nothing")
+
+    def load_too(self, library):
+        """From now on what is linked loads the op's `library`, which is whole, with it."""
+        self._monkeypatch.setenv("LOAD_TOO", str(library))
 
     def fail_at(self, step, how=None):
         """From now on `how`, Python, runs in place of `step`, e.g. "compile psa_mask_xla.cc"; default: an error."""

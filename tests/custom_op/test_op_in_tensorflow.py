@@ -122,9 +122,8 @@ def test_wrong_shape_under_xla_is_named(library):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
-def test_compiled_psa_layer_equals_the_layer_with_stock_ops(library, psa_type, dtype):
-    layer = PSALayer(psa_type=psa_type, mid_channels=4, dtype=dtype)
+def test_compiled_psa_layer_equals_the_layer_with_stock_ops(library, dtype):
+    layer = PSALayer(psa_type="bi-direction", mid_channels=4, dtype=dtype)  # collect and distribute
     x = tf.random.stateless_normal([2, 9, 9, 8], [1, 2])
     layer(x)
 
@@ -247,17 +246,16 @@ def test_layer_and_network_use_the_implementation_that_they_are_given_and_keep_i
     model = PSANet(
         3, blocks=(1, 1, 1, 1), width=4, input_shape=(17, 17, 3), mid_channels=4, implementation=implementation
     )
-    restored = keras.models.clone_model(keras.Sequential([keras.Input([5, 5, 8]), layer]))
-    for function, shape in (
-        (layer, [1, 5, 5, 8]),
-        (PSALayer.from_config(layer.get_config()), [1, 5, 5, 8]),
-        (restored, [1, 5, 5, 8]),
-        (model, [1, 17, 17, 3]),
-        (PSANet.from_config(model.get_config()), [1, 17, 17, 3]),
-        (model.inference(), [1, 17, 17, 3]),
+    found = operations(lambda x: layer(x), tf.TensorSpec([1, 5, 5, 8])).count("PsaMask")
+    assert found == (2 if implementation == "custom" else 0)
+    for restored in (
+        model.get_layer("psa"),
+        PSALayer.from_config(layer.get_config()),
+        keras.models.clone_model(keras.Sequential([keras.Input([5, 5, 8]), layer])).layers[-1],
+        PSANet.from_config(model.get_config()).get_layer("psa"),
     ):
-        found = operations(lambda x, function=function: function(x), tf.TensorSpec(shape)).count("PsaMask")
-        assert found == (2 if implementation == "custom" else 0)
+        assert restored.implementation == implementation
+    assert model.inference().get_layer("psa") is model.get_layer("psa")
     with psa_mask_implementation("stock"):
         assert "PsaMask" not in operations(lambda x: layer(x), tf.TensorSpec([1, 5, 5, 8]))
 

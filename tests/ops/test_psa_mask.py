@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from psanet_tf.ops import OpUnavailableError, psa_mask, psa_mask_implementation
 from psanet_tf.ops.op_library import load_op_library
 
+# What Keras is in use makes no difference here.
+pytestmark = pytest.mark.any_keras
+
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
@@ -64,25 +67,33 @@ def forward_and_gradient(x, gy, mask_size, implementation):
     return y, tape.gradient(y, x, gy)
 
 
+def forwards_and_gradients(xs, gys, mask_sizes, implementation, mode):
+    """[(y, gradient)] of several cases: in graphs all of them in one function, which is compiled once."""
+
+    def function(xs, gys):
+        return [forward_and_gradient(*case, implementation) for case in zip(xs, gys, mask_sizes, strict=True)]
+
+    if mode == "dynamic":
+        masks = [tf.TensorSpec([None, None, None, x.shape[3]], x.dtype) for x in xs]
+        function = tf.function(function, [masks, [tf.TensorSpec([None, None, None], gy.dtype) for gy in gys]])
+    elif mode != "eager":
+        function = tf.function(function, jit_compile=mode == "xla")
+    return function(xs, gys)
+
+
 @pytest.mark.parametrize("mode", ["eager", "graph", "dynamic", "xla"])
 def test_golden_cases_are_bit_equal(golden, implementation, mode):
     arrays, cases = golden("psa_mask")
     assert len(cases) == 15
-    for case in cases:
-        key, mask_size = case["key"], (case["mask_h"], case["mask_w"])
-        x, gy = tf.constant(arrays[f"{key}/x"]), tf.constant(arrays[f"{key}/gy"])
-
-        def function(x, gy, mask_size=mask_size):
-            return forward_and_gradient(x, gy, mask_size, implementation)
-
-        if mode == "dynamic":
-            signature = [tf.TensorSpec([None, None, None, x.shape[3]]), tf.TensorSpec([None, None, None])]
-            function = tf.function(function, signature)
-        elif mode != "eager":
-            function = tf.function(function, jit_compile=mode == "xla")
-        y, gx = function(x, gy)
-        np.testing.assert_array_equal(y, arrays[f"{key}/y"], err_msg=key)
-        np.testing.assert_array_equal(gx, arrays[f"{key}/gx"], err_msg=key)
+    if mode != "eager":  # the smaller, the larger and the equal mask; a map of one row
+        cases = [case for case in cases if case["key"].endswith("4x7") or case["key"] in ("full_1x6", "large_1x6")]
+        assert len(cases) == 7
+    xs, gys = ([tf.constant(arrays[f"{case['key']}/{name}"]) for case in cases] for name in ("x", "gy"))
+    mask_sizes = [(case["mask_h"], case["mask_w"]) for case in cases]
+    results = forwards_and_gradients(xs, gys, mask_sizes, implementation, mode)
+    for case, (y, gx) in zip(cases, results, strict=True):
+        np.testing.assert_array_equal(y, arrays[f"{case['key']}/y"], err_msg=case["key"])
+        np.testing.assert_array_equal(gx, arrays[f"{case['key']}/gx"], err_msg=case["key"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +107,7 @@ def test_golden_cases_are_bit_equal_in_every_dtype(golden, implementation, dtype
         np.testing.assert_array_equal(found_gx.numpy(), gx.numpy(), err_msg=case["key"])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     size=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7)),
     mask_size=st.tuples(st.integers(1, 15), st.integers(1, 17)),
@@ -115,25 +126,20 @@ def test_custom_and_stock_equal_the_loop(op, size, mask_size, dtype, seed):
         np.testing.assert_array_equal(gx.numpy(), gradient(gy.numpy()), err_msg=implementation)
 
 
-@pytest.mark.parametrize("mask_size", [(2, 2), (4, 7), (6, 4), (9, 12), (10, 14), (16, 3), (1, 2)])
 @pytest.mark.parametrize("mode", ["eager", "dynamic", "xla"])
-def test_even_masks_equal_the_loop(implementation, mode, mask_size):
+def test_even_masks_equal_the_loop(implementation, mode):
     # Shorter and longer than the window of 9 x 11 offsets, odd beside even.
+    mask_sizes = [(4, 7), (10, 14), (16, 3), (1, 2)]
+    if mode == "eager":
+        mask_sizes += [(2, 2), (6, 4), (9, 12)]
     rng = np.random.default_rng(3)
-    x = tf.constant(rng.normal(size=(2, 5, 6, mask_size[0] * mask_size[1])), tf.float32)
-    gy = tf.constant(rng.normal(size=(2, 30, 30)), tf.float32)
-
-    def function(x, gy):
-        return forward_and_gradient(x, gy, mask_size, implementation)
-
-    if mode == "dynamic":
-        function = tf.function(function, [tf.TensorSpec([None, None, None, x.shape[3]]), tf.TensorSpec([None] * 3)])
-    elif mode == "xla":
-        function = tf.function(function, jit_compile=True)
-    y, gx = function(x, gy)
-    expected, gradient = gather_by_loop(x.numpy(), mask_size)
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(gx, gradient(gy.numpy()))
+    xs = [tf.constant(rng.normal(size=(2, 5, 6, rows * columns)), tf.float32) for rows, columns in mask_sizes]
+    gys = [tf.constant(rng.normal(size=(2, 30, 30)), tf.float32) for _ in mask_sizes]
+    results = forwards_and_gradients(xs, gys, mask_sizes, implementation, mode)
+    for x, gy, mask_size, (y, gx) in zip(xs, gys, mask_sizes, results, strict=True):
+        expected, gradient = gather_by_loop(x.numpy(), mask_size)
+        np.testing.assert_array_equal(y, expected, err_msg=str(mask_size))
+        np.testing.assert_array_equal(gx, gradient(gy.numpy()), err_msg=str(mask_size))
 
 
 def test_an_even_mask_reaches_one_step_farther_down_and_right():
@@ -145,7 +151,7 @@ def test_an_even_mask_reaches_one_step_farther_down_and_right():
             assert y[p, q] == (q - p + 33 if -32 <= q - p <= 33 else 0)
 
 
-@pytest.mark.parametrize("h, w", [(33, 65), (45, 45)])
+@pytest.mark.parametrize("h, w", [(17, 57), (30, 30)])
 def test_custom_equals_stock_at_real_sizes(op, h, w):
     x = tf.random.stateless_normal([2, h, w, (2 * h - 1) * (2 * w - 1)], seed=[1, h])
     gy = tf.random.stateless_normal([2, h * w, h * w], seed=[2, w])
