@@ -1,11 +1,12 @@
 """`PSANet`: dilated ResNet, point-wise spatial attention, main and auxiliary head."""
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers import PSALayer, ResizeLike, SpatialDropout2D
+from psanet_tf.layers import PSALayer, SpatialDropout2D
 from psanet_tf.layers.arguments import checked_bool
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
 from psanet_tf.models.arguments import checked_arguments
+from psanet_tf.models.cloning import Logits, is_functional_call, network_arguments, same_layers
 from psanet_tf.models.convolution import ConvolutionBuilder
 from psanet_tf.models.resnet import BLOCKS, resnet_stages
 
@@ -58,14 +59,22 @@ class PSANet(keras.Model):
     Raises:
         ValueError: an argument out of its range; the message names it.
 
-    `PSANet.from_config(model.get_config())` makes another one, with new weights. Keras 3's `clone_model` makes a
-    plain functional model of the same layers, without the methods of this class.
+    `keras.models.clone_model(model)` and `PSANet.from_config(model.get_config())` make another one, with new weights.
+    A clone whose layers a `clone_function` or `call_function` has changed is a plain functional model.
 
     Example:
         >>> model = PSANet(num_classes=150, depth=50)
         >>> model.inference()(tf.zeros([1, 465, 465, 3])).shape
         TensorShape([1, 465, 465, 150])
     """
+
+    def __new__(cls, *args, **kwargs):
+        if is_functional_call(args):
+            plain = keras.Model(*args, **kwargs)
+            arguments = network_arguments(plain.layers)
+            if arguments is None or not same_layers(plain.layers, cls(**arguments).layers):
+                return plain
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(
         self,
@@ -93,9 +102,23 @@ class PSANet(keras.Model):
         trainable: bool = True,
         variant: str = "semseg",
         align_corners: bool | None = None,
+        *args,
+        **kwargs,
     ):
+        if is_functional_call((num_classes, depth)):
+            # From Keras 3's clone_model, which does this where a constructor takes *args and **kwargs.
+            super().__init__(num_classes, depth, name=name)
+            self._arguments = {**network_arguments(self.layers), "name": name}
+            return
         # Legacy Keras wants no attribute set before the functional constructor has run.
-        config = {key: value for key, value in locals().items() if key not in ("self", "__class__", "trainable")}
+        config = dict(locals())
+        for key in ("self", "__class__", "trainable", "args", "kwargs"):
+            del config[key]
+        if args or kwargs:
+            raise TypeError(
+                f"PSANet takes {', '.join(config)} and trainable, got "
+                + ", ".join([*(f"{name!r} too" for name in kwargs), *(f"{len(args)} more" for _ in args[:1])])
+            )
         config = checked_arguments(config)
         trainable = checked_bool("trainable", trainable)
         dtype = config["dtype"]
@@ -158,8 +181,8 @@ def _head(features, images, build, width_factor, prefix, output_name, config, wi
     x = SpatialDropout2D(config["dropout"], data_format="channels_last", dtype=build.dtype, name=f"{prefix}_dropout")(x)
     x = build.conv(x, config["num_classes"], 1, f"{prefix}_classifier", use_bias=True, initializer=head_kernel)
     # Logits leave in full precision: the softmax of the loss needs it.
-    resize = ResizeLike(config["zoom_factor"], config["align_corners"], dtype=wide_dtype, name=output_name)
-    return resize([x, images])
+    sizes = {"zoom_factor": config["zoom_factor"], "align_corners": config["align_corners"]}
+    return Logits(config, **sizes, dtype=wide_dtype, name=output_name)([x, images])
 
 
 def _attention(config):

@@ -292,8 +292,47 @@ def test_compiled_fit_moves_every_trainable_weight_and_no_frozen_one():
         assert np.array_equal(old, new) == (id(variable) in frozen), variable.name
 
 
-def test_a_clone_computes_the_same(network):
+def test_a_clone_is_a_network_with_new_weights(network, tmp_path):
     model, x, outputs = network
     clone = keras.models.clone_model(model)
+    assert isinstance(clone, PSANet)
+    assert clone.get_config() == model.get_config()
+    assert (clone.num_classes, clone.variant, clone.name) == (5, "semseg", "psanet")
+    kernels = clone.get_layer("head_classifier").kernel, model.get_layer("head_classifier").kernel
+    assert not np.array_equal(*(np.asarray(kernel) for kernel in kernels))
     clone.set_weights(model.get_weights())
-    np.testing.assert_array_equal(clone(x)["logits"], outputs["logits"])
+    np.testing.assert_array_equal(clone.inference()(x), outputs["logits"])
+    clone.save(tmp_path / "clone.keras")
+    restored = keras.saving.load_model(tmp_path / "clone.keras", compile=False)
+    assert isinstance(restored, PSANet)
+    np.testing.assert_array_equal(restored(x)["aux_logits"], outputs["aux_logits"])
+
+
+def test_a_clone_is_frozen_where_its_network_is():
+    model = PSANet(**SMALL)
+    freeze_parts(model)
+    clone = keras.models.clone_model(model)
+    assert isinstance(clone, PSANet)
+    assert clone.get_config() == model.get_config()
+    assert [norm.trainable for norm in batch_norms(clone)] == [norm.trainable for norm in batch_norms(model)]
+
+
+def test_a_clone_of_changed_layers_is_no_psanet(network):
+    model, x, outputs = network
+
+    def without_dropout(layer):
+        if layer.name == "head_dropout":
+            return keras.layers.Activation("linear", name="head_dropout")
+        return layer
+
+    changed = keras.models.clone_model(model, clone_function=without_dropout)
+    assert not isinstance(changed, PSANet)
+    np.testing.assert_array_equal(changed(x)["logits"], outputs["logits"])
+    assert changed.get_layer("psa") is model.get_layer("psa")
+
+
+def test_unknown_arguments_are_named():
+    with pytest.raises(TypeError, match="PSANet takes num_classes, depth, .* and trainable, got 'widht' too"):
+        PSANet(**SMALL, widht=4)
+    with pytest.raises(TypeError, match="align_corners and trainable, got 1 more"):
+        PSANet(5, *[None] * 24)
