@@ -22,7 +22,7 @@ SEED = 20180908
 
 
 def pytest_collection_modifyitems(config, items):
-    """Legacy Keras gets what depends on Keras. The rest (ops, files of weights) would only be run a second time."""
+    """Legacy Keras gets what depends on Keras. The rest (the ops, more sizes and depths) would only be run twice."""
     if LEGACY_KERAS:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("any_keras")])
         items[:] = [item for item in items if not item.get_closest_marker("any_keras")]

@@ -95,6 +95,7 @@ def test_layer_equals_the_reference(shrink_factor, align_corners, sizes):
             )
 
 
+@pytest.mark.any_keras
 def test_gradients_do_not_depend_on_when_the_size_is_known():
     layer = made(psa_type="collect")
     signature = [tf.TensorSpec([None, None, None, 3])]

@@ -60,7 +60,9 @@ def any_size():
     return model
 
 
-@pytest.mark.parametrize("size", [(64, 40), (33, 49), (30, 45)])
+@pytest.mark.parametrize(
+    "size", [*(pytest.param(size, marks=pytest.mark.any_keras) for size in [(64, 40), (33, 49)]), (30, 45)]
+)
 def test_any_size_static_or_not(any_size, size, tmp_path):
     x = images(*size)
     fixed = PSANet(**SMALLEST, input_shape=(*size, 3))
@@ -79,6 +81,7 @@ def test_any_size_static_or_not(any_size, size, tmp_path):
             np.testing.assert_allclose(value, expected[name], atol=1e-4 * np.abs(expected[name]).max())
 
 
+@pytest.mark.any_keras
 def test_align_corners_is_of_the_logits():
     x = images(33, 25)
     outputs = []
