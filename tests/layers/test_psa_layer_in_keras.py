@@ -185,6 +185,7 @@ def test_frozen_layer_keeps_weights_and_statistics():
     assert not layer.trainable_weights
 
 
+@pytest.mark.any_keras
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_function_with_gradient_equals_eager(jit_compile):
     layer = PSALayer(mid_channels=4)

@@ -35,10 +35,11 @@ def network():
     ("depth", "blocks", "width"),
     [
         (50, 16, 64),
-        pytest.param(101, 33, 2, marks=pytest.mark.any_keras),
-        pytest.param(152, 50, 2, marks=pytest.mark.any_keras),
+        (101, 33, 2),
+        (152, 50, 2),
     ],
 )
+@pytest.mark.any_keras
 def test_depths(depth, blocks, width):
     model = PSANet(150, depth=depth, width=width) if width != 64 else PSANet(150, depth=depth)
     assert {name: tuple(output.shape) for name, output in model.output.items()} == {
@@ -141,7 +142,14 @@ def test_dilation_keeps_what_striding_would_compute(network):
         np.testing.assert_allclose(layer(x)[:, ::dilation, ::dilation], sampled, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param("mixed_float16", marks=pytest.mark.any_keras),
+        "mixed_bfloat16",
+        pytest.param("float64", marks=pytest.mark.any_keras),
+    ],
+)
 def test_logits_are_wide_under_every_policy(network, policy, tmp_path):
     reference, x, outputs = network
     model = PSANet(**SMALL, dtype=policy)

@@ -91,14 +91,15 @@ assert "psanet_tf" not in sys.modules
 
 
 def test_exports_are_read_without_this_package_and_give_the_same_numbers(model, images, tmp_path):
-    psanet = PSANet(3, blocks=(1, 1, 1, 1), width=4, input_shape=(9, 9, 3), mid_channels=4, psa_type="collect")
     expected = {}
     # The writers of legacy Keras are its own, TensorFlow's are the same.
     for write in (by_archive,) if LEGACY_KERAS else (by_model_export, by_archive, by_module, by_loop):
         write(model, str(tmp_path / write.__name__))
         expected[write.__name__] = model(images)
-    by_model_export(psanet, str(tmp_path / "psanet"))
-    expected["psanet"] = psanet(images)["logits"]
+    if not LEGACY_KERAS:
+        psanet = PSANet(3, blocks=(1, 1, 1, 1), width=4, input_shape=(9, 9, 3), mid_channels=4, psa_type="collect")
+        by_model_export(psanet, str(tmp_path / "psanet"))
+        expected["psanet"] = psanet(images)["logits"]
     for name in expected:
         assert b"PsaMask" not in (tmp_path / name / "saved_model.pb").read_bytes(), name
     outputs = {f"{name}_outputs": output for name, output in expected.items()}
