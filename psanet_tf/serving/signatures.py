@@ -65,7 +65,8 @@ class ServingModule(tf.Module):
 
     def _folded(self, function, pool):
         """`function` of images as one `tf.function`, so that its graph is in the file once for all signatures."""
-        graph = fold_batch_norm(tf.function(function, [self._image_spec]).get_concrete_function(), pool)
+        trace = tf.function(function, [self._image_spec], autograph=False)
+        graph = fold_batch_norm(trace.get_concrete_function(), pool)
         return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)
 
     def signatures(self):

@@ -12,7 +12,7 @@ def scenes_root(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("scenes") / "data", train=11, validation=5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scenes_config(scenes_root):
     """`scenes_config(seed=1, crop_size=(97, 97))` -> Config with full augmentation on the small dataset."""
 

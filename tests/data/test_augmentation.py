@@ -1,5 +1,7 @@
 """Augmentation against the original's chain and against a slow reference."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,9 +38,12 @@ def apply(image, label, **changes):
     return crop.numpy(), crop_label.numpy()
 
 
-def reference(image, label, scale, angle_degrees, blur, flip, offset_yx, crop_size):
-    """The same, pixel by pixel in float64, the picture scaled and rotated as a whole before it is cut."""
-    height, width = [round(scale * size) for size in label.shape]
+@functools.cache
+def reference_frame(image_bytes, label_bytes, size, scale, angle_degrees):
+    """The picture and its labels, scaled and rotated: what blurring, mirroring and cutting begin with."""
+    image = np.frombuffer(image_bytes, np.uint8).reshape(*size, 3)
+    label = np.frombuffer(label_bytes, np.uint8).reshape(size)
+    height, width = [round(scale * length) for length in size]
     cosine, sine = np.cos(np.radians(angle_degrees)), np.sin(np.radians(angle_degrees))
     frame = np.empty((height, width, 3))
     frame_label = np.empty((height, width), np.uint8)
@@ -52,6 +57,13 @@ def reference(image, label, scale, angle_degrees, blur, flip, offset_yx, crop_si
             nearest = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
             inside = all(0 <= place < size for place, size in zip(nearest, label.shape, strict=True))
             frame_label[row, column] = label[nearest] if inside else 255
+    return frame, frame_label
+
+
+def reference(image, label, scale, angle_degrees, blur, flip, offset_yx, crop_size):
+    """The same, pixel by pixel in float64, the picture scaled and rotated as a whole before it is cut."""
+    frame, frame_label = reference_frame(image.tobytes(), label.tobytes(), label.shape, scale, angle_degrees)
+    height, width = frame_label.shape
     if blur:
         padded = np.pad(frame, ((2, 2), (2, 2), (0, 0)), "reflect")
         kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psanet_tf.config import Config
 from psanet_tf.config.data import DataSection
 from psanet_tf.data.catalog import dataset_info, distinct_colors, info_of
-from psanet_tf.data.pipeline import evaluation_dataset
+from psanet_tf.data.pipeline import _Source
 from psanet_tf.data.readers import list_examples, read_example, read_image, read_label
 
 SIZE = (17, 25)
@@ -35,9 +34,12 @@ def names(examples):
 
 
 def pipeline_labels(data):
-    """What the pipeline of tensors makes of the validation labels (a crop that holds all of them)."""
-    config = Config(data=data)
-    return np.concatenate([labels["logits"].numpy() for _, labels in evaluation_dataset(config, 1)])
+    """What the tensors of the pipeline make of the validation labels (a crop that holds all of them)."""
+    examples = list_examples(data, data.val_split)
+    source = _Source(data, data.val_split, examples)
+    unchanged = {"scale": 1.0, "angle_degrees": 0.0, "blur": False, "flip": False, "offset_yx": (0, 0)}
+    crops = (source.crop(*source.decode(index), data.crop_size, unchanged) for index in range(len(examples)))
+    return np.stack([label.numpy() for _, label in crops])
 
 
 def test_ade20k(tmp_path):

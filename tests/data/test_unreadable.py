@@ -26,35 +26,40 @@ def damaged(scenes_root, tmp_path):
     return str(root)
 
 
-def only(root, index, tmp_path):
-    """A dataset of one training picture."""
+# The graph of augmentation is large, and not the point here.
+UNCHANGED = {"scale": (1.0, 1.0), "rotate_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
+
+
+def only(root, tmp_path, *indices):
+    """A dataset of some of the training pictures."""
     for folder, suffix in (("images", ".jpg"), ("annotations", ".png")):
-        (tmp_path / "one" / folder / "training").mkdir(parents=True)
-        shutil.copy(
-            f"{root}/{folder}/training/scene_training_{index:06}{suffix}", tmp_path / "one" / folder / "training"
-        )
-    return str(tmp_path / "one")
+        (tmp_path / "some" / folder / "training").mkdir(parents=True)
+        for index in indices:
+            path = f"{root}/{folder}/training/scene_training_{index:06}{suffix}"
+            shutil.copy(path, tmp_path / "some" / folder / "training")
+    return str(tmp_path / "some")
 
 
-@pytest.mark.parametrize(
-    ("index", "message"),
-    [
-        (CUT_SHORT, r"scene_training_000002\.jpg is not a readable picture"),
-        (OUT_OF_RANGE, r"scene_training_000005\.png: label values out of range: 42"),
-        (OTHER_SIZE, r"scene_training_000007\.png: labels must be of their picture's size"),
-    ],
-)
-def test_by_default_it_is_an_error_that_names_the_file_and_says_why(damaged, scenes_config, tmp_path, index, message):
-    config = scenes_config(root=only(damaged, index, tmp_path))
-    with pytest.raises(ValueError, match=message):
-        with readable_pipeline_errors(config.data):
-            next(iter(training_dataset(config, 1)))
+def test_by_default_it_is_an_error_that_names_the_file_and_says_why(damaged, scenes_config, tmp_path):
+    root = only(damaged, tmp_path, CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE)
+    config = scenes_config(root=root, val_split="training")
+    batches = iter(evaluation_dataset(config, 1))
+    for message in (
+        r"scene_training_000002\.jpg is not a readable picture",
+        r"scene_training_000005\.png: label values out of range: 42",
+        r"scene_training_000007\.png: labels must be of their picture's size",
+    ):
+        with pytest.raises(ValueError, match=message), readable_pipeline_errors(config.data):
+            next(batches)
 
 
-def test_errors_of_tensorflow_name_the_file_too(damaged, scenes_config, tmp_path):
-    config = scenes_config(root=only(damaged, CUT_SHORT, tmp_path))
+def test_training_stops_at_it_and_errors_of_tensorflow_name_the_file_too(damaged, scenes_config, tmp_path):
+    config = scenes_config(root=only(damaged, tmp_path, CUT_SHORT), augmentation=UNCHANGED)
+    dataset = training_dataset(config, 1)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"scene_training_000002\.jpg"):
-        next(iter(training_dataset(config, 1)))
+        next(iter(dataset))
+    with pytest.raises(ValueError, match=r"scene_training_000002\.jpg is not"), readable_pipeline_errors(config.data):
+        next(iter(dataset))
 
 
 def test_other_errors_pass_unchanged(scenes_config):
@@ -63,7 +68,7 @@ def test_other_errors_pass_unchanged(scenes_config):
 
 
 def test_skipped_examples_are_counted_named_and_replaced(damaged, scenes_config):
-    config = scenes_config(root=damaged, on_error="skip")
+    config = scenes_config(root=damaged, on_error="skip", augmentation=UNCHANGED)
     unreadable = UnreadableExamples()
     batches = list(training_dataset(config, 11, unreadable=unreadable).take(1))
     summary = unreadable.take_summary(config.data, "training")
@@ -75,7 +80,9 @@ def test_skipped_examples_are_counted_named_and_replaced(damaged, scenes_config)
     assert images.shape[0] == 11
     assert all((label != 255).any() for label in labels["logits"].numpy())
     # What takes the place of a skipped picture is a function of the seed, too.
-    again = next(iter(training_dataset(scenes_config(root=damaged, on_error="skip", workers=1), 11)))
+    again = next(
+        iter(training_dataset(scenes_config(root=damaged, on_error="skip", workers=1, augmentation=UNCHANGED), 11))
+    )
     assert np.array_equal(images, again[0])
 
 
@@ -91,20 +98,20 @@ def test_evaluation_leaves_skipped_examples_out_of_the_score(damaged, scenes_con
 
 
 def test_nothing_readable_at_all_is_an_error(damaged, scenes_config, tmp_path):
-    config = scenes_config(root=only(damaged, CUT_SHORT, tmp_path), on_error="skip")
+    config = scenes_config(root=only(damaged, tmp_path, CUT_SHORT), on_error="skip", augmentation=UNCHANGED)
     with pytest.raises(tf.errors.InvalidArgumentError, match="random pictures in turn could not be read"):
         next(iter(training_dataset(config, 1)))
 
 
 def test_what_only_tensorflow_finds_wrong_is_said(scenes_root, scenes_config, tmp_path):
-    config = scenes_config(root=only(scenes_root, 0, tmp_path))
-    path = tmp_path / "one/annotations/training/scene_training_000000.png"
+    config = scenes_config(root=only(scenes_root, tmp_path, 0), val_split="training")
+    path = tmp_path / "some/annotations/training/scene_training_000000.png"
     contents = bytearray(path.read_bytes())
     contents[contents.index(b"IDAT") - 5] ^= 1  # in the checksum of the chunk before
     path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"scene_training_000000\.png"):
         with readable_pipeline_errors(config.data):
-            next(iter(training_dataset(config, 1)))
+            next(iter(evaluation_dataset(config, 1)))
 
 
 def test_examples_that_could_be_read_in_the_meantime_are_said_to(scenes_root, scenes_config):

@@ -19,6 +19,8 @@ from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
 from psanet_tf.metrics import segmentation_scores
+from psanet_tf.training import checkpoints
+from psanet_tf.training.checkpoints import checkpoint_file
 
 CLASSES = dataset_info("scenes").num_classes
 
@@ -28,8 +30,42 @@ def _truth(root, name):
     return np.where(values == 0, 255, values - 1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Networks are loaded and traced once for all tests; those of equal weights are one, whatever their path."""
+    networks = {}
+
+    def load(weights, config=None, section=None, whole=False):
+        path = checkpoint_file(weights)
+        key = file_digest(path), section.model_dump_json(), whole
+        if key not in networks:
+            networks[key] = load_labelers(weights, config, section, whole)
+        # What the weights and the configuration say of the classes, though, is read each time.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoints, "_load_model", lambda path: networks[key].model)
+            trained = checkpoints.load_trained(weights, config)
+        return dataclasses.replace(networks[key], info=trained.info, path=trained.path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "load_labelers", load)
+        yield load
+
+
+@pytest.fixture
+def labelled(loaded_once, monkeypatch):
+    """Grows by one item per picture that a network labels."""
+    seen = []
+
+    def counting(*arguments):
+        network = loaded_once(*arguments)
+        return dataclasses.replace(network, labelers=[Counting(labeler, seen) for labeler in network.labelers])
+
+    monkeypatch.setattr(run_module, "load_labelers", counting)
+    return seen
+
+
 @pytest.fixture(scope="module")
-def evaluated(evaluated_runs, tmp_path_factory):
+def evaluated(evaluated_runs, loaded_once, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "evaluation"
     return run_evaluation(evaluated_runs / "psanet", out, worst=3, submission=True)
 
@@ -39,28 +75,6 @@ def own_data(evaluated_runs, tmp_path):
     """A copy of the data that may be changed, and the override that names it."""
     shutil.copytree(evaluated_runs / "data", tmp_path / "data")
     return tmp_path / "data", [f"data.root={tmp_path / 'data'}"]
-
-
-@pytest.fixture(scope="module")
-def networks():
-    return {}
-
-
-@pytest.fixture
-def labelled(networks, monkeypatch):
-    """Grows by one item per picture that a network labels. Each network is loaded once for all tests."""
-    seen = []
-
-    def counting(weights, config_path, section, whole):
-        path = weights / "best.keras" if weights.is_dir() else weights
-        key = file_digest(path), section.model_dump_json()
-        if key not in networks:
-            networks[key] = load_labelers(weights, config_path, section, whole)
-        labelers = [Counting(labeler, seen) for labeler in networks[key].labelers]
-        return dataclasses.replace(networks[key], labelers=labelers, path=path)
-
-    monkeypatch.setattr(run_module, "load_labelers", counting)
-    return seen
 
 
 @dataclasses.dataclass

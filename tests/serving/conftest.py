@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import kernel_def_pb2
 
-from psanet_tf import PSANet
+from psanet_tf import PSANet, SlidingWindow
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.serving.export import export_saved_model
-from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.server import Server
 
-EVALUATE = EvaluateSection(base_size=60, scales=(1.0, 0.75), flip=True)
+# One scale, which is not 1: with each one more, a server's first picture takes a second longer.
+EVALUATE = EvaluateSection(base_size=60, scales=(0.75,), flip=True)
 
 
 def small_network(seed=2, num_classes=21, size=33, **arguments):
@@ -93,15 +93,27 @@ def server(model_folder):
 
 
 @pytest.fixture(scope="session")
-def servable(model_folder):
-    """The small network's SavedModel, loaded as a server loads it."""
-    return Servable(model_folder / "1", 1)
+def servable(server):
+    """The small network's SavedModel, as the server loaded it."""
+    with server.versions.use("psanet") as servable:
+        yield servable
 
 
 @pytest.fixture(params=["grpc", "http"])
 def address(server, request):
     port = {"grpc": server.grpc_port, "http": server.rest_port}[request.param]
     return f"{request.param}://127.0.0.1:{port}/psanet"
+
+
+@pytest.fixture(scope="session")
+def ask_attention():
+    """`ask_attention(servable, pictures, points)` -> answer of the signature."""
+
+    def ask(servable, pictures, points):
+        data = np.array([tf.io.encode_png(picture).numpy() for picture in pictures], object)
+        return servable.run("attention", {"image_bytes": data, "points": np.asarray(points, np.float32)})
+
+    return ask
 
 
 @pytest.fixture(scope="session")
@@ -125,8 +137,18 @@ def evaluate():
 
 
 @pytest.fixture(scope="session")
+def window(network):
+    """What labels pictures as the small network's export should."""
+    return SlidingWindow(
+        tf.function(network.inference()), network.num_classes, (33, 33), **EVALUATE.model_dump(exclude={"batch_size"})
+    )
+
+
+@pytest.fixture(scope="session")
 def model_folder(network, classes, tmp_path_factory):
-    """Folder of a model with one float32 version."""
+    """Folder of a model with one float32 version, which the tests compare with the network themselves."""
     folder = tmp_path_factory.mktemp("models") / "psanet"
-    export_saved_model(network, folder, classes, evaluate=EVALUATE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+        export_saved_model(network, folder, classes, evaluate=EVALUATE)
     return folder

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from psanet_tf import SlidingWindow
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.tiles import label_by_tiles
@@ -43,7 +42,7 @@ def test_tensorflow_servings_own_addresses(server):
 
 
 @pytest.mark.parametrize("form", ["array", "png path", "jpeg bytes", "bmp path"])
-def test_labels_of_a_picture(network, evaluate, address, tmp_path, form):
+def test_labels_of_a_picture(window, address, tmp_path, form):
     picture = made_picture((50, 71), seed=4)
     given = picture
     if form.endswith("path"):
@@ -53,9 +52,6 @@ def test_labels_of_a_picture(network, evaluate, address, tmp_path, form):
         given = tf.io.encode_jpeg(picture, quality=100).numpy()
         (tmp_path / "p").write_bytes(given)
         picture = np.asarray(Image.open(tmp_path / "p").convert("RGB"))
-    window = SlidingWindow(
-        tf.function(network.inference()), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
-    )
     with Client(address) as client:
         labels = client.labels(given)
     assert labels.dtype == np.uint8

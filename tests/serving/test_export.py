@@ -1,12 +1,14 @@
 """What `export_saved_model` writes, loaded back as a server loads it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from psanet_tf import SlidingWindow, __version__
+from psanet_tf import __version__, attention_maps
+from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import read_image
 from psanet_tf.evaluation.whole_picture import any_size
@@ -14,7 +16,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.servable import Servable, operations_on_disk
+from psanet_tf.serving.servable import Servable, operations_on_disk, signatures_on_disk
 from psanet_tf.serving.verification import made_picture, model_logits, verify_export
 from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
 from psanet_tf.serving.warmup import read_warm_up, replay
@@ -40,12 +42,9 @@ def test_labels_scores_and_probabilities(network, servable, batch):
 
 
 @pytest.mark.parametrize("encode", [tf.io.encode_png, lambda x: tf.io.encode_jpeg(x, quality=95)])
-def test_pictures_of_any_size_are_labelled_as_by_the_sliding_window(network, servable, evaluate, encode, tmp_path):
+def test_pictures_of_any_size_are_labelled_as_by_the_sliding_window(window, servable, encode, tmp_path):
     pictures = [made_picture(size, seed) for seed, size in enumerate([(70, 91), (40, 33), (33, 33)])]
     data = np.array([encode(picture).numpy() for picture in pictures], object)
-    window = SlidingWindow(
-        tf.function(network.inference()), network.num_classes, (33, 33), **evaluate.model_dump(exclude={"batch_size"})
-    )
     answer = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"]
     for encoded, label in zip(data, answer, strict=True):
         (tmp_path / "picture").write_bytes(encoded)
@@ -85,9 +84,7 @@ def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluat
     narrow, wide = (sum(file.stat().st_size for file in folder.iterdir()) for folder in folders)
     assert narrow < 0.55 * wide
     assert exported.agreement.labels > 0.95
-    image = made_picture((33, 33))[None]
-    answer = Servable(exported.path, 1).run("probabilities", {"images": image})["probabilities"]
-    assert answer.dtype == np.float32
+    assert signatures_on_disk(exported.path)["probabilities"].outputs["probabilities"].dtype == tf.float32
 
 
 def test_stock_models_hold_stock_operations_only(model_folder, stock_operations):
@@ -113,12 +110,19 @@ def test_operations_that_a_server_refuses_are_told(stock_operations, tmp_path):
     assert not {"PyFuncStateless", "PsaMask"} & stock_operations
 
 
-def test_versions_count_up_and_nothing_else_is_left(network, classes, evaluate, tmp_path):
+@pytest.fixture(scope="module")
+def baseline(make_network):
+    return make_network(use_psa=False)
+
+
+def test_versions_count_up_and_nothing_else_is_left(baseline, classes, evaluate, tmp_path):
     folder = tmp_path / "m"
     (folder / "7").mkdir(parents=True)
     (folder / "7" / "saved_model.pb").write_bytes(b"")
     (folder / "notes").mkdir()
-    exported = export_saved_model(network, folder, classes, evaluate, warm_up=False)
+    exported = export_saved_model(baseline, folder, classes, evaluate, warm_up=False)
+    assert exported.agreement.labels >= 0.999
+    assert "attention" not in signatures_on_disk(exported.path)
     assert exported.path == folder / "8"
     assert sorted(path.name for path in folder.iterdir()) == ["7", "8", "notes"]
     assert not (exported.path / WARM_UP_FILE).exists()
@@ -130,21 +134,23 @@ def test_versions_count_up_and_nothing_else_is_left(network, classes, evaluate, 
     ]
 
 
-def test_a_failed_check_leaves_nothing(network, classes, evaluate, tmp_path, monkeypatch):
+def test_a_failed_check_leaves_nothing(baseline, classes, evaluate, tmp_path, monkeypatch):
     def fail(*arguments):
         raise ValueError("does not answer as the Keras model")
 
     monkeypatch.setattr("psanet_tf.serving.export.verify_export", fail)
     with pytest.raises(ValueError, match="does not answer"):
-        export_saved_model(network, tmp_path / "m", classes, evaluate)
+        export_saved_model(baseline, tmp_path / "m", classes, evaluate)
     assert list((tmp_path / "m").iterdir()) == []
 
 
-def test_the_check_tells_another_network(make_network, model_folder):
+def test_the_check_tells_another_network(make_network, model_folder, tmp_path):
     metadata = ModelMetadata.from_json((model_folder / "1" / "assets" / "metadata.json").read_text())
     other = make_network(seed=3)
     with pytest.raises(ValueError, match="does not answer as the Keras model does"):
-        verify_export(model_folder / "1", other, metadata)
+        # Without its warm-up, which would say nothing of that.
+        copy = shutil.copytree(model_folder / "1", tmp_path / "1", ignore=shutil.ignore_patterns("assets.extra"))
+        verify_export(copy, other, metadata)
 
 
 def test_metadata_is_an_asset_and_a_signature(network, classes, evaluate, model_folder, servable):
@@ -223,19 +229,31 @@ def test_wrong_arguments(network, classes, tmp_path, arguments, message):
     assert not (tmp_path / "m").exists()
 
 
-def test_wrong_networks(make_network, classes, tmp_path):
+def test_wrong_networks(make_network, network, classes, tmp_path):
     with pytest.raises(ValueError, match="compact"):
         export_saved_model(make_network(compact=True), tmp_path / "m", classes, whole=True)
     with pytest.raises(ValueError, match="zoom_factor 8"):
         export_saved_model(make_network(zoom_factor=4), tmp_path / "m", classes)
     with pytest.raises(ValueError, match="has no crop size"):
-        export_saved_model(any_size(make_network()), tmp_path / "m", classes)
+        export_saved_model(any_size(network), tmp_path / "m", classes)
     with pytest.raises(ValueError, match=r"must be a psanet_tf.PSANet, got Functional"):
         inputs = keras.Input([33, 33, 3])
         export_saved_model(keras.Model(inputs, inputs), tmp_path / "m", classes)
 
 
-def test_the_baseline_and_compact_networks_export_too(make_network, classes, evaluate, tmp_path):
-    for arguments in ({"use_psa": False}, {"compact": True}, {"psa_type": "collect"}):
-        exported = export_saved_model(make_network(**arguments), tmp_path / "m", classes, evaluate, warm_up=False)
+def test_compact_networks_and_those_of_one_direction_export_too(make_network, classes, tmp_path):
+    brief = EvaluateSection(base_size=33, flip=False)
+    for arguments, warm_up in (({"compact": True, "psa_type": "collect"}, False), ({"psa_type": "distribute"}, True)):
+        # The check replays the warm-up, which asks every signature.
+        exported = export_saved_model(make_network(**arguments), tmp_path / "m", classes, brief, warm_up=warm_up)
         assert exported.agreement.labels >= 0.999
+        outputs = signatures_on_disk(exported.path)["attention"].outputs
+        assert sorted(outputs) == [arguments["psa_type"], "picture_box"]
+
+
+def test_attention_of_a_network_of_any_size_is_of_the_picture_at_its_own(network, whole, ask_attention):
+    picture, points = made_picture((50, 61)), [(4, 40), (60, 0)]
+    expected = attention_maps(any_size(network), picture, points)
+    answer = ask_attention(whole, [picture], [points])
+    assert answer["collect"].shape == (1, 2, *expected.placement.map_size)
+    np.testing.assert_allclose(answer["collect"][0], expected.collect, atol=1e-5)

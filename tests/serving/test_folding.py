@@ -22,18 +22,23 @@ def images(batch=2, size=33):
     return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def folded(network):
+    return fold(network)
+
+
 @pytest.mark.parametrize("use_psa", [True, False])
-def test_answers_stay_the_same(make_network, use_psa):
-    model = make_network(use_psa=use_psa)
-    graph, pool = fold(model)
+def test_answers_stay_the_same(make_network, network, folded, use_psa):
+    model = network if use_psa else make_network(use_psa=False)
+    graph, pool = folded if use_psa else fold(model)
     expected = model.inference()(images()).numpy()
     answer = tf.function(lambda x: graph(x, pool)["logits"])(images()).numpy()
     assert np.abs(answer - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_no_normalization_is_left_and_every_convolution_has_one_kernel(make_network):
-    model = make_network()
-    graph, pool = fold(model)
+def test_no_normalization_is_left_and_every_convolution_has_one_kernel(network, folded):
+    model = network
+    graph, pool = folded
     operations = [node.op for node in graph.graph_def.node]
     normalizations = sum("moving_variance" in weight.path for weight in model.inference().weights)
     assert "FusedBatchNormV3" not in operations
@@ -42,16 +47,15 @@ def test_no_normalization_is_left_and_every_convolution_has_one_kernel(make_netw
     assert sum(len(variable.shape) == 4 for variable in pool.values()) == inference_kernels
 
 
-def test_graphs_of_the_same_weights_share_parameters(make_network):
-    model = make_network()
-    _, pool = fold(model)
+def test_graphs_of_the_same_weights_share_parameters(network, folded):
+    _, pool = folded
     count = len(pool)
-    fold(model, pool)
+    fold(network, pool)
     assert len(pool) == count
 
 
-def test_bfloat16_parameters_and_dilated_convolutions(make_network):
-    model = make_network()
+def test_bfloat16_parameters_and_dilated_convolutions(network):
+    model = network
     narrow = PSANet(**{**model.get_config(), "dtype": "mixed_bfloat16"})
     narrow.set_weights(model.get_weights())
     graph, pool = fold(narrow)
