@@ -36,7 +36,7 @@ def _photograph(rows, columns):
 def run(tmp_path_factory):
     """A run folder whose network knows stripes by their width in pixels, and pictures of two sizes."""
     root = tmp_path_factory.mktemp("stripes")
-    for split, scale in (("train", 1), ("val", 1), ("large", 6)):
+    for split, scale in (("train", 1), ("val", 1), ("large", 4)):
         for folder in ("images", "labels"):
             (root / "data" / folder / split).mkdir(parents=True)
         for index in range(2):
@@ -78,13 +78,13 @@ def test_large_photographs_score_as_small_ones(run, knows_widths, tmp_path, caps
     assert small["miou"] > 0.85
     assert large["miou"] == pytest.approx(small["miou"], abs=0.03)
     said = capsys.readouterr().err
-    assert "have a long side of 120 pixels, those of split 'large' one of 720 and are resized to 120" in said
+    assert "have a long side of 120 pixels, those of split 'large' one of 480 and are resized to 120" in said
     # What a fixed scale did to them.
-    _, wrong = run_evaluation(run, tmp_path / "wrong", split="large", overrides=["evaluate.base_size=720"], worst=0)
+    _, wrong = run_evaluation(run, tmp_path / "wrong", split="large", overrides=["evaluate.base_size=480"], worst=0)
     assert wrong["miou"] < 0.5
     assert "set 120" in capsys.readouterr().err
     (labeler,) = open_labelers(run).labelers
-    image, label = _photograph(360, 720)
+    image, label = _photograph(240, 480)
     assert (labeler.labels(image) == label).mean() > 0.9
 
 
@@ -107,10 +107,11 @@ def test_exports_and_what_serves_them_know_the_scale(run, tmp_path, monkeypatch)
     assert (source.base_size, source.info.long_side) == (120, 120)
 
 
-def test_checking_and_training_warn_of_other_scales(run, capsys):
+def test_checking_and_training_warn_of_other_scales(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the check writes its page
     override = "data.val_split=large"
     prepare_data(load_config(run.parent / "config.yaml", [override]))
-    warning = "warning: the training pictures have a long side of 120 pixels, those of split 'large' one of 720"
+    warning = "warning: the training pictures have a long side of 120 pixels, those of split 'large' one of 480"
     assert warning in capsys.readouterr().err
     _register()
     arguments = ["data", "check", "--config", str(run.parent / "config.yaml")]

@@ -13,14 +13,24 @@ def _network(**arguments):
     return PSANet(5, blocks=(1, 1, 1, 1), width=8, **{"input_shape": (41, 41, 3), **arguments})
 
 
+@pytest.fixture(scope="module")
+def psanet():
+    return _network()
+
+
+@pytest.fixture(scope="module")
+def whole(psanet):
+    return any_size(psanet)
+
+
 def test_padded_lengths_are_the_next_8n_plus_1():
     assert [padded_length(length) for length in (1, 9, 10, 17, 512, 683)] == [9, 9, 17, 17, 513, 689]
 
 
 @pytest.mark.parametrize("use_psa", [True, False])
-def test_any_size_computes_the_same(use_psa):
-    model = _network(use_psa=use_psa)
-    copy = any_size(model)
+def test_any_size_computes_the_same(psanet, whole, use_psa):
+    model = psanet if use_psa else _network(use_psa=False)
+    copy = whole if use_psa else any_size(model)
     image = np.random.default_rng(0).normal(size=(1, 41, 41, 3)).astype("float32")
     np.testing.assert_allclose(copy(image)["logits"], model(image)["logits"], rtol=0, atol=1e-5)
     assert copy(image[:, :33, :17])["logits"].shape == (1, 33, 17, 5)
@@ -33,9 +43,8 @@ def test_compact_attention_works_at_one_size_only():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 57), (41, 41)])
-def test_labels_are_those_of_the_padded_picture(size):
-    model = any_size(_network())
-    inference = model.inference()
+def test_labels_are_those_of_the_padded_picture(whole, size):
+    inference = whole.inference()
     image = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype("uint8")
     labeler = WholePicture(inference, 5)
     height, width = (padded_length(length) for length in size)
