@@ -23,6 +23,8 @@ _SECONDS_BETWEEN_LINES = 15.0
 def track(items, description, total=None):
     """Yields from `items` and shows how far it is on standard error.
 
+    The time left is estimated without the first item, which takes longer where it builds a graph.
+
     Args:
         items: any iterable.
         description: what is being done, e.g. ``"writing scenes"``.
@@ -47,9 +49,13 @@ def track(items, description, total=None):
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
+        if count == 1:
+            first_done = now
         if now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            left = f", about {(now - start) / count * (total - count):.0f} s left" if total else ""
+            left = ""
+            if total and count > 1:
+                left = f", about {(now - first_done) / (count - 1) * (total - count):.0f} s left"
             print(f"{description}: {count}{f'/{total}' if total else ''}{left}", file=sys.stderr, flush=True)
     print(f"{description}: {count} done in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
