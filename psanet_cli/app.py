@@ -1,8 +1,11 @@
 """Puts the subcommands together and turns errors of the user's input into one line."""
 
+import ctypes
+import importlib.util
 import logging
 import os
 import sys
+from pathlib import Path
 
 import absl.logging
 import typer
@@ -39,6 +42,26 @@ def quiet_libraries():
     if not debug:
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        _quiet_abseil()
+
+
+# absl::SetMinLogLevel(absl::LogSeverityAtLeast) of the Abseil in TensorFlow 2.20, and its argument for FATAL.
+_SET_MIN_LOG_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
+_FATAL = 3
+
+
+def _quiet_abseil():
+    """Those log lines of TensorFlow that TF_CPP_MIN_LOG_LEVEL is not asked about ("I0000 00:00:...").
+
+    They go through Abseil, whose level no environment variable sets. TensorFlow with another Abseil prints them.
+    """
+    found = importlib.util.find_spec("tensorflow")
+    for folder in (found and found.submodule_search_locations) or ():
+        for library in Path(folder).glob("libtensorflow_framework.so*"):
+            # Already here when TensorFlow is imported, which takes longer than `psanet --help` may.
+            set_level = getattr(ctypes.CDLL(str(library)), _SET_MIN_LOG_LEVEL, None)
+            if set_level is not None:
+                set_level(_FATAL)
 
 
 def _register():

@@ -5,6 +5,13 @@ registered by then.
 """
 
 import importlib
+import sys
+
+if sys.argv[:1] == ["-m"] and {"psanet_tf", "-mpsanet_tf"} & set(sys.orig_argv):
+    # `python -m psanet_tf` imports this before it is the command, which has TensorFlow silent before it is imported.
+    from psanet_cli.app import quiet_libraries
+
+    quiet_libraries()
 
 from psanet_tf.layers import PSALayer
 from psanet_tf.models import (
