@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.config import load_config
@@ -22,6 +23,27 @@ train:
   cpu_replicas: 1
   tensorboard: false
 """
+
+# The networks of these tests run for a few steps: improving their graphs would take longer than they run.
+PLAIN_GRAPHS = {"disable_meta_optimizer": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_graphs():
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options(PLAIN_GRAPHS)
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False} | before)
+
+
+@pytest.fixture(scope="session")
+def program():
+    """The `psanet` command for `python -c`, in a process that is to compute the same bits as this one."""
+    return (
+        "from psanet_cli import app; app.quiet_libraries(); "
+        f"import tensorflow as tf; tf.config.optimizer.set_experimental_options({PLAIN_GRAPHS}); "
+        "app.main()"
+    )
 
 
 @pytest.fixture(scope="session")

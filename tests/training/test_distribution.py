@@ -8,7 +8,9 @@ from psanet_tf import PSANet
 from psanet_tf.config import TrainSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.keras_api import keras
+from psanet_tf.layers import BatchNormalization
 from psanet_tf.metrics import MeanIoU
+from psanet_tf.models import build_model
 from psanet_tf.training.recipe import build_losses, build_optimizer
 
 CLASSES = 4
@@ -25,9 +27,9 @@ def three_batches():
     return tf.data.Dataset.from_tensor_slices((images, {"logits": labels, "aux_logits": labels})).batch(4)
 
 
-def fit(strategy, sync_batch_norm=True):
+def fit(strategy):
     """Three steps in float64, where rounding can't hide a wrong factor nor grow into one."""
-    section = TrainSection(learning_rate=0.01, sync_batch_norm=sync_batch_norm)
+    section = TrainSection(learning_rate=0.01)
     keras.utils.set_random_seed(5)
     with strategy.scope():
         model = PSANet(
@@ -36,7 +38,7 @@ def fit(strategy, sync_batch_norm=True):
             blocks=(1, 1, 1, 1),
             width=4,
             dropout=0.0,
-            synchronized_batch_norm=sync_batch_norm,
+            synchronized_batch_norm=True,
         )
         model.compile(
             build_optimizer(section, updates=3),
@@ -48,18 +50,13 @@ def fit(strategy, sync_batch_norm=True):
     return model, history
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def float64():
     keras.config.set_floatx("float64")
     keras.mixed_precision.set_dtype_policy("float64")
     yield
     keras.config.set_floatx("float32")
     keras.mixed_precision.set_dtype_policy("float32")
-
-
-@pytest.fixture(scope="module")
-def on_one_device(float64):
-    return fit(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
 def worst_difference(one, two):
@@ -69,8 +66,8 @@ def worst_difference(one, two):
     )
 
 
-def test_two_replicas_equal_one_device(on_one_device, two_replicas):
-    one, history_one = on_one_device
+def test_two_replicas_equal_one_device(float64, two_replicas):
+    one, history_one = fit(tf.distribute.OneDeviceStrategy("CPU:0"))
     two, history_two = fit(two_replicas)
     assert worst_difference(one, two) < 1e-9
     assert history_one.keys() == history_two.keys() == {"loss", "logits_loss", "aux_logits_loss", "logits_miou"}
@@ -78,6 +75,28 @@ def test_two_replicas_equal_one_device(on_one_device, two_replicas):
         assert history_two[key] == pytest.approx(values, rel=1e-9), key
 
 
-def test_without_synchronized_statistics_they_differ(on_one_device, two_replicas):
-    two, _ = fit(two_replicas, sync_batch_norm=False)
-    assert worst_difference(on_one_device[0], two) > 1e-3
+def test_without_synchronized_statistics_they_differ(config, two_replicas):
+    """A layer on two replicas, and that all layers are as the recipe says."""
+    for synchronized in (True, False):
+        options = config(f"train.sync_batch_norm={str(synchronized).lower()}")
+        model = build_model(options, CLASSES)
+        layers = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+        assert {layer.synchronized for layer in layers} == {synchronized}
+    images = np.random.default_rng(2).normal(size=(2, 2, 5, 6, 3)).astype(np.float32)
+    images[1] += 3
+
+    def outputs(synchronized):
+        with two_replicas.scope():
+            layer = BatchNormalization(synchronized=synchronized)
+            layer.build((None, 5, 6, 3))
+        each = two_replicas.experimental_distribute_values_from_function(
+            lambda context: tf.constant(images[context.replica_id_in_sync_group])
+        )
+        step = tf.function(lambda each: two_replicas.run(lambda x: layer(x, training=True), (each,)))
+        return np.stack(two_replicas.experimental_local_results(step(each)))
+
+    axes = {True: (0, 1, 2, 3), False: (1, 2, 3)}
+    for synchronized, axis in axes.items():
+        mean, variance = images.mean(axis, keepdims=True), images.var(axis, keepdims=True)
+        expected = (images - mean) / np.sqrt(variance + 1e-5)
+        np.testing.assert_allclose(outputs(synchronized), expected, atol=1e-5)

@@ -3,26 +3,30 @@
 import numpy as np
 import pytest
 
+from psanet_tf import SlidingWindow, attention_maps
 from psanet_tf.config import Config, TrainSection
-from psanet_tf.models import semseg_state_dict
+from psanet_tf.data.catalog import dataset_info
+from psanet_tf.layers import BatchNormalization
+from psanet_tf.models import build_model
 from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.checkpoints import load_trained
+from psanet_tf.training.checkpoints import load_trained, save_checkpoint
 from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.trainer import build_job, train
 
-FCN = ("model.use_psa=false",)
 
-
-def test_average_coarse_labels_and_half_precision_end_in_a_plain_checkpoint(config, tmp_path):
+def test_average_coarse_labels_half_precision_and_no_auxiliary_loss_end_in_a_plain_checkpoint(config, tmp_path):
     options = (
+        "model.use_psa=false",
         "train.ema_decay=0.5",
         "train.zoom_factor=2",
         "train.precision=mixed_bfloat16",
         "train.optimizer=adam",
         "train.learning_rate=0.001",
+        "train.aux_weight=0",
+        "train.validate_every=2",
     )
-    config = config(*FCN, *options, "train.validate_every=2")
+    config = config(*options)
     result = train(config, tmp_path)
     assert result.position.best_epoch in (2, 3)
     model = load_trained(result.run.last_file).model
@@ -30,45 +34,76 @@ def test_average_coarse_labels_and_half_precision_end_in_a_plain_checkpoint(conf
     assert model.output["logits"].shape[1:3] == (33, 33)
     # The checkpoint holds the averages, the state holds both.
     job = build_job(config, build_strategy(config.train))
+    before = values(job.model)
     assert restore_state(result.run.state_file, job.model)[0].epoch == 3
     assert job.model.output["logits"].shape[1:3] == (9, 9)
-    moved = 0
-    pairs = zip(job.model.trainable_variables, job.model.optimizer.averages, model.trainable_variables, strict=True)
-    for raw, average, saved in pairs:
-        np.testing.assert_array_equal(saved.numpy(), average.numpy())
-        moved += not np.array_equal(saved.numpy(), raw.numpy())
-    assert moved > 10
+    averages = {
+        variable.path: average.numpy()
+        for variable, average in zip(job.model.trainable_variables, job.model.optimizer.averages, strict=True)
+    }
+    saved = values(model)
+    assert averages
+    for path, average in averages.items():
+        np.testing.assert_array_equal(saved[path], average)
+    after = values(job.model)
+    assert sum(not np.array_equal(average, after[path]) for path, average in averages.items()) > 10
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {path for path in before if not path.startswith("aux_")}
 
 
-def test_frozen_batch_norm_keeps_what_init_had(config, tmp_path):
-    first = train(config(*FCN, "train.epochs=1"), tmp_path / "first").run
-    frozen = train(
-        config(*FCN, "train.epochs=1", f"train.init={first.path}", "train.freeze_batch_norm=true", "train.seed=1"),
-        tmp_path / "second",
-    ).run
-    before, after = (semseg_state_dict(load_trained(run.last_file).model) for run in (first, frozen))
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
-    assert not {name for name in changed if name.rpartition(".")[0] in norms}
-    assert {"layer1.0.conv1.weight", "cls.4.weight"} <= changed
-
-
-def test_float16_trains_with_a_loss_scale_and_no_weight_is_no_auxiliary_head(config, tmp_path):
-    config = config(*FCN, "train.epochs=1", "train.precision=mixed_float16", "train.clip_norm=1", "train.aux_weight=0")
-    job = build_job(config, build_strategy(config.train))
-    before = {variable.path: variable.numpy() for variable in job.model.variables}
-    result = train(config, tmp_path)
+def test_float16_with_a_loss_scale_and_frozen_batch_norm_on_crops_of_any_size(config, tmp_path):
+    options = ["model.variant=mmseg", "data.crop_size=[40, 48]", "model.mask_size=[4, 6]"]
+    options += ["train.epochs=1", "train.precision=mixed_float16", "train.clip_norm=1", "train.seed=1"]
+    initial = build_model(config(*options), dataset_info("scenes").num_classes)
+    rng = np.random.default_rng(0)
+    for variable in initial.variables:
+        if variable.path.endswith(("moving_mean", "beta")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    save_checkpoint(initial, tmp_path / "initial.keras")
+    config = config(*options, f"train.init={tmp_path / 'initial.keras'}", "train.freeze_batch_norm=true")
+    result = train(config, tmp_path / "run")
     assert result.position == Position(1, 0, result.position.best_miou, 1, weights_identity(result.run.best_file))
+    assert np.isfinite(result.position.best_miou)
+    job = build_job(config, build_strategy(config.train))
     restore_state(result.run.state_file, job.model)
     assert job.model.optimizer.iterations.numpy() == 4
     assert job.model.optimizer.dropped_steps.numpy() == 0
-    moved = {path for path, old in before.items() if not np.array_equal(old, _variable(job.model, path).numpy())}
-    assert moved == {path for path in before if not path.startswith("aux_")}
-    assert all(np.isfinite(weight).all() for weight in load_trained(tmp_path).model.get_weights())
+    model = load_trained(result.run.last_file).model
+    before, after = values(initial), values(model)
+    norms = {variable.path for layer in norm_layers(model) for variable in layer.variables}
+    assert norms
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {path for path in before if path not in norms}
+    assert all(np.isfinite(value).all() for value in after.values())
+    assert_labels_and_maps(model, (2, 3))
 
 
-def _variable(model, path):
-    return next(variable for variable in model.variables if variable.path == path)
+def values(model):
+    """{path: value} of weights and statistics; the names of dropout's seeds are another model's others."""
+    return {variable.path: variable.numpy() for variable in model.variables if "seed_generator" not in variable.path}
+
+
+def norm_layers(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+
+
+def assert_labels_and_maps(model, size):
+    """A model of crops of 40 x 48 labels pictures of another size, and shows its attention on maps of `size`."""
+    assert model.output["logits"].shape[1:3] == (40, 48)
+    picture = np.random.default_rng(0).integers(0, 256, (50, 61, 3), "uint8")
+    window = SlidingWindow(model.inference(), model.num_classes, (40, 48), base_size=61)
+    probabilities = window(picture)
+    assert probabilities.shape == (50, 61, model.num_classes)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
+    maps = attention_maps(model, picture, [(3, 4), (60, 49)])
+    assert maps.collect.shape == maps.distribute.shape == (2, *size)
+    np.testing.assert_allclose(maps.collect.sum(axis=(1, 2)), 1, atol=1e-4)
+
+
+def test_the_other_variant_on_crops_of_any_size(config):
+    """That it trains on them: tests/cli/test_train_cli.py, and without attention test_run.py."""
+    # 5 x 6 features are shrunk with aligned corners; those of the mmseg variant are halved with half-pixel centres.
+    assert_labels_and_maps(build_model(config("data.crop_size=[40, 48]"), 5), (3, 3))
 
 
 def test_frozen_statistics_of_random_weights_are_refused(config):
