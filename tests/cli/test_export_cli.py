@@ -13,11 +13,11 @@ from psanet_tf.data.catalog import dataset_info
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    PSANet(21, blocks=(1, 1, 1, 1), width=8, input_shape=(33, 33, 3)).save(folder / "best.keras")
+    PSANet(21, blocks=(1, 1, 1, 1), width=4, input_shape=(33, 33, 3), use_psa=False).save(folder / "best.keras")
     (folder / "dataset.json").write_text(json.dumps(dataset_info("voc2012").to_dict()))
     (folder / "config.yaml").write_text(
         "data: {dataset: voc2012, root: nowhere, crop_size: [33, 33]}\n"
-        "model: {blocks: [1, 1, 1, 1], width: 8}\n"
+        "model: {blocks: [1, 1, 1, 1], width: 4, use_psa: false}\n"
         "evaluate: {base_size: 50, flip: false}\n"
     )
     return folder
