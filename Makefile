@@ -1,4 +1,4 @@
-# make demo    the whole way from pictures to a served model, in a few minutes on two cores
+# make demo    the whole way from images to a served model, in a few minutes on two cores
 # make test    lint and the whole test suite
 # make lint    ruff alone
 # make clean   removes the virtual environment and what the demo wrote
@@ -48,8 +48,8 @@ demo: $(VENV)/installed
 	@echo
 	@echo 'Done. Look at:'
 	@echo '  $(DEMO)/comparison/comparison.html       input, truth, FCN and PSANet side by side, with scores'
-	@echo '  $(DEMO)/psanet/evaluation/report.html    scores per class, worst pictures, attention maps to hover over'
-	@echo '  $(DEMO)/predictions/                     labelled pictures'
+	@echo '  $(DEMO)/psanet/evaluation/report.html    scores per class, worst images, attention maps to hover over'
+	@echo '  $(DEMO)/predictions/                     labelled images'
 	@echo '  $(DEMO)/models/psanet/1/                 SavedModel for TensorFlow Serving'
 	@echo 'Next: $(PSANET) predict YOUR.jpg --weights $(DEMO)/psanet, your own data in configs/ade20k/psanet50.yaml'
 	@echo '      (psanet train --dry-run --config ... first), or $(PSANET) serve $(DEMO)/models/psanet.'

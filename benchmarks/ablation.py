@@ -67,7 +67,7 @@ def _spread(values, digits):
 
 
 def _psanet(*arguments):
-    subprocess.run([sys.executable, "-m", "psanet_tf", *map(str, arguments)], check=True)
+    subprocess.run([sys.executable, "-m", "psanet_cli", *map(str, arguments)], check=True)
 
 
 def main():

@@ -2,7 +2,7 @@
 
 Needs OpenCV (pip install opencv-python-headless) for speed.
 
-    python benchmarks/evaluate.py speed     # pictures per second, both versions in the same run
+    python benchmarks/evaluate.py speed     # images per second, both versions in the same run
     python benchmarks/evaluate.py memory    # peak resident memory, each case in a process of its own
 
 The network is a fixed, small cost (one 8x8 convolution and a resize), so that the protocol is what is measured. The
@@ -68,8 +68,8 @@ def plain_labels(predict, image, classes, crop, base_size, scales, mean, std):
         for row in range(math.ceil((full_height - crop) / stride) + 1):
             for column in range(math.ceil((full_width - crop) / stride) + 1):
                 y, x = min(row * stride, full_height - crop), min(column * stride, full_width - crop)
-                picture = (padded[y : y + crop, x : x + crop] - mean) / std
-                logits = predict(np.stack([picture, picture[:, ::-1]])).numpy()
+                normalized = (padded[y : y + crop, x : x + crop] - mean) / std
+                logits = predict(np.stack([normalized, normalized[:, ::-1]])).numpy()
                 logits -= logits.max(axis=-1, keepdims=True)
                 probability = np.exp(logits, out=logits)
                 probability /= probability.sum(axis=-1, keepdims=True)
@@ -85,7 +85,7 @@ def plain_labels(predict, image, classes, crop, base_size, scales, mean, std):
 
 
 def random_image(height, width, seed=0):
-    """Smooth random picture, so that neighbouring pixels have something to do with each other."""
+    """Smooth random image, so that neighbouring pixels have something to do with each other."""
     small = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).astype(np.uint8)
     return np.kron(small, np.ones((16, 16, 1), np.uint8))[:height, :width]
 
@@ -121,7 +121,7 @@ def measure_speed(height=512, width=683, classes=150, crop=465, base_size=512, s
     )
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, seconds in medians.items():
-        print(f"{name:26s} {1 / seconds:6.3f} pictures/s   {seconds:6.2f} s (median of {rounds})")
+        print(f"{name:26s} {1 / seconds:6.3f} images/s   {seconds:6.2f} s (median of {rounds})")
     plain, ours = medians.values()
     print(f"ratio {plain / ours:.2f}; without the network {(plain - calls * network) / (ours - calls * network):.2f}")
 
@@ -145,7 +145,7 @@ def _seconds(function):
 
 
 def _crop_count(height, width, crop, base_size, scale):
-    from psanet_tf.evaluation.sliding_window import crop_origins, scaled_size
+    from psanet_tf.inference.sliding_window import crop_origins, scaled_size
 
     sizes = scaled_size((height, width), base_size, scale)
     return math.prod(len(crop_origins(max(size, crop), crop, 2 / 3)) for size in sizes)

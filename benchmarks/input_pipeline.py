@@ -2,10 +2,10 @@
 
     python benchmarks/input_pipeline.py --images 200 --rounds 5
 
-Pictures are 512x683 JPEG + PNG pairs in ADE20K's layout, the crop is 465x465, batches of 16. All are measured in turns
+Images are 512x683 JPEG + PNG pairs in ADE20K's layout, the crop is 465x465, batches of 16. All are measured in turns
 in one run: reading and decoding alone, this package's `training_dataset`, and, if torch and cv2 are installed, the
 chain of the paper's public implementation (scale, rotate, blur, mirror, crop in OpenCV) in a DataLoader, on float32
-pictures as that implementation has them and on uint8 ones.
+images as that implementation has them and on uint8 ones.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from psanet_tf.data.readers import list_examples
 SIZE, CROP, BATCH = (512, 683), 465, 16
 
 
-def write_pictures(root, count):
-    """Pictures with the spectrum of photographs (about 75 KB each), labels of a dozen regions."""
+def write_images(root, count):
+    """Images with the spectrum of photographs (about 75 KB each), labels of a dozen regions."""
     for folder in ("images/training", "annotations/training"):
         (root / folder).mkdir(parents=True)
     for index in range(count):
@@ -85,7 +85,7 @@ def opencv_batches(config, workers, dtype):
 
 
 class OpenCVChain:
-    """The augmentation of the paper's public implementation, one OpenCV call after the other on the whole picture."""
+    """The augmentation of the paper's public implementation, one OpenCV call after the other on the whole image."""
 
     def __init__(self, config, dtype):
         self.examples = list_examples(config.data, "training")
@@ -161,7 +161,7 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_pictures(root, arguments.images)
+        write_images(root, arguments.images)
         config = Config.model_validate({"data": {"root": str(root), "crop_size": (CROP, CROP)}})
         # The loaders' processes start before TensorFlow has threads.
         makers = {}

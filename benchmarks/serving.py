@@ -2,7 +2,7 @@
 
     python benchmarks/serving.py            # Markdown tables on standard output, some ten minutes on two cores
 
-The weights are not trained: times do not depend on them. `predict_bytes` is exported so that a picture is one crop.
+The weights are not trained: times do not depend on them. `predict_bytes` is exported so that an image is one crop.
 What is compared is timed in turns, so that a slow moment of the machine hits all of it. Server and client share the
 machine, as they would not in production.
 """
@@ -31,7 +31,7 @@ from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.progress import track
 from psanet_tf.serving import Client, Server, export_saved_model
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
 
 PRECISIONS = ("float32", "bfloat16")
@@ -109,7 +109,7 @@ def _cold_start(folder, crop):
     with Server(folder, rest_port=None, grpc_port=0) as server:
         ready = time.time()
         with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet", timeout=300) as client:
-            images = made_picture((crop, crop))[None]
+            images = made_image((crop, crop))[None]
             first, second = (_seconds(lambda: client.label_images(images)) for _ in range(2))
     return {"ready": ready, "first": first, "second": second}
 
@@ -117,10 +117,10 @@ def _cold_start(folder, crop):
 def _overhead(folders, options):
     print("| precision | signature | bare SavedModel ms | gRPC ms | over | REST ms | over |")
     print("|---|---|---|---|---|---|---|")
-    picture = made_picture((options.crop, options.crop))
+    image = made_image((options.crop, options.crop))
     inputs = {
-        "serving_default": {"images": picture[None]},
-        "predict_bytes": {"image_bytes": np.array([_jpeg(picture)], object)},
+        "serving_default": {"images": image[None]},
+        "predict_bytes": {"image_bytes": np.array([_jpeg(image)], object)},
     }
     for precision, folder in folders.items():
         bare = tf.saved_model.load(str(folder / "1")).signatures
@@ -151,7 +151,7 @@ def _served_call(client, signature, arrays):
 def _load(folders, options):
     print("| precision | concurrency | p50 ms | p99 ms | requests/s |")
     print("|---|---|---|---|---|")
-    arrays = {"images": made_picture((options.crop, options.crop))[None]}
+    arrays = {"images": made_image((options.crop, options.crop))[None]}
     for precision, folder in folders.items():
         with Server(folder, rest_port=None, grpc_port=0) as server:
             with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet", timeout=300) as client:
@@ -183,9 +183,9 @@ def _clients(server):
     )
 
 
-def _jpeg(picture):
+def _jpeg(image):
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=90)
+    Image.fromarray(image).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

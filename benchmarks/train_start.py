@@ -3,7 +3,7 @@
     python benchmarks/train_start.py configs/scenes/psanet.yaml
     python benchmarks/train_start.py configs/ade20k/psanet50.yaml data.crop_size=[129,129] train.batch_size=2
 
-Pictures are random ones, written to a temporary folder. CPU seconds are those of the whole process, all threads; on a
+Images are random ones, written to a temporary folder. CPU seconds are those of the whole process, all threads; on a
 machine that others use they are the ones to compare. The first step builds the graph; the seconds of the second one,
 which does the same arithmetic, are what a step takes without it. PROFILE=FILE writes a cProfile of the first step.
 """
@@ -63,7 +63,7 @@ def main(config_file, *overrides):
     with tempfile.TemporaryDirectory() as folder:
         where = [f"data.root={folder}/data"]
         config = load_config(config_file, [*where, *overrides])
-        write_pictures(config, Path(folder) / "data")
+        write_images(config, Path(folder) / "data")
         _clock.append(("", time.process_time(), time.perf_counter()))
         if "PROFILE" in os.environ:
             profile.enable()
@@ -81,7 +81,7 @@ def mark(name):
     print(f"{name:24}  {_clock[-1][1] - cpu:7.2f} CPU s  {_clock[-1][2] - wall:7.2f} s", flush=True)
 
 
-def write_pictures(config, root):
+def write_images(config, root):
     import numpy as np
     from PIL import Image
 

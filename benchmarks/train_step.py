@@ -1,4 +1,4 @@
-"""Seconds and memory of a training step of PSANet-50, crop 465, on synthetic pictures.
+"""Seconds and memory of a training step of PSANet-50, crop 465, on synthetic images.
 
     python benchmarks/train_step.py                      # batch 2, float32 and mixed_bfloat16
     python benchmarks/train_step.py --depth 101 --crop 705 --batch 4 --precision mixed_bfloat16

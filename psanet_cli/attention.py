@@ -10,7 +10,7 @@ from psanet_cli.app import app
 
 @app.command()
 def attention(
-    image: Annotated[Path, typer.Option(help="Picture.")],
+    image: Annotated[Path, typer.Option(help="Image.")],
     weights: Annotated[Path, typer.Option(help="Run folder, .keras file, or .pth of the original.")],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="Pixels from the left and the top; may be repeated.")
@@ -19,9 +19,9 @@ def attention(
     out: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path("attention"),
     config: Annotated[Path | None, typer.Option(help="Configuration, for .pth files.")] = None,
 ):
-    """Show where points gather from (collect) and whom they inform (distribute), as heat maps over the picture.
+    """Show where points gather from (collect) and whom they inform (distribute), as heat maps over the image.
 
-    Writes a PNG of the points, and a page on which hovering any point of the picture shows its maps.
+    Writes a PNG of the points, and a page on which hovering any point of the image shows its maps.
 
     \b
     Examples:
@@ -29,8 +29,8 @@ def attention(
       psanet attention --image photo.jpg --weights runs/psanet --grid
     """
     points = [_parse(text) for text in point or ()]
-    from psanet_tf.evaluation.attention_files import write_attention
-    from psanet_tf.training.checkpoints import load_trained
+    from psanet_tf.inference.attention_files import write_attention
+    from psanet_tf.weights.checkpoints import load_trained
 
     sheet, page = write_attention(load_trained(weights, config).model, image, out, points, grid)
     print(f"heat maps: {sheet}")

@@ -15,10 +15,10 @@ app.add_typer(data_app, name="data")
 @data_app.command()
 def scenes(
     root: Annotated[Path, typer.Argument(help="Folder to make; it must not exist yet.")],
-    train: Annotated[int, typer.Option(help="Number of training pictures.")] = 600,
-    validation: Annotated[int, typer.Option(help="Number of validation pictures.")] = 100,
-    size: Annotated[int, typer.Option(help="Rows and columns of a picture, at least 161.")] = 161,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    train: Annotated[int, typer.Option(help="Number of training images.")] = 600,
+    validation: Annotated[int, typer.Option(help="Number of validation images.")] = 100,
+    size: Annotated[int, typer.Option(help="Rows and columns of an image, at least 161.")] = 161,
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
 ):
     """Write a small synthetic dataset, in ADE20K's layout, whose labels need context from far away.
 
@@ -27,7 +27,7 @@ def scenes(
     from psanet_tf.data.scenes import write_scenes
 
     write_scenes(root, train=train, validation=validation, size=size, seed=seed)
-    print(f"{train} training and {validation} validation pictures are in {root}")
+    print(f"{train} training and {validation} validation images are in {root}")
 
 
 @data_app.command()
@@ -45,9 +45,9 @@ def check(
     ] = Path("check.html"),
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: processor cores.")] = None,
 ):
-    """Read every picture and label once and report what is wrong, what to do about it, and how often each class occurs.
+    """Read every image and label once and report what is wrong, what to do about it, and how often each class occurs.
 
-    Writes a contact sheet with the findings, classes, sizes, and labels laid over pictures. Exit status 1 if something
+    Writes a contact sheet with the findings, classes, sizes, and labels laid over images. Exit status 1 if something
     is wrong.
 
     Example: psanet data check --config configs/ade20k/psanet50.yaml --set data.root=/data/ADEChallengeData2016
@@ -79,7 +79,7 @@ def check(
     wrong = sum(len(report.problems) for report in reports)
     notes = counted(sum(len(report.notes) for report in reports), "note")
     print(f"{counted(wrong, 'problem')} in {data.root}" if wrong else f"nothing is wrong in {data.root} ({notes})")
-    print(f"look at the labels on the pictures: {page}")
+    print(f"look at the labels on the images: {page}")
     if wrong:
         raise typer.Exit(1)
 
@@ -94,14 +94,14 @@ def to_tfrecord(
     split: Annotated[
         list[str] | None, typer.Option(help="Split to write; may be repeated. Default: training and validation split.")
     ] = None,
-    examples_per_shard: Annotated[int, typer.Option(min=1, help="Pictures in one file.")] = 500,
+    examples_per_shard: Annotated[int, typer.Option(min=1, help="Images in one file.")] = 500,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Shards written at a time; default: processor cores.")
     ] = None,
 ):
     """Write a dataset as TFRecord shards, with the feature keys that TF Model Garden reads.
 
-    An interrupted conversion goes on where it was when it is started again. Shards whose pictures, labels or classes
+    An interrupted conversion goes on where it was when it is started again. Shards whose images, labels or classes
     have changed are written again.
 
     Example: psanet data to-tfrecord --config configs/ade20k/psanet50.yaml --out /data/ade20k-records, then train with

@@ -20,9 +20,9 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to score; default: data.val_split.")] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="The paper's six scales, 0.5 to 1.75.")] = False,
-    whole: Annotated[bool, typer.Option("--whole", help="One pass per picture instead of the sliding window.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Score only so many pictures, evenly spread.")] = None,
-    worst: Annotated[int, typer.Option(help="Pictures on the sheet of the worst.")] = 10,
+    whole: Annotated[bool, typer.Option("--whole", help="One pass per image instead of the sliding window.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Score only so many images, evenly spread.")] = None,
+    worst: Annotated[int, typer.Option(help="Images on the sheet of the worst.")] = 10,
     submission: Annotated[
         bool, typer.Option("--submission", help="Also write files as the dataset's test server takes them.")
     ] = False,
@@ -48,7 +48,7 @@ def evaluate(
     print(f"tables: {folder.path / 'classes.csv'}, {folder.path / 'scores.json'}")
     print(f"predictions: {folder.path / 'labels'} (class indices), {folder.path / 'colors'} (palette)")
     if summary["failed"]:
-        print(f"{len(summary['failed'])} pictures could not be read and are not in the scores:")
+        print(f"{len(summary['failed'])} images could not be read and are not in the scores:")
         for message in summary["failed"].values():
             print(f"  {message}")
         raise typer.Exit(1)

@@ -35,7 +35,7 @@ def export(
         typer.Option(help="stock: runs in every TensorFlow Serving; custom: needs one with the op PsaMask linked in."),
     ] = Implementation.STOCK,
     whole: Annotated[
-        bool, typer.Option("--whole", help="The network sees pictures whole, at any size, instead of crops.")
+        bool, typer.Option("--whole", help="The network sees images whole, at any size, instead of crops.")
     ] = False,
     warm_up: Annotated[
         bool, typer.Option(help="Write requests that make a server's first answer as fast as the next.")
@@ -46,9 +46,9 @@ def export(
     Example: psanet export --weights runs/scenes --out models/psanet
     """
     from psanet_tf.config import load_config
-    from psanet_tf.evaluation.run import config_beside
     from psanet_tf.serving.export import export_saved_model
-    from psanet_tf.training.checkpoints import load_trained
+    from psanet_tf.weights.checkpoints import load_trained
+    from psanet_tf.weights.run_folder import config_beside
 
     beside = config or config_beside(weights)
     if beside is None and overrides:

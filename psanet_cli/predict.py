@@ -1,4 +1,4 @@
-"""`psanet predict`: labels pictures and videos."""
+"""`psanet predict`: labels images and videos."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from psanet_cli.app import app
 @app.command()
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Pictures, videos, folders of them, or quoted patterns.")
+        list[str], typer.Argument(metavar="INPUT...", help="Images, videos, folders of them, or quoted patterns.")
     ],
     weights: Annotated[
         Path | None,
@@ -28,15 +28,15 @@ def predict(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. evaluate.scales=[0.5,1.0].")
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="One pass at the picture's own size instead of the sliding window.")
+        bool, typer.Option("--whole", help="One pass at the image's own size instead of the sliding window.")
     ] = False,
     submission: Annotated[
         bool, typer.Option("--submission", help="Also write files as the dataset's test server takes them.")
     ] = False,
 ):
-    """Label pictures of any size: class indices (palette PNG), overlay with legend, and both side by side.
+    """Label images of any size: class indices (palette PNG), overlay with legend, and both side by side.
 
-    A picture is turned as its orientation tag says. Videos come out as videos, with labels laid over. Folders below a
+    An image is turned as its orientation tag says. Videos come out as videos, with labels laid over. Folders below a
     folder are not entered; a quoted pattern with ** does that. What is passed over is named at the end.
 
     \b
@@ -46,28 +46,29 @@ def predict(
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
     """
     from psanet_tf.data.scale import median_long_side, scale_warning
-    from psanet_tf.evaluation.inputs import find_pictures, is_video
-    from psanet_tf.evaluation.pictures import label_pictures
+    from psanet_tf.inference.image_files import label_images
+    from psanet_tf.inference.inputs import find_inputs, is_video
 
-    found = find_pictures(inputs, out)
-    files = found.pictures
+    found = find_inputs(inputs, out)
+    files = found.files
     if any(is_video(file.path) for file in files):
-        from psanet_tf.evaluation.video import pyav
+        from psanet_tf.inference.video import pyav
 
-        pyav()  # an error now, not when the pictures are done
+        pyav()  # an error now, not when the images are done
     source = _open(weights, server, config, overrides or (), whole)
     labelers, info = source.labelers, source.info
     videos = [file for file in files if is_video(file.path)]
-    pictures = [file for file in files if not is_video(file.path)]
-    seen = median_long_side([file.path for file in pictures])
+    images = [file for file in files if not is_video(file.path)]
+    seen = median_long_side([file.path for file in images])
     if warning := scale_warning(info.long_side, source.base_size, seen):
         print(f"warning: {warning}", file=sys.stderr)
-    failures = label_pictures(labelers, pictures, info, out, submission) if pictures else {}
+    write_also = _submission_writer(out / "submission", info) if submission else None
+    failures = label_images(labelers, images, info, out, write_also) if images else {}
     for video in videos:
         _label_video(labelers[0], video, out, info, failures)
-    if len(pictures) > sum(path in failures for path in (file.path for file in pictures)):
+    if len(images) > sum(path in failures for path in (file.path for file in images)):
         print(f"labels: {out / 'labels'}\noverlays: {out / 'overlays'}\nside by side: {out / 'side_by_side'}")
-    if submission and pictures:
+    if submission and images:
         print(f"for the test server: {out / 'submission'}")
     for line in (line for note in found.notes for line in note.lines()):
         print(line)
@@ -82,7 +83,7 @@ def _open(weights, server, config, overrides, whole):
     if (weights is None) == (server is None):
         raise ValueError("give either --weights or --server")
     if server is None:
-        from psanet_tf.evaluation.sources import open_labelers
+        from psanet_tf.inference.sources import open_labelers
 
         return open_labelers(weights, config, overrides, whole)
     if config or overrides or whole:
@@ -90,15 +91,21 @@ def _open(weights, server, config, overrides, whole):
             f"{server} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
-    from psanet_tf.evaluation.sources import Source
+    from psanet_tf.inference.sources import Source
     from psanet_tf.serving.labeler import ServedLabeler
 
     labeler = ServedLabeler(server)
     return Source((labeler,), labeler.info, labeler.base_size)
 
 
+def _submission_writer(folder, info):
+    from psanet_tf.evaluation.submission import save_submission
+
+    return lambda name, labels: save_submission(folder / f"{name}.png", labels, info)
+
+
 def _label_video(labeler, video, out, info, failures):
-    from psanet_tf.evaluation.video import label_video
+    from psanet_tf.inference.video import label_video
 
     target = out / "videos" / f"{video.name}.mp4"
     try:

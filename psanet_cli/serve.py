@@ -22,7 +22,7 @@ def serve(
         list[str] | None, typer.Option(metavar="LABEL=VERSION", help="Name for a version, e.g. stable=3; repeatable.")
     ] = None,
     poll_seconds: Annotated[float, typer.Option(help="How often the folder is looked at for versions.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Most pictures of one call that joins waiting requests.")] = 4,
+    batch_size: Annotated[int, typer.Option(help="Most images of one call that joins waiting requests.")] = 4,
     max_concurrent: Annotated[int, typer.Option(help="More requests at the same time are refused (503).")] = 64,
     max_request_mb: Annotated[float, typer.Option(help="Larger requests are refused (413).")] = 32,
     cors: Annotated[bool, typer.Option("--cors", help="Let browser pages of other origins use the REST API.")] = False,

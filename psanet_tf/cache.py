@@ -1,4 +1,4 @@
-"""The folder for what is made or fetched once and used again: the compiled op, downloaded weights, plain pictures."""
+"""The folder for what is made or fetched once and used again: the compiled op, downloaded weights, plain images."""
 
 import os
 from pathlib import Path

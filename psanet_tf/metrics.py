@@ -15,7 +15,7 @@ _PIXELS = 2**16
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationScores:
-    """Scores of one set of pictures; all are fractions from 0 to 1.
+    """Scores of one set of images; all are fractions from 0 to 1.
 
     Attributes:
         iou: [K] float64, intersection over union of each class; 0 for a class that never occurs.
@@ -42,7 +42,7 @@ def confusion_matrix(predictions, labels, num_classes, ignore_label=255):
         ignore_label: the value of pixels that do not count.
 
     Returns:
-        [K, K] int64; rows are true classes, columns predicted ones. Matrices of several pictures may be added.
+        [K, K] int64; rows are true classes, columns predicted ones. Matrices of several images may be added.
 
     Raises:
         ValueError: the shapes differ, or a value that counts is not a class index.
@@ -79,7 +79,7 @@ def scores_from_confusion(confusion):
     IoU = I / (U + 1e-10) and accuracy = I / (T + 1e-10); a class that never occurs thus counts as 0 in the means.
 
     Args:
-        confusion: [K, K] counts, as `confusion_matrix` gives them or summed over pictures.
+        confusion: [K, K] counts, as `confusion_matrix` gives them or summed over images.
 
     Returns:
         SegmentationScores.

@@ -94,7 +94,7 @@ def two_replicas():
 def evaluated_runs(tmp_path_factory):
     """Folder with a dataset in ADE20K's layout (``data``) and two run folders, ``psanet`` and ``fcn``.
 
-    Six pictures of 40x56 pixels in the classes of the scenes; networks for 41x41 crops with random weights.
+    Six images of 40x56 pixels in the classes of the scenes; networks for 41x41 crops with random weights.
     """
     import json
 
@@ -113,7 +113,7 @@ def evaluated_runs(tmp_path_factory):
         label = np.kron(small, np.ones((8, 8), "uint8"))
         image = (label[..., None] * np.array([20, 10, 5]) + generator.integers(0, 30, (40, 56, 3))).astype("uint8")
         for folder, array in (("images", image), ("annotations", label)):
-            path = root / "data" / folder / "validation" / f"picture_{index}.png"
+            path = root / "data" / folder / "validation" / f"image_{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
     for name, use_psa in (("psanet", True), ("fcn", False)):

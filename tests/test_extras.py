@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from psanet_tf.evaluation.video import pyav
 from psanet_tf.extras import needs_extra
+from psanet_tf.inference.video import pyav
 from psanet_tf.serving.protos import serving_apis
 
 ROOT = Path(__file__).parents[1]
@@ -87,8 +87,8 @@ for name in ("grpc", "aiohttp", "orjson", "tensorflow_serving", "av"):
 from psanet_cli.app import main
 for command in (
     ["serve", "models"],
-    ["predict", "picture.png", "--server", "grpc://127.0.0.1:1/psanet"],
-    ["predict", "picture.png", "clip.mp4", "--weights", "none"],
+    ["predict", "image.png", "--server", "grpc://127.0.0.1:1/psanet"],
+    ["predict", "image.png", "clip.mp4", "--weights", "none"],
 ):
     sys.argv = ["psanet", *command]
     try:
@@ -100,7 +100,7 @@ for command in (
 
 def test_commands_name_the_extra(tmp_path):
     (tmp_path / "models").mkdir()
-    for name in ("picture.png", "clip.mp4"):
+    for name in ("image.png", "clip.mp4"):
         (tmp_path / name).write_bytes(b"")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(

@@ -19,7 +19,7 @@ def test_golden(golden):
     )
 
 
-def test_confusion_matrices_of_pictures_add_up(golden):
+def test_confusion_matrices_of_images_add_up(golden):
     arrays, meta = golden("metrics")
     parts = [
         confusion_matrix(p, t, meta["classes"]) for p, t in zip(arrays["prediction"], arrays["label"], strict=True)

@@ -43,9 +43,9 @@ def test_help_of_every_command_comes_without_tensorflow():
 
 
 def test_the_package_runs_as_the_command():
-    result = run("-m", "psanet_tf", "--help")
+    result = run("-m", "psanet_cli", "--help")
     assert result.returncode == 0
-    assert "Usage: python -m psanet_tf" in result.stdout
+    assert "Usage: python -m psanet_cli" in result.stdout
     # Not TensorFlow's lines about the machine: the command has it silent before it is imported, here too.
     assert result.stderr == ""
 

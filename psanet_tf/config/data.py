@@ -1,4 +1,4 @@
-"""`data:` section: which pictures, and what is done to them before the network sees them."""
+"""`data:` section: which images, and what is done to them before the network sees them."""
 
 import re
 import string
@@ -66,7 +66,7 @@ class DataSection(Section):
         description="custom: list of `image label` lines under root, separated by white space, a tab or a comma; paths "
         "under root or absolute; {split} stands for the split, e.g. lists/{split}.txt",
     )
-    image_folder: str = Field("images/{split}", description="custom without list_file: folder of the pictures")
+    image_folder: str = Field("images/{split}", description="custom without list_file: folder of the images")
     label_folder: str = Field("labels/{split}", description="... and of the labels, PNG of the same names")
     label_values: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(
         None,
@@ -81,9 +81,9 @@ class DataSection(Section):
     )
     augmentation: AugmentationSection = AugmentationSection()
     on_error: Literal["raise", "skip"] = Field(
-        "raise", description="what to do with pictures and labels that cannot be read"
+        "raise", description="what to do with images and labels that cannot be read"
     )
-    workers: int | None = Field(None, ge=1, description="threads that load pictures; default: TensorFlow decides")
+    workers: int | None = Field(None, ge=1, description="threads that load images; default: TensorFlow decides")
 
     @model_validator(mode="after")
     def _custom_keys(self):

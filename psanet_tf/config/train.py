@@ -12,8 +12,8 @@ _USUAL_RATES = {"adadelta": 1.0, "adagrad": 1e-2, "lion": 1e-4}
 
 class TrainSection(Section):
     epochs: int = Field(100, ge=1)
-    batch_size: int = Field(16, ge=1, description="pictures per step over all replicas")
-    seed: int = Field(0, ge=0, description="of the initial weights, dropout, order of pictures and augmentation")
+    batch_size: int = Field(16, ge=1, description="images per step over all replicas")
+    seed: int = Field(0, ge=0, description="of the initial weights, dropout, order of images and augmentation")
     init: str | None = Field(
         None,
         description="initial weights: imagenet (a published backbone that fits), a name of psanet weights list, a URL, "
@@ -37,7 +37,7 @@ class TrainSection(Section):
         gt=0,
         description="for the attention module and both heads; by default 10 for sgd and 1 for Keras's optimizers",
     )
-    power: float = Field(0.9, gt=0, description="of the polynomial decay to 0 over all steps")
+    poly_power: float = Field(0.9, gt=0, description="of the polynomial decay to 0 over all steps")
     warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over the first updates")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-4, ge=0)
@@ -60,7 +60,7 @@ class TrainSection(Section):
     ohem_threshold: float | None = Field(
         None, gt=0, le=1, description="hard example mining: pixels whose class has a lower probability count"
     )
-    ohem_min_kept: float = Field(0.0625, gt=0, le=1, description="share of each picture's pixels that counts at least")
+    ohem_min_kept: float = Field(0.0625, gt=0, le=1, description="share of each image's pixels that counts at least")
     zoom_factor: Literal[1, 2, 4, 8] = Field(
         8, description="below 8 the loss is taken on logits and labels of (size - 1) / 8 * zoom_factor + 1"
     )
@@ -87,7 +87,7 @@ class TrainSection(Section):
     save_every_steps: int | None = Field(
         None, ge=1, description="also save what resuming needs within an epoch, after this many steps"
     )
-    tensorboard: bool = Field(True, description="write losses, rates, scores and pictures for TensorBoard")
+    tensorboard: bool = Field(True, description="write losses, rates, scores and images for TensorBoard")
 
     @model_validator(mode="after")
     def _consistent(self):

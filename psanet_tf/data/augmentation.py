@@ -1,4 +1,4 @@
-"""Random augmentation of a picture with its labels: parameters are drawn first, then applied.
+"""Random augmentation of an image with its labels: parameters are drawn first, then applied.
 
 The chain of the paper's public implementation: scale, rotate, blur, mirror, crop. Scaling and rotation are one
 resampling here, of the pixels that the crop keeps and no others. All of it is TensorFlow operations without state, so
@@ -17,7 +17,7 @@ _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
 class AugmentationParameters(NamedTuple):
-    """What is done to one picture; `_asdict()` gives the keyword arguments of `apply_augmentation`.
+    """What is done to one image; `_asdict()` gives the keyword arguments of `apply_augmentation`.
 
     Attributes:
         scale: float32 scalar, factor on both sides.
@@ -35,11 +35,11 @@ class AugmentationParameters(NamedTuple):
 
 
 def draw_augmentation(seed, image_size, crop_size, augmentation):
-    """Draws the parameters for one picture.
+    """Draws the parameters for one image.
 
     Args:
         seed: two integers; the same seed draws the same parameters.
-        image_size: rows and columns of the picture.
+        image_size: rows and columns of the image.
         crop_size: rows and columns of the crop.
         augmentation: `AugmentationSection`, the ranges and probabilities.
 
@@ -54,7 +54,7 @@ def draw_augmentation(seed, image_size, crop_size, augmentation):
     """
     draws = tf.random.stateless_uniform([7], seed, alg="philox")
     smallest, largest = augmentation.scale
-    # At least one pixel is left of the smallest picture.
+    # At least one pixel is left of the smallest image.
     least = 1 / tf.cast(tf.reduce_min(image_size), tf.float32)
     scale = tf.maximum(smallest + (largest - smallest) * draws[0], least)
     rotated = _happens(draws[1], augmentation.rotate_probability)
@@ -71,12 +71,12 @@ def draw_augmentation(seed, image_size, crop_size, augmentation):
 
 
 def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
-    """Scales, rotates, blurs, mirrors and crops a picture and its labels.
+    """Scales, rotates, blurs, mirrors and crops an image and its labels.
 
-    The scaled picture has round(scale * size) rows and columns. It is rotated inside that frame about
+    The scaled image has round(scale * size) rows and columns. It is rotated inside that frame about
     (columns / 2, rows / 2), blurred by the kernel 1 4 6 4 1 / 16 along rows and columns (border reflected without the
     edge pixel), mirrored, padded where it is smaller than the crop (half of the padding, rounded down, at the top and
-    left), and cut. Pictures are interpolated bilinearly, labels take the nearest pixel, both at pixel centres.
+    left), and cut. Images are interpolated bilinearly, labels take the nearest pixel, both at pixel centres.
 
     Args:
         image: uint8 or float32 [H, W, 3], RGB.
@@ -85,9 +85,9 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
         angle_degrees: rotation, positive counter-clockwise; 0 or None for none.
         blur: whether to blur.
         flip: whether to mirror left and right.
-        offset_yx: row and column of the crop's first pixel in the mirrored, padded picture.
+        offset_yx: row and column of the crop's first pixel in the mirrored, padded image.
         crop_size: rows and columns (h, w) of the result; two Python integers.
-        fill: three values 0..255, the colour where there is no picture.
+        fill: three values 0..255, the colour where there is no image.
         ignore_label: the label there.
 
     Returns:
@@ -114,7 +114,7 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
 
 
 def augmented_difference(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
-    """As `apply_augmentation`, but of the picture its difference from `fill`, which is where the work is done.
+    """As `apply_augmentation`, but of the image its difference from `fill`, which is where the work is done.
 
     With the mean colour as fill, only the division by the standard deviation is left of the normalization.
     """
@@ -158,7 +158,7 @@ def _cond(condition, if_true, if_false):
 
 
 def _frame(image_size, scale):
-    """Rows and columns of the scaled picture, int32 [2]."""
+    """Rows and columns of the scaled image, int32 [2]."""
     return tf.cast(tf.round(tf.cast(image_size, tf.float32) * scale), tf.int32)
 
 
@@ -193,7 +193,7 @@ def _reflect(pixels, margins):
     """`np.pad(pixels, margins, "reflect")` of rows and columns."""
     for axis in (0, 1):
         size = tf.shape(pixels)[axis]
-        # Pictures narrower than the margin are reflected several times.
+        # Images narrower than the margin are reflected several times.
         period = tf.maximum(2 * (size - 1), 1)
         places = tf.math.floormod(tf.range(-margins[axis, 0], size + margins[axis, 1]), period)
         pixels = tf.gather(pixels, tf.minimum(places, period - places), axis=axis)
@@ -201,7 +201,7 @@ def _reflect(pixels, margins):
 
 
 class _Warp:
-    """Scaling and rotation: samples of the picture at the pixels of a window of the frame.
+    """Scaling and rotation: samples of the image at the pixels of a window of the frame.
 
     A window is int32 [4]: first row, first column, rows, columns. Coordinates x and y count from the outer edge of
     the first pixel, so that pixel i is centred at i + 0.5.
@@ -212,14 +212,14 @@ class _Warp:
         self.scale = scale
         self.rotated = tf.not_equal(angle_degrees, 0)
         angle = angle_degrees * (np.pi / 180)
-        # From the frame to the picture: turned back about the centre (given in pixel indices), then scaled back.
+        # From the frame to the image: turned back about the centre (given in pixel indices), then scaled back.
         matrix = tf.stack([[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
         center = tf.cast(frame[::-1], tf.float32) / 2 + 0.5
         self._matrix = matrix / scale
         self._shift = (center - tf.linalg.matvec(matrix, center)) / scale
 
     def pixels(self, image, window, fill):
-        """Bilinear samples minus `fill`; 0 outside of the picture. float32 [height, width, 3]."""
+        """Bilinear samples minus `fill`; 0 outside of the image. float32 [height, width, 3]."""
         part, origin = self._part(image, window)
 
         def scaled():
@@ -243,7 +243,7 @@ class _Warp:
         return _cond(self.rotated, rotated, scaled)
 
     def labels(self, label, window, ignore_label):
-        """Nearest samples; `ignore_label` outside of the picture. uint8 [height, width]."""
+        """Nearest samples; `ignore_label` outside of the image. uint8 [height, width]."""
 
         def scaled():
             size = tf.shape(label)
@@ -265,7 +265,7 @@ class _Warp:
         return _cond(self.rotated, rotated, scaled)
 
     def _part(self, array, window):
-        """The part of a picture that a window of the frame touches, and its first row and column."""
+        """The part of an image that a window of the frame touches, and its first row and column."""
         first, last = tf.cast(window[:2][::-1], tf.float32), tf.cast((window[:2] + window[2:])[::-1], tf.float32)
         corners = tf.stack([first, last, tf.stack([first[0], last[1]]), tf.stack([last[0], first[1]])])
         corners = tf.linalg.matvec(self._matrix, corners) + self._shift
@@ -273,7 +273,7 @@ class _Warp:
         lowest = tf.cast(tf.floor(tf.reduce_min(corners, 0)), tf.int32)[::-1] - 1
         highest = tf.cast(tf.math.ceil(tf.reduce_max(corners, 0)), tf.int32)[::-1] + 1
         size = tf.shape(array)[:2]
-        # Some rotated windows see nothing of the picture.
+        # Some rotated windows see nothing of the image.
         begin = tf.clip_by_value(lowest, 0, size - 1)
         end = tf.clip_by_value(highest, begin + 1, size)
         return array[begin[0] : end[0], begin[1] : end[1]], begin

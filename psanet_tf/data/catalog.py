@@ -20,7 +20,7 @@ _CITYSCAPES_LARGEST_ID = 33
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DatasetInfo:
-    """One dataset's classes; read by the pipeline, the trainer, evaluation, pictures and exported models.
+    """One dataset's classes; read by the pipeline, the trainer, evaluation, images and exported models.
 
     Attributes:
         name: of the dataset, e.g. ``"ade20k"``.
@@ -28,7 +28,7 @@ class DatasetInfo:
         colors: uint8 [K, 3], RGB, read-only.
         ignore_label: the train id of pixels that count neither in the loss nor in the scores.
         label_values: the value of each class in the label files, where that is not the dataset's own rule.
-        long_side: median long side of the training pictures, in pixels, where it was measured.
+        long_side: median long side of the training images, in pixels, where it was measured.
     """
 
     name: str
@@ -186,7 +186,7 @@ def label_value_table(info, train_ids=False):
     table = np.full(256, OUT_OF_RANGE, np.uint8)
     if info.label_values is not None and not train_ids:
         unused = np.setdiff1d(np.arange(256), info.label_values)
-        # One value has to stand for "no class": augmentation writes it where a turned picture has no pixels.
+        # One value has to stand for "no class": augmentation writes it where a turned image has no pixels.
         table[[value for value in unused if value in (0, 255)] or unused[-1:]] = info.ignore_label
         table[list(info.label_values)] = np.arange(count)
         return table

@@ -6,7 +6,7 @@ import tensorflow as tf
 def per_channel(operation, pixels, values):
     """``operation(pixels, values)``, broadcast over channels.
 
-    On CPUs TensorFlow broadcasts over rows of three numbers four times slower than over whole rows of a picture,
+    On CPUs TensorFlow broadcasts over rows of three numbers four times slower than over whole rows of an image,
     which this does.
 
     Args:

@@ -33,10 +33,10 @@ class SplitReport:
         examples: all that are listed.
         findings: problems and notes.
         pixels: int64 [K], labelled pixels of each class.
-        pictures: int64 [K], how many pictures show each class.
+        images: int64 [K], how many images show each class.
         ignored_pixels: how many pixels have no class.
-        sizes: rows and columns of every picture that can be used.
-        num_turned: pictures with an orientation tag that turns them.
+        sizes: rows and columns of every image that can be used.
+        num_turned: images with an orientation tag that turns them.
         samples: usable examples that show as many classes as possible, for a look at them.
     """
 
@@ -44,7 +44,7 @@ class SplitReport:
     examples: list[Example]
     findings: list[Finding]
     pixels: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     ignored_pixels: int = 0
     sizes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     num_turned: int = 0
@@ -60,7 +60,7 @@ class SplitReport:
 
     def text(self, info):
         """The report in words."""
-        lines = [f"{self.split}: {counted(len(self.examples), 'picture')}"]
+        lines = [f"{self.split}: {counted(len(self.examples), 'image')}"]
         if self.sizes:
             ordered = sorted(self.sizes, key=np.prod)
             lines[0] += " of {}x{} to {}x{} pixels (rows x columns)".format(*ordered[0], *ordered[-1])
@@ -68,17 +68,17 @@ class SplitReport:
             lines += finding.lines()
         total = self.pixels.sum() + self.ignored_pixels
         if total:
-            lines.append("  share of pixels, and pictures, by class:")
+            lines.append("  share of pixels, and images, by class:")
             width = max(len(name) for name in info.class_names)
-            for name, pixels, pictures in zip(info.class_names, self.pixels, self.pictures, strict=True):
-                shown_in = f"{pictures:7}" if pixels else "  never occurs"
+            for name, pixels, images in zip(info.class_names, self.pixels, self.images, strict=True):
+                shown_in = f"{images:7}" if pixels else "  never occurs"
                 lines.append(f"    {name:{width}} {100 * pixels / total:7.3f} % {shown_in}")
             lines.append(f"    {'(ignored)':{width}} {100 * self.ignored_pixels / total:7.3f} %")
         return "\n".join(lines)
 
 
 def check_splits(data, splits, workers=None):
-    """Reads every picture and label file of some splits.
+    """Reads every image and label file of some splits.
 
     Args:
         data: a `DataSection`.
@@ -100,7 +100,7 @@ def check_splits(data, splits, workers=None):
     ]
     reports = [_check(split, listing, info, workers) for split, listing in zip(splits, listings, strict=True)]
     if data.format == "files":
-        _note_shared_pictures(reports)
+        _note_shared_images(reports)
     return reports
 
 
@@ -109,7 +109,7 @@ def _check(split, listing, info, workers):
         split, listing.examples, [], np.zeros(info.num_classes, np.int64), np.zeros(info.num_classes, np.int64)
     )
     if not listing.examples:
-        report.findings.append(Finding("the split holds no pictures"))
+        report.findings.append(Finding("the split holds no images"))
     missing = listing.missing()
     if missing:
         where = [f"{path}{instead_of(path)}" for path in missing[:_SHOWN_SUGGESTIONS]] + missing[_SHOWN_SUGGESTIONS:]
@@ -190,7 +190,7 @@ class _Tally:
         counts = np.bincount(self.table, weights=result.value_counts, minlength=256).astype(np.int64)
         pixels = counts[: info.num_classes]
         report.pixels += pixels
-        report.pictures += pixels > 0
+        report.images += pixels > 0
         report.ignored_pixels += int(counts[info.ignore_label])
         if not pixels.any():
             self.unlabelled.append(str(example.label_path))
@@ -203,9 +203,9 @@ class _Tally:
         report.findings += _unreadable_findings(self.unreadable, len(report.examples))
         if self.damaged:
             its = "its" if len(self.damaged) == 1 else "their"
-            what = f"{counted(len(self.damaged), 'picture')} damaged: from some place on {its} pixels are grey or wrong"
+            what = f"{counted(len(self.damaged), 'image')} damaged: from some place on {its} pixels are grey or wrong"
             report.findings.append(
-                Finding(what, "get such pictures again from their source, or leave them out", tuple(self.damaged))
+                Finding(what, "get such images again from their source, or leave them out", tuple(self.damaged))
             )
         if doubt := self.palettes.problem():
             what, _, advice = doubt.partition(". ")
@@ -215,13 +215,13 @@ class _Tally:
             what = f"{counted(len(self.unlabelled), 'label file')} without a single pixel that has a class"
             report.findings.append(Finding(what, "", tuple(self.unlabelled), is_problem=False))
         if self.frames:
-            what = f"of {counted(len(self.frames), 'picture')} with several frames or pages the first one is taken"
+            what = f"of {counted(len(self.frames), 'image')} with several frames or pages the first one is taken"
             report.findings.append(Finding(what, "", tuple(self.frames), is_problem=False))
         report.samples = self._samples()
 
     def _samples(self):
         """Rare classes first, then evenly over the split; in the order of the split."""
-        rare_first = np.argsort(self.report.pictures, kind="stable")
+        rare_first = np.argsort(self.report.images, kind="stable")
         chosen = list(dict.fromkeys(self.best[index] for index in rare_first if self.best[index]))[:_MAX_SAMPLES]
         spread = np.linspace(0, len(self.usable) - 1, min(_MAX_SAMPLES, len(self.usable))).round().astype(int)
         chosen = list(dict.fromkeys(chosen + [self.usable[index] for index in spread]))[:_MAX_SAMPLES]
@@ -253,12 +253,12 @@ def _unreadable_findings(unreadable, num_examples):
     return findings
 
 
-def _note_shared_pictures(reports):
+def _note_shared_images(reports):
     paths = [{example.image_path.resolve() for example in report.examples} for report in reports]
     for index, report in enumerate(reports):
         for other in range(index):
             shared = sorted(paths[index] & paths[other])
             if shared:
-                what = f"{counted(len(shared), 'picture')} of {report.split!r} also in {reports[other].split!r}"
-                advice = "scores of pictures that were trained on say nothing about new ones: keep the splits apart"
+                what = f"{counted(len(shared), 'image')} of {report.split!r} also in {reports[other].split!r}"
+                advice = "scores of images that were trained on say nothing about new ones: keep the splits apart"
                 report.findings.append(Finding(what, advice, tuple(map(str, shared))))

@@ -1,4 +1,4 @@
-"""Pictures and labels from the bytes of files, in TensorFlow operations: as `pixels` describes, or refused."""
+"""Images and labels from the bytes of files, in TensorFlow operations: as `pixels` describes, or refused."""
 
 import zlib
 
@@ -17,7 +17,7 @@ _STRING = tf.TensorSpec([], tf.string)
 
 
 def read_record(path, offset):
-    """Bytes of the picture and of the labels of one example in a TFRecord file.
+    """Bytes of the image and of the labels of one example in a TFRecord file.
 
     Args:
         path: scalar string.
@@ -35,7 +35,7 @@ def read_record(path, offset):
     return features[IMAGE_KEY], features[LABEL_KEY]
 
 
-def decode_image(encoded, name="the picture"):
+def decode_image(encoded, name="the image"):
     """Bytes of a JPEG or PNG file -> uint8 [H, W, 3], equal to `pixels.decode_image` in every pixel.
 
     Args:
@@ -52,7 +52,7 @@ def decode_image(encoded, name="the picture"):
 @tf.function(input_signature=[_STRING, _STRING], autograph=False)
 def _decode_image(encoded, name):
     known = _require(
-        is_jpeg(encoded) | is_png(encoded), name, " is no JPEG or PNG picture (its first bytes say what it is)"
+        is_jpeg(encoded) | is_png(encoded), name, " is no JPEG or PNG image (its first bytes say what it is)"
     )
     with tf.control_dependencies([known]):
         encoded = tf.identity(encoded)

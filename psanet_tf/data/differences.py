@@ -13,7 +13,7 @@ _SHOWN_CLASSES = 5
 
 @dataclasses.dataclass(frozen=True)
 class FileMark:
-    """A file, or a picture or label inside of a TFRecord.
+    """A file, or an image or label inside of a TFRecord.
 
     Attributes:
         path: under the root of the data where it lies there, for messages; no part of the identity.
@@ -31,43 +31,43 @@ class FileMark:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Pictures, labels and classes of one split.
+    """Images, labels and classes of one split.
 
     Attributes:
         split: the dataset's own name of it.
         class_names: one per train id.
         label_rule: how values in label files become train ids, in words.
-        pictures: {name of the example: (FileMark of the picture, FileMark of its labels)}.
+        images: {name of the example: (FileMark of the image, FileMark of its labels)}.
     """
 
     split: str
     class_names: tuple[str, ...]
     label_rule: str
-    pictures: dict[str, tuple[FileMark, FileMark]]
+    images: dict[str, tuple[FileMark, FileMark]]
 
     @property
     def digest(self):
         """32 hexadecimal digits that are equal exactly if `describe_difference` finds nothing."""
         parts = [self.split, list(self.class_names), self.label_rule]
         parts += [
-            [name, *(value for mark in self.pictures[name] for value in (mark.size, mark.digest))]
-            for name in sorted(self.pictures)
+            [name, *(value for mark in self.images[name] for value in (mark.size, mark.digest))]
+            for name in sorted(self.images)
         ]
         return digest_of(json.dumps(parts).encode())
 
     def subset(self, names):
-        """The fingerprint of some of the pictures."""
-        return dataclasses.replace(self, pictures={name: self.pictures[name] for name in names})
+        """The fingerprint of some of the images."""
+        return dataclasses.replace(self, images={name: self.images[name] for name in names})
 
     def with_digests(self, digests):
-        """The same with other digests: `digests` is {name: (of the picture, of the labels)}."""
-        pictures = {
+        """The same with other digests: `digests` is {name: (of the image, of the labels)}."""
+        images = {
             name: tuple(
                 dataclasses.replace(mark, digest=digest) for mark, digest in zip(marks, digests[name], strict=True)
             )
-            for name, marks in self.pictures.items()
+            for name, marks in self.images.items()
         }
-        return dataclasses.replace(self, pictures=pictures)
+        return dataclasses.replace(self, images=images)
 
     def to_dict(self):
         """What `from_dict` takes back; plain lists and strings, for JSON."""
@@ -76,8 +76,8 @@ class Fingerprint:
             "split": self.split,
             "class_names": list(self.class_names),
             "label_rule": self.label_rule,
-            "pictures": {
-                name: [list(dataclasses.astuple(mark)) for mark in marks] for name, marks in self.pictures.items()
+            "images": {
+                name: [list(dataclasses.astuple(mark)) for mark in marks] for name, marks in self.images.items()
             },
         }
 
@@ -87,10 +87,10 @@ class Fingerprint:
         try:
             if values["format"] != _FORMAT:
                 raise ValueError(f"format {values['format']}, this version writes {_FORMAT}")
-            pictures = {
-                str(name): (FileMark(*image), FileMark(*label)) for name, (image, label) in values["pictures"].items()
+            images = {
+                str(name): (FileMark(*image), FileMark(*label)) for name, (image, label) in values["images"].items()
             }
-            return cls(values["split"], tuple(values["class_names"]), values["label_rule"], pictures)
+            return cls(values["split"], tuple(values["class_names"]), values["label_rule"], images)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a fingerprint of data: {error!r}") from None
 
@@ -130,27 +130,27 @@ def describe_difference(old, new):
     lines += describe_classes(old.class_names, new.class_names)
     if old.label_rule != new.label_rule:
         lines.append(f"label values were read so: {old.label_rule}; now: {new.label_rule}")
-    count = len(new.pictures)
-    gone = [name for name in old.pictures if name not in new.pictures]
-    added = [name for name in new.pictures if name not in old.pictures]
+    count = len(new.images)
+    gone = [name for name in old.images if name not in new.images]
+    added = [name for name in new.images if name not in old.images]
     if gone or added:
-        lines.append(f"split {new.split!r} had {len(old.pictures)} pictures, has {count}")
-    lines += _counted(gone, len(old.pictures), "pictures", "are gone", lambda name: old.pictures[name][0].path)
-    lines += _counted(added, count, "pictures", "are new", lambda name: new.pictures[name][0].path)
+        lines.append(f"split {new.split!r} had {len(old.images)} images, has {count}")
+    lines += _counted(gone, len(old.images), "images", "are gone", lambda name: old.images[name][0].path)
+    lines += _counted(added, count, "images", "are new", lambda name: new.images[name][0].path)
     return lines + describe_changed(old, new)
 
 
 def describe_changed(old, new):
-    """As `describe_difference`, of pictures and labels alone that are in both and differ."""
+    """As `describe_difference`, of images and labels alone that are in both and differ."""
     lines = []
-    for index, what in enumerate(("pictures", "labels")):
-        changed = changed_pictures(old, new, index)
+    for index, what in enumerate(("images", "labels")):
+        changed = changed_images(old, new, index)
         lines += _counted(
             changed,
-            len(new.pictures),
+            len(new.images),
             f"{what} of split {new.split!r}",
             "changed",
-            lambda name, index=index: new.pictures[name][index].path,
+            lambda name, index=index: new.images[name][index].path,
         )
     return lines
 
@@ -174,13 +174,13 @@ def describe_classes(old, new):
     return lines
 
 
-def changed_pictures(old, new, index=None):
-    """Names that both fingerprints have, of which the picture (`index` 0), the labels (1) or either (None) differ."""
+def changed_images(old, new, index=None):
+    """Names that both fingerprints have, of which the image (`index` 0), the labels (1) or either (None) differ."""
     indices = (0, 1) if index is None else (index,)
     return [
         name
-        for name, marks in new.pictures.items()
-        if name in old.pictures and not all(marks[i].same_contents(old.pictures[name][i]) for i in indices)
+        for name, marks in new.images.items()
+        if name in old.images and not all(marks[i].same_contents(old.images[name][i]) for i in indices)
     ]
 
 

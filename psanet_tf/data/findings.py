@@ -31,5 +31,5 @@ class Finding:
 
 
 def counted(number, singular, plural=None):
-    """ "1 picture", "3 pictures"."""
+    """ "1 image", "3 images"."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"

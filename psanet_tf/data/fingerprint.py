@@ -1,6 +1,6 @@
 """What a split's data are, to the byte: so that nothing made from other data is taken for theirs.
 
-Every picture and label file is hashed whole. A hash is kept, in a cache file, for as long as the file's size and its
+Every image and label file is hashed whole. A hash is kept, in a cache file, for as long as the file's size and its
 times of change (mtime and ctime, in nanoseconds) stay, so later starts only ask the file system for those. What that
 would miss is a file that is changed with the clock set back, or on a file system that doesn't keep these times.
 """
@@ -19,7 +19,7 @@ from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.differences import (
     FileMark,
     Fingerprint,
-    changed_pictures,
+    changed_images,
     describe_changed,
     describe_classes,
     describe_difference,
@@ -33,7 +33,7 @@ from psanet_tf.progress import track
 __all__ = [
     "FileMark",
     "Fingerprint",
-    "changed_pictures",
+    "changed_images",
     "data_fingerprint",
     "describe_changed",
     "describe_classes",
@@ -145,7 +145,7 @@ def _times(status):
 
 
 def _keys(example):
-    """(key in the cache, path of the file) of the picture and of its labels."""
+    """(key in the cache, path of the file) of the image and of its labels."""
     image, label = (os.path.abspath(path) for path in (example.image_path, example.label_path))
     if isinstance(example, RecordExample):
         image, label = f"{image} {example.offset} image", f"{label} {example.offset} labels"
@@ -153,7 +153,7 @@ def _keys(example):
 
 
 def _hash(example):
-    """(size, digest) of the picture and of its labels."""
+    """(size, digest) of the image and of its labels."""
     if isinstance(example, RecordExample):
         return [(len(contents), digest_of(contents)) for contents in example.encoded()]
     return [(os.path.getsize(path), file_digest(path)) for path in (example.image_path, example.label_path)]

@@ -1,4 +1,4 @@
-"""Files of a folder of pictures or labels: which are taken, by what name, and which are passed over."""
+"""Files of a folder of images or labels: which are taken, by what name, and which are passed over."""
 
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.near_names import around_stem
@@ -6,7 +6,7 @@ from psanet_tf.data.near_names import around_stem
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 LABEL_SUFFIXES = (".png",)
 
-_OTHER_PICTURES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")
+_OTHER_IMAGES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")
 _SHOWN_FOLDERS = 8
 
 
@@ -53,31 +53,29 @@ def by_stem(paths, advice):
 
 
 def passed_over(others, what_is_taken, advice):
-    """Findings about entries of folders that were not taken: pictures are a problem, anything else a note.
+    """Findings about entries of folders that were not taken: images are a problem, anything else a note.
 
     Args:
         others: paths, from `scan`.
-        what_is_taken: e.g. ``"pictures"``.
-        advice: what to do about pictures in folders below.
+        what_is_taken: e.g. ``"images"``.
+        advice: what to do about images in folders below.
     """
     hidden = [path for path in others if path.name.startswith(".")]
     folders = [path for path in others if path.is_dir() and path not in hidden]
     files = [path for path in others if not path.is_dir() and path not in hidden]
-    pictures = [path for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_PICTURES)]
-    nested = {folder: sum(_is_picture(path) for path in folder.rglob("*")) for folder in folders}
+    images = [path for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_IMAGES)]
+    nested = {folder: sum(_is_image(path) for path in folder.rglob("*")) for folder in folders}
     findings = []
     if any(nested.values()):
-        where = tuple(f"{folder}: {counted(number, 'picture')}" for folder, number in nested.items() if number)
-        total = counted(sum(nested.values()), "picture")
+        where = tuple(f"{folder}: {counted(number, 'image')}" for folder, number in nested.items() if number)
+        total = counted(sum(nested.values()), "image")
         findings.append(Finding(f"{total} in folders below passed over", advice, where))
-    if pictures:
-        endings = ", ".join(sorted({path.suffix for path in pictures}))
-        what = (
-            f"{counted(len(pictures), 'picture')} of another form ({endings}) passed over: not read as {what_is_taken}"
-        )
-        findings.append(Finding(what, "convert to PNG", tuple(map(str, pictures))))
+    if images:
+        endings = ", ".join(sorted({path.suffix for path in images}))
+        what = f"{counted(len(images), 'image')} of another form ({endings}) passed over: not read as {what_is_taken}"
+        findings.append(Finding(what, "convert to PNG", tuple(map(str, images))))
     rest = (
-        hidden + [folder for folder in folders if not nested[folder]] + [path for path in files if path not in pictures]
+        hidden + [folder for folder in folders if not nested[folder]] + [path for path in files if path not in images]
     )
     if rest:
         what = f"{counted(len(rest), 'hidden or other file')} passed over: no {what_is_taken}"
@@ -85,24 +83,24 @@ def passed_over(others, what_is_taken, advice):
     return findings
 
 
-def _is_picture(path):
-    return path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_PICTURES) and not path.name.startswith(".")
+def _is_image(path):
+    return path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_IMAGES) and not path.name.startswith(".")
 
 
-def labels_without_picture(labels):
-    """Findings about label files whose picture is not there."""
+def labels_without_image(labels):
+    """Findings about label files whose image is not there."""
     if not labels:
         return []
-    what = f"{counted(len(labels), 'label file')} without a picture"
-    return [Finding(what, "add the pictures, or remove these labels", tuple(map(str, labels)))]
+    what = f"{counted(len(labels), 'label file')} without an image"
+    return [Finding(what, "add the images, or remove these labels", tuple(map(str, labels)))]
 
 
 def naming_rule(stems, paths):
-    """Whether label files are named after their pictures, with something before or after the name.
+    """Whether label files are named after their images, with something before or after the name.
 
     Args:
-        stems: of pictures without labels.
-        paths: files in the folder of labels that belong to no picture.
+        stems: of images without labels.
+        paths: files in the folder of labels that belong to no image.
 
     Returns:
         (how they are named, e.g. ``"{name}_mask.png"``, the paths that are named so) or None.

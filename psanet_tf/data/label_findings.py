@@ -8,7 +8,7 @@ from psanet_tf.data.catalog import OUT_OF_RANGE
 from psanet_tf.data.findings import SHOWN, Finding, counted
 
 _SHOWN_VALUES = 12
-_SMOOTHED = 20  # more values than this that are no class come from a picture or from smoothing
+_SMOOTHED = 20  # more values than this that are no class come from an image or from smoothing
 
 
 @dataclasses.dataclass
@@ -135,10 +135,8 @@ def _absent_classes(absent, present, info):
     what = f"{counted(len(absent), 'class', 'classes')} never {verb}: {names}{more}"
     advice = "such a class counts as 0 in the mean scores: "
     if info.name != "custom":
-        return Finding(what, advice + "are all pictures of the dataset there?")
-    advice += (
-        "add pictures that show it, or leave it out of class_names and set data.label_values to the others' values"
-    )
+        return Finding(what, advice + "are all images of the dataset there?")
+    advice += "add images that show it, or leave it out of class_names and set data.label_values to the others' values"
     if info.label_values is None and 0 not in present:
         start = list(range(1, info.num_classes + 1))
         advice += f"; if the labels start at 1, set data.label_values={_shown(start)}"

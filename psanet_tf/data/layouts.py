@@ -1,4 +1,4 @@
-"""Where each dataset's owner puts pictures and labels."""
+"""Where each dataset's owner puts images and labels."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from psanet_tf.data.folders import (
     LABEL_SUFFIXES,
     by_stem,
     existing_folder,
-    labels_without_picture,
+    labels_without_image,
     naming_rule,
     passed_over,
     scan,
@@ -18,16 +18,16 @@ from psanet_tf.data.near_names import instead_of, right_root
 from psanet_tf.data.pair_lists import read_pairs
 
 _VOC_AUGMENTED_LISTS = ("train_aug", "trainaug")
-_OR_A_LIST = ", or write a list of pictures and labels (data.list_file)"
+_OR_A_LIST = ", or write a list of images and labels (data.list_file)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One picture and its labels on disk.
+    """One image and its labels on disk.
 
     Attributes:
         name: unique within the split, without a suffix; output files take it.
-        image_path: an RGB picture.
+        image_path: an RGB image.
         label_path: a single-channel PNG of the same size.
     """
 
@@ -38,11 +38,11 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The pictures of one split.
+    """The images of one split.
 
     Attributes:
         examples: sorted by name.
-        findings: about files that are passed over and labels without a picture.
+        findings: about files that are passed over and labels without an image.
         advice: what to do where files of `examples` are missing; may be empty.
     """
 
@@ -51,7 +51,7 @@ class Listing:
     advice: str = ""
 
     def missing(self):
-        """Paths of pictures and labels that are listed and not there."""
+        """Paths of images and labels that are listed and not there."""
         paths = [path for example in self.examples for path in (example.image_path, example.label_path)]
         return [path for path in paths if not path.is_file()]
 
@@ -61,7 +61,7 @@ class Listing:
 
 
 def list_files(data, split):
-    """The pictures of one split, whether or not the files are there.
+    """The images of one split, whether or not the files are there.
 
     Args:
         data: a `DataSection` with ``format: files``.
@@ -73,7 +73,7 @@ def list_files(data, split):
     Raises:
         FileNotFoundError: a folder or list file of the layout is not there; the message says which root or split
             may be meant.
-        ValueError: a list file that cannot be used, or two pictures of one name.
+        ValueError: a list file that cannot be used, or two images of one name.
     """
     layout, mark = _LAYOUTS[data.dataset]
     if data.dataset == "custom":
@@ -85,7 +85,7 @@ def list_files(data, split):
 
 
 def listing_warnings(data):
-    """What of the training and validation pictures is passed over: a list of texts, without names of files.
+    """What of the training and validation images is passed over: a list of texts, without names of files.
 
     Args:
         data: a `DataSection`.
@@ -141,18 +141,18 @@ def _check_names(examples):
             )
 
 
-def _same_names(images, labels, or_a_list=""):
-    pictures, other_pictures = scan(images, IMAGE_SUFFIXES)
-    label_files, other_labels = scan(labels, LABEL_SUFFIXES)
-    if images.samefile(labels):
-        raise ValueError(f"{images}: pictures and labels need a folder each{or_a_list}")
-    pictures = by_stem(pictures, "labels and outputs go by it: rename or remove one")
-    label_files = by_stem(label_files, "and their picture takes one: remove the other")
+def _same_names(image_folder, label_folder, or_a_list=""):
+    images, other_images = scan(image_folder, IMAGE_SUFFIXES)
+    label_files, other_labels = scan(label_folder, LABEL_SUFFIXES)
+    if image_folder.samefile(label_folder):
+        raise ValueError(f"{image_folder}: images and labels need a folder each{or_a_list}")
+    images = by_stem(images, "labels and outputs go by it: rename or remove one")
+    label_files = by_stem(label_files, "and their image takes one: remove the other")
     examples = [
-        Example(stem, picture, label_files.get(stem, labels / f"{stem}.png")) for stem, picture in pictures.items()
+        Example(stem, image, label_files.get(stem, label_folder / f"{stem}.png")) for stem, image in images.items()
     ]
-    unpaired = [path for stem, path in label_files.items() if stem not in pictures]
-    without_labels = [stem for stem in pictures if stem not in label_files]
+    unpaired = [path for stem, path in label_files.items() if stem not in images]
+    without_labels = [stem for stem in images if stem not in label_files]
     advice, renamed = "", set()
     rule = naming_rule(without_labels, unpaired + other_labels)
     if rule:
@@ -160,11 +160,11 @@ def _same_names(images, labels, or_a_list=""):
         renamed = set(named_so)
         only_png = "" if form.lower().endswith(".png") else " and must be PNG (other forms change the values in them)"
         found = f"{len(named_so)} of {len(without_labels)} are there as {form}"
-        advice = f"{found}; labels take their pictures' names{only_png}: rename them{or_a_list}"
+        advice = f"{found}; labels take their images' names{only_png}: rename them{or_a_list}"
     move = f"move them up{or_a_list}"
-    findings = passed_over(other_pictures, "pictures", move)
+    findings = passed_over(other_images, "images", move)
     findings += passed_over([path for path in other_labels if path not in renamed], "labels", move)
-    findings += labels_without_picture([path for path in unpaired if path not in renamed])
+    findings += labels_without_image([path for path in unpaired if path not in renamed])
     return Listing(examples, findings, advice)
 
 
@@ -225,7 +225,7 @@ def _list_cityscapes(data, root, split):
         found = {path.name.removesuffix(ending): path for path in (labels / city.name).glob(f"*{ending}")}
         unpaired += [path for name, path in sorted(found.items()) if name not in names]
     findings = passed_over(others, "<city>/*_leftImg8bit.png", "frames lie in <city> folders: move them there")
-    return Listing(examples, findings + labels_without_picture(unpaired), advice)
+    return Listing(examples, findings + labels_without_image(unpaired), advice)
 
 
 def _list_custom(data, root, split):
@@ -236,7 +236,7 @@ def _list_custom(data, root, split):
     pairs = [line.paths(root) for line in read_pairs(path, "data.list_file")]
     examples = [Example(image.stem, image, label) for image, label in pairs]
     if len({example.name for example in examples}) < len(examples):
-        # Pictures of one name in several folders.
+        # Images of one name in several folders.
         examples = [dataclasses.replace(example, name=_unique_name(root, example)) for example in examples]
     return Listing(examples)
 

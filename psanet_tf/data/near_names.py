@@ -26,7 +26,7 @@ def similar_name(name, names):
     stem = Path(name).stem
     same = (other for other in names if Path(other).stem.lower() == stem.lower())
     around = (other for other in names if around_stem(stem, other))
-    # A slip of the pen; another number is another picture.
+    # A slip of the pen; another number is another image.
     letters, numbers = _letters_and_numbers(stem)
     close = {}
     for other in names:
@@ -42,7 +42,7 @@ def _letters_and_numbers(stem):
 
 
 def around_stem(stem, name):
-    """What stands before and after `stem` in a file's name, if it is the same picture's: (before, after) or None.
+    """What stands before and after `stem` in a file's name, if it is the same image's: (before, after) or None.
 
     ``p1_mask.png`` and ``mask_p1.png`` are of ``p1``, ``p10.png`` is not.
     """

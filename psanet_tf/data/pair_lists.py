@@ -1,4 +1,4 @@
-"""Lists of pictures and labels, as text files."""
+"""Lists of images and labels, as text files."""
 
 import csv
 import dataclasses
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from psanet_tf.data.text_files import read_lines
 
-_ADVICE = "a picture and its labels per line, e.g. images/1.jpg labels/1.png"
+_ADVICE = "an image and its labels per line, e.g. images/1.jpg labels/1.png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Pair:
     words: tuple[str, ...]
 
     def paths(self, root):
-        """Picture and labels: under `root` if they are there, else as absolute paths if they are, else under `root`.
+        """Image and labels: under `root` if they are there, else as absolute paths if they are, else under `root`.
 
         Raises:
             ValueError: not two paths, or one that cannot be on this machine.
@@ -31,7 +31,7 @@ class Pair:
         if len(self.words) != 2:
             advice = "put a tab or a comma between paths" + (" with spaces" if len(self.words) > 2 else "")
             raise ValueError(
-                f"{self.where}: a line must hold a picture and its labels, got {' '.join(self.words)!r}; {advice}"
+                f"{self.where}: a line must hold an image and its labels, got {' '.join(self.words)!r}; {advice}"
             )
         return tuple(self._path(root, word) for word in self.words)
 

@@ -4,7 +4,7 @@
 class PaletteAgreement:
     """Labels are read by index; this notes where the colours give a reason to doubt that.
 
-    A program that fits a palette to each picture gives one class another index in every file. Then two files colour the
+    A program that fits a palette to each image gives one class another index in every file. Then two files colour the
     same index differently. Entries that occur in no pixel say nothing: palettes may be cut or filled up as one likes.
 
     Example:

@@ -1,6 +1,6 @@
 """tf.data pipelines for training and for scoring during training.
 
-Which pictures are in a batch, and what augmentation does to them, is a function of (seed, epoch, position in the
+Which images are in a batch, and what augmentation does to them, is a function of (seed, epoch, position in the
 epoch) and of nothing else: the number of threads or workers does not matter, and training resumes in the middle of an
 epoch with the batches that would have come.
 """
@@ -22,10 +22,10 @@ _MAX_SUBSTITUTES = 100
 
 
 def steps_per_epoch(config, global_batch_size):
-    """Whole batches in one pass over the training pictures; which ones are left over changes from epoch to epoch.
+    """Whole batches in one pass over the training images; which ones are left over changes from epoch to epoch.
 
     Raises:
-        ValueError: fewer pictures than one batch.
+        ValueError: fewer images than one batch.
         FileNotFoundError: no such data.
     """
     return _steps(config, list_examples(config.data, config.data.train_split), global_batch_size)
@@ -38,20 +38,20 @@ def training_dataset(
 
     Args:
         config: Config; `data` and `train.seed` are read.
-        global_batch_size: pictures per step over all workers and replicas.
+        global_batch_size: images per step over all workers and replicas.
         start_epoch: the first batch is the one that a run from the beginning gives in this epoch ...
         start_step: ... at this step; steps beyond the epoch's last belong to the next.
         num_workers: how many processes share each batch.
         worker_index: which of them this is; it gets that consecutive part of every batch.
         unreadable: `UnreadableExamples`, which notes what ``data.on_error: skip`` passes over. A random other
-            picture takes the place of one that is skipped.
+            image takes the place of one that is skipped.
 
     Returns:
         tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), image float32 [B, h, w, 3] normalized,
         label uint8 [B, h, w] train ids, B = global_batch_size / num_workers, h and w from ``data.crop_size``.
 
     Raises:
-        ValueError: fewer pictures than one batch, a batch that cannot be shared equally.
+        ValueError: fewer images than one batch, a batch that cannot be shared equally.
         FileNotFoundError: no such data.
     """
     if global_batch_size % num_workers:
@@ -105,15 +105,15 @@ def training_dataset(
 
 
 def evaluation_dataset(config, batch_size, unreadable=None, num_workers=1, worker_index=0):
-    """One pass over the validation pictures, each cut or padded about its middle to ``data.crop_size``.
+    """One pass over the validation images, each cut or padded about its middle to ``data.crop_size``.
 
     For a quick score during training; the protocol of the paper is `psanet evaluate`. The last batch is filled up
-    with pictures of the mean colour whose labels are all ignored, so that no picture is lost and all batches have one
-    size. Such a picture also stands for one that ``data.on_error: skip`` passes over.
+    with images of the mean colour whose labels are all ignored, so that no image is lost and all batches have one
+    size. Such an image also stands for one that ``data.on_error: skip`` passes over.
 
     Args:
         config: Config; `data` is read.
-        batch_size: pictures per step over all workers and replicas.
+        batch_size: images per step over all workers and replicas.
         unreadable, num_workers, worker_index: as of `training_dataset`.
 
     Returns:
@@ -154,7 +154,7 @@ def evaluation_dataset(config, batch_size, unreadable=None, num_workers=1, worke
 def _steps(config, examples, global_batch_size):
     if len(examples) < global_batch_size:
         raise ValueError(
-            f"train.batch_size: split {config.data.train_split!r} holds {len(examples)} pictures, "
+            f"train.batch_size: split {config.data.train_split!r} holds {len(examples)} images, "
             f"fewer than one batch of {global_batch_size}"
         )
     return len(examples) // global_batch_size
@@ -217,7 +217,7 @@ class _Source:
 
 
 def _attempt(function, crop_size, *key):
-    """(image, label, whether it worked): a blank picture if `function` runs into an error.
+    """(image, label, whether it worked): a blank image if `function` runs into an error.
 
     TensorFlow has no operation that catches errors, but a dataset can leave out elements that have one.
     """
@@ -227,7 +227,7 @@ def _attempt(function, crop_size, *key):
 
 
 def _blank(crop_size):
-    """A picture of the mean colour whose labels are all ignored."""
+    """An image of the mean colour whose labels are all ignored."""
     return tf.zeros((*crop_size, 3)), tf.fill(crop_size, tf.constant(IGNORE_LABEL, tf.uint8))
 
 
@@ -243,6 +243,6 @@ def _first_readable(augmented, substitute, unreadable, crop_size, epoch, positio
     *_, image, label, readable = tf.while_loop(
         lambda attempt, index, image, label, readable: ~readable & (attempt < _MAX_SUBSTITUTES), next_attempt, start
     )
-    message = [f"{_MAX_SUBSTITUTES} random pictures in turn could not be read"]
+    message = [f"{_MAX_SUBSTITUTES} random images in turn could not be read"]
     with tf.control_dependencies([tf.debugging.Assert(readable, message)]):
         return tf.identity(image), tf.identity(label)

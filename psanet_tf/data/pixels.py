@@ -1,6 +1,6 @@
 """How the bytes of a file become pixels and label values: the one description that all readers follow.
 
-Pictures: turned as their Exif orientation says; grey spread to three channels; of 16 bits the upper 8; palettes
+Images: turned as their Exif orientation says; grey spread to three channels; of 16 bits the upper 8; palettes
 resolved; transparency laid on white; of several frames the first. Labels: the values of a PNG as they are stored, of a
 palette PNG the index, never the colour. What these rules cannot give a sure answer for is refused with what to do.
 
@@ -17,25 +17,23 @@ from psanet_tf.data import headers
 
 
 def decode_image(contents, where):
-    """Bytes of a picture file -> uint8 [H, W, 3], RGB.
+    """Bytes of an image file -> uint8 [H, W, 3], RGB.
 
     Args:
         contents: bytes of a JPEG, PNG, BMP, GIF, TIFF or WebP file, or another format that Pillow reads.
         where: what messages call it, such as its path.
 
     Raises:
-        ValueError: no picture, cut short, or of a form whose pixels have no sure meaning in 8 bits; the message names
+        ValueError: no image, cut short, or of a form whose pixels have no sure meaning in 8 bits; the message names
             `where`.
     """
-    picture = _open(contents, where)
-    turn = _orientation(picture, contents)
-    _refuse_unsure(picture, contents, where)
+    image = _open(contents, where)
+    turn = _orientation(image, contents)
+    _refuse_unsure(image, contents, where)
     try:
-        pixels = _rgb(picture, contents)
+        pixels = _rgb(image, contents)
     except ValueError as error:
-        raise ValueError(
-            f"{where}: a {picture.format} of mode {picture.mode} cannot be read ({error}): {_SAVE}"
-        ) from None
+        raise ValueError(f"{where}: a {image.format} of mode {image.mode} cannot be read ({error}): {_SAVE}") from None
     return turned(pixels, turn)
 
 
@@ -49,16 +47,14 @@ def decode_label(contents, where):
     Raises:
         ValueError: any other form; the message names `where` and says what to do.
     """
-    picture = _open(contents, where)
-    if picture.format != "PNG":
-        raise _other_label(where, f"{picture.format} of mode {picture.mode}", _label_advice(picture))
+    image = _open(contents, where)
+    if image.format != "PNG":
+        raise _other_label(where, f"{image.format} of mode {image.mode}", _label_advice(image))
     depth, color_type = headers.png_kind(contents)
     grey = color_type == headers.GREY and depth in (8, 16)
     if not grey and color_type != headers.PALETTE:
-        raise _other_label(
-            where, f"{depth}-bit {_COLORS[color_type]} PNG", _png_label_advice(picture, depth, color_type)
-        )
-    values = np.asarray(picture)
+        raise _other_label(where, f"{depth}-bit {_COLORS[color_type]} PNG", _png_label_advice(image, depth, color_type))
+    values = np.asarray(image)
     if values.max() > 255:
         raise _other_label(
             where, f"16-bit grey PNG with values up to {values.max()}", "no class can have a number above 255"
@@ -76,19 +72,19 @@ def label_colors(contents, where):
         {value: (red, green, blue)}; None of any other form.
 
     Raises:
-        ValueError: no picture.
+        ValueError: no image.
     """
-    picture = _open(contents, where)
-    if picture.mode != "P":
+    image = _open(contents, where)
+    if image.mode != "P":
         return None
     palette = np.zeros((256, 3), np.uint8)
-    colors = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     palette[: len(colors)] = colors
-    return {int(value): tuple(palette[value].tolist()) for value in np.unique(np.asarray(picture))}
+    return {int(value): tuple(palette[value].tolist()) for value in np.unique(np.asarray(image))}
 
 
 def is_read_by_graph(file):
-    """Whether `decoding.decode_image` reads a picture (exactly as `decode_image` does) or refuses it.
+    """Whether `decoding.decode_image` reads an image (exactly as `decode_image` does) or refuses it.
 
     Args:
         file: a binary file, or its bytes.
@@ -107,7 +103,7 @@ def is_read_by_graph(file):
 
 
 def is_plain(contents):
-    """Whether any decoder reads a picture as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG."""
+    """Whether any decoder reads an image as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG."""
     if headers.is_jpeg(contents):
         return is_read_by_graph(contents) and headers.orientation(contents) == headers.UPRIGHT
     if not headers.is_png(contents) or headers.orientation(contents) != headers.UPRIGHT:
@@ -154,42 +150,42 @@ _SAVE = "save it as 8-bit RGB"
 
 def _open(contents, where):
     try:
-        picture = Image.open(io.BytesIO(contents))
-        picture.load()
+        image = Image.open(io.BytesIO(contents))
+        image.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{where} is not a readable picture: unknown format") from None
+        raise ValueError(f"{where} is not a readable image: unknown format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where} is not a readable picture: {error}") from None
-    return picture
+        raise ValueError(f"{where} is not a readable image: {error}") from None
+    return image
 
 
-def _orientation(picture, contents):
+def _orientation(image, contents):
     if headers.is_jpeg(contents) or headers.is_png(contents):
         return headers.orientation(contents)
     # Pillow turns TIFF files itself.
-    return headers.exif_orientation(picture.info.get("exif", b"")) if picture.format == "WEBP" else headers.UPRIGHT
+    return headers.exif_orientation(image.info.get("exif", b"")) if image.format == "WEBP" else headers.UPRIGHT
 
 
-def _refuse_unsure(picture, contents, where):
-    if picture.mode in ("F", "I"):
-        raise ValueError(f"{where}: {picture.format} of 32-bit numbers, of which nobody knows what is white: {_SAVE}")
-    deep = picture.format == "PNG" and headers.png_kind(contents)[0] == 16
-    if deep and "transparency" in picture.info:
+def _refuse_unsure(image, contents, where):
+    if image.mode in ("F", "I"):
+        raise ValueError(f"{where}: {image.format} of 32-bit numbers, of which nobody knows what is white: {_SAVE}")
+    deep = image.format == "PNG" and headers.png_kind(contents)[0] == 16
+    if deep and "transparency" in image.info:
         raise ValueError(f"{where}: 16-bit PNG with a transparent colour: {_SAVE}, or with an alpha channel")
 
 
-def _rgb(picture, contents):
-    if picture.mode.startswith("I;16"):
+def _rgb(image, contents):
+    if image.mode.startswith("I;16"):
         # Pillow's own conversion cuts off at 255.
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return np.asarray(picture.convert("RGB"))
-    if picture.format == "PNG" and picture.mode in ("1", "L"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    if image.format == "PNG" and image.mode in ("1", "L"):
         # Pillow scales grey of few bits to 0..255, but not the transparent value.
-        scaled = picture.convert("L")
-        scaled.info["transparency"] = picture.info["transparency"] * 255 // (2 ** headers.png_kind(contents)[0] - 1)
-        picture = scaled
-    pixels = np.asarray(picture.convert("RGBA")).astype(np.uint16)
+        scaled = image.convert("L")
+        scaled.info["transparency"] = image.info["transparency"] * 255 // (2 ** headers.png_kind(contents)[0] - 1)
+        image = scaled
+    pixels = np.asarray(image.convert("RGBA")).astype(np.uint16)
     color, alpha = pixels[..., :3], pixels[..., 3:]
     return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
@@ -198,22 +194,22 @@ def _other_label(where, kind, advice):
     return ValueError(f"{where}: labels must be an 8-bit grey or a palette PNG, this is {kind}; {advice}")
 
 
-def _label_advice(picture):
-    if picture.format in ("JPEG", "MPO"):
+def _label_advice(image):
+    if image.format in ("JPEG", "MPO"):
         return "JPEG changes values: export the labels anew as PNG, saving this file as PNG does not bring them back"
-    if picture.mode in ("L", "P"):
+    if image.mode in ("L", "P"):
         return "save it as PNG: Image.open(path).save('labels.png') keeps the values"
     return "save the class of each pixel as an 8-bit grey PNG"
 
 
-def _png_label_advice(picture, depth, color_type):
+def _png_label_advice(image, depth, color_type):
     if color_type == headers.GREY:
         factor = 255 // (2**depth - 1)
         return (
             f"it could mean classes 0 to {2**depth - 1}, or grey levels {factor} apart: save what is meant in 8 bits, "
             f"for classes Image.fromarray(np.asarray(Image.open(path).convert('L')) // {factor}).save(path)"
         )
-    channels = np.asarray(picture)
+    channels = np.asarray(image)
     if color_type == headers.GREY_ALPHA or (channels[..., :1] == channels[..., 1:3]).all():
         return "save its first channel alone: Image.open(path).getchannel(0).save(path)"
     return (

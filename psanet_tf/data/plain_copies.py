@@ -1,4 +1,4 @@
-"""PNG copies, in the cache, of the pictures that TensorFlow's operations cannot read.
+"""PNG copies, in the cache, of the images that TensorFlow's operations cannot read.
 
 The input pipeline runs no Python: threads that wait for the interpreter hold up its exit. So what its operations cannot
 read (GIF, TIFF, WebP, BMP, CMYK) is decoded before it starts, once.
@@ -25,10 +25,10 @@ def graph_readable(paths):
     """Files that `decoding.decode_image` reads as `pixels.decode_image` reads the given ones.
 
     Args:
-        paths: of pictures.
+        paths: of images.
 
     Returns:
-        list of strings: the paths themselves, or those of copies, which are made where there are none. Pictures that
+        list of strings: the paths themselves, or those of copies, which are made where there are none. Images that
         cannot be read at all stay as they are: the operations refuse them.
 
     Raises:
@@ -40,7 +40,7 @@ def graph_readable(paths):
         missing = [item for item in copies.items() if not item[1].is_file()]
         if missing:
             for (path, _), made in zip(
-                missing, track(pool.map(_copy, missing), "copying pictures to PNG", len(missing)), strict=True
+                missing, track(pool.map(_copy, missing), "copying images to PNG", len(missing)), strict=True
             ):
                 if not made:
                     del copies[path]
@@ -66,7 +66,7 @@ def _copy_path(path):
     """Changes with the file: an old copy is not found any more."""
     status = os.stat(path)
     key = f"{_VERSION} {Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
-    return cache_folder() / "pictures" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
+    return cache_folder() / "images" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
 
 
 def _copy(item):

@@ -1,4 +1,4 @@
-"""Lists the examples of a split, and reads one picture or label file (as `pixels` describes)."""
+"""Lists the examples of a split, and reads one image or label file (as `pixels` describes)."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def list_examples(data, split):
-    """The pictures of one split, sorted by name.
+    """The images of one split, sorted by name.
 
     Args:
         data: a `DataSection`.
@@ -35,8 +35,8 @@ def list_examples(data, split):
         list of Example, at least one.
 
     Raises:
-        FileNotFoundError: a folder or list file of the layout is not there, or a picture has no labels.
-        ValueError: the split holds no pictures, or TFRecords of other classes.
+        FileNotFoundError: a folder or list file of the layout is not there, or an image has no labels.
+        ValueError: the split holds no images, or TFRecords of other classes.
     """
     root = existing_root(data)
     if data.format == "tfrecord":
@@ -44,21 +44,21 @@ def list_examples(data, split):
         return list_records(root, split)
     listing = list_files(data, split)
     if not listing.examples:
-        raise ValueError("\n".join([f"{root}: split {split!r} holds no pictures", *listing.text()]))
+        raise ValueError("\n".join([f"{root}: split {split!r} holds no images", *listing.text()]))
     missing = listing.missing()
     if missing:
         advice = f"; {listing.advice}" if listing.advice else ""
         unlabelled = missing == [example.label_path for example in listing.examples]
-        lead = f"split {split!r} has pictures but no labels: " if unlabelled else ""
+        lead = f"split {split!r} has images but no labels: " if unlabelled else ""
         raise FileNotFoundError(
-            f"{lead}{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'picture')}) "
+            f"{lead}{counted(len(missing), 'file')} of split {split!r} ({counted(len(listing.examples), 'image')}) "
             f"not there, the first is {missing[0]}{instead_of(missing[0])}{advice}; psanet data check lists them"
         )
     return listing.examples
 
 
 def encoded_example(example):
-    """Bytes of the picture file and of the label file of an example, which may be in a TFRecord.
+    """Bytes of the image file and of the label file of an example, which may be in a TFRecord.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,7 +69,7 @@ def encoded_example(example):
 
 
 def read_example(example, info):
-    """Reads a picture and its labels.
+    """Reads an image and its labels.
 
     Args:
         example: from `list_examples`.
@@ -111,7 +111,7 @@ def _names(example):
 
 
 def read_image(path):
-    """Reads a picture.
+    """Reads an image.
 
     Args:
         path: JPEG, PNG, BMP, GIF, TIFF, WebP, or another format that Pillow reads.
@@ -120,7 +120,7 @@ def read_image(path):
         uint8 [H, W, 3], RGB, turned as the orientation tag says; see `pixels.decode_image`.
 
     Raises:
-        ValueError: the file is no picture, is cut short, or has no sure meaning; the message names it.
+        ValueError: the file is no image, is cut short, or has no sure meaning; the message names it.
         FileNotFoundError: there is no such file.
     """
     return decode_image(contents_of(path), path)
@@ -138,7 +138,7 @@ def read_label(path, info):
         uint8 [H, W], train ids; `info.ignore_label` where there is none.
 
     Raises:
-        ValueError: the file is no such picture, or holds a value that is no class of the dataset; the message
+        ValueError: the file is no such image, or holds a value that is no class of the dataset; the message
             names it.
         FileNotFoundError: there is no such file.
     """
@@ -160,11 +160,11 @@ def _train_ids(values, where, info, train_ids):
 
 
 def _sizes_differ(example, image_size, label_size, orientation):
-    text = f"{example.label_path}: labels must be of their picture's size {list(image_size)}, got {list(label_size)}"
+    text = f"{example.label_path}: labels must be of their image's size {list(image_size)}, got {list(label_size)}"
     if orientation != headers.UPRIGHT and label_size == image_size[::-1]:
         text += (
             f"; {example.image_path} is to be turned (Exif orientation {orientation}), and the labels were drawn on "
-            "the picture as it is stored: turn them too, or take the tag out (exiftool -Orientation= FILE)"
+            "the image as it is stored: turn them too, or take the tag out (exiftool -Orientation= FILE)"
         )
     return text
 

@@ -30,15 +30,15 @@ def write_records(data, split, folder, examples_per_shard=500, workers=None):
         split: the dataset's own name of the split.
         folder: where ``<split>-00000-of-NNNNN.tfrecord`` go, and ``<split>.fingerprint.json``, which says of what data
             each is. Shards of these data that are there are kept, others are written again.
-        examples_per_shard: pictures in a file.
+        examples_per_shard: images in a file.
         workers: shards written at a time; default: processor cores.
 
     Returns:
         (paths of all shards, how many of them were there before, list of texts: what changed since they were written).
 
     Raises:
-        ValueError: a picture or its labels cannot be read (named), `data` is TFRecords already, or the folder holds
-            shards of this split that are of other pictures or don't say of which.
+        ValueError: an image or its labels cannot be read (named), `data` is TFRecords already, or the folder holds
+            shards of this split that are of other images or don't say of which.
         FileNotFoundError: no such data.
     """
     import os
@@ -94,17 +94,17 @@ def _what_changed(folder, split, written, whole):
     before = [written[path.name] for path in there if path.name in written]
     if not before:
         return []
-    pictures = {name: marks for part in before for name, marks in part.pictures.items()}
-    if not pictures.keys() & whole.pictures.keys():
+    images = {name: marks for part in before for name, marks in part.images.items()}
+    if not images.keys() & whole.images.keys():
         raise ValueError(
-            f"{folder} holds TFRecords of split {split!r} of other pictures (e.g. {next(iter(pictures))!r}): choose "
+            f"{folder} holds TFRecords of split {split!r} of other images (e.g. {next(iter(images))!r}): choose "
             "another folder, or remove them"
         )
     if len(before) < len(there) or not _is_complete(there):
-        # Interrupted: the pictures of shards that are not there yet are not new.
-        old = dataclasses.replace(before[0], pictures=pictures)
-        return describe_difference(old, whole.subset(name for name in whole.pictures if name in pictures))
-    return describe_difference(dataclasses.replace(before[0], pictures=pictures), whole)
+        # Interrupted: the images of shards that are not there yet are not new.
+        old = dataclasses.replace(before[0], images=images)
+        return describe_difference(old, whole.subset(name for name in whole.images if name in images))
+    return describe_difference(dataclasses.replace(before[0], images=images), whole)
 
 
 def _is_complete(paths):
@@ -112,8 +112,8 @@ def _is_complete(paths):
 
 
 def _is_of(before, now):
-    """Whether a shard is of these pictures, in this order."""
-    return before is not None and list(before.pictures) == list(now.pictures) and not describe_difference(before, now)
+    """Whether a shard is of these images, in this order."""
+    return before is not None and list(before.images) == list(now.images) and not describe_difference(before, now)
 
 
 def _write_shard(path, examples, info):
@@ -129,16 +129,16 @@ def _serialized(example, info):
     import tensorflow as tf
 
     image, label = read_example(example, info)
-    picture = example.image_path.read_bytes()
-    if not is_plain(picture):
+    contents = example.image_path.read_bytes()
+    if not is_plain(contents):
         # Other readers of the records would make other pixels of it.
-        picture = png_bytes(image)
+        contents = png_bytes(image)
     values = {
-        IMAGE_KEY: picture,
+        IMAGE_KEY: contents,
         LABEL_KEY: png_bytes(label),
         NAME_KEY: example.name.encode(),
         "image/filename": example.image_path.name.encode(),
-        "image/format": b"jpeg" if is_jpeg(picture) else b"png",
+        "image/format": b"jpeg" if is_jpeg(contents) else b"png",
         "image/segmentation/class/format": b"png",
         "image/height": image.shape[0],
         "image/width": image.shape[1],

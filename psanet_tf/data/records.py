@@ -1,6 +1,6 @@
 """Sharded TFRecord files with the feature keys that TF Model Garden's segmentation reader takes.
 
-Pictures are stored as their files' bytes, or as PNG where other readers would make other pixels of it (turned by
+Images are stored as their files' bytes, or as PNG where other readers would make other pixels of it (turned by
 orientation, transparent, CMYK, ...); labels as grey PNG of train ids. Examples are found by their offsets, so that they
 can be read in any order: batches are the same as from the files.
 """
@@ -34,7 +34,7 @@ class RecordExample(Example):
         return f"{self.image_path} (record at byte {self.offset}, {self.name})"
 
     def encoded(self):
-        """Bytes of the picture and of the labels."""
+        """Bytes of the image and of the labels."""
         import tensorflow as tf
 
         with open(self.image_path, "rb") as file:
@@ -80,7 +80,7 @@ def list_records(folder, split):
             for number, offset in enumerate(_offsets(path))
         ]
     if not examples:
-        raise ValueError(f"{folder}: split {split!r} holds no pictures")
+        raise ValueError(f"{folder}: split {split!r} holds no images")
     return examples
 
 

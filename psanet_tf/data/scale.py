@@ -1,4 +1,4 @@
-"""The scale at which a network sees things: training takes pictures as they are, evaluation resizes their long side."""
+"""The scale at which a network sees things: training takes images as they are, evaluation resizes their long side."""
 
 import dataclasses
 import io
@@ -16,13 +16,13 @@ _MEASURED = 500
 
 
 def median_long_side(examples):
-    """Median of rows or columns, whichever are more, of at most 500 pictures, evenly spread.
+    """Median of rows or columns, whichever are more, of at most 500 images, evenly spread.
 
     Args:
         examples: list of `Example`, or of paths.
 
     Returns:
-        int, pixels; None if not one of the pictures can be read.
+        int, pixels; None if not one of the images can be read.
     """
     count = min(len(examples), _MEASURED)
     sizes = [_long_side(examples[index * len(examples) // count]) for index in range(count)]
@@ -31,7 +31,7 @@ def median_long_side(examples):
 
 
 def with_long_side(info, data):
-    """`info` with the long side of the training pictures of `data`, if it has none and they are there."""
+    """`info` with the long side of the training images of `data`, if it has none and they are there."""
     if info.long_side is not None:
         return info
     try:
@@ -50,7 +50,7 @@ def with_base_size(evaluate, info):
 
     Returns:
         EvaluateSection whose `base_size` is the given one, the paper's for the dataset, or else the median long side
-        of the training pictures.
+        of the training images.
 
     Raises:
         ValueError: none of these is known.
@@ -58,19 +58,19 @@ def with_base_size(evaluate, info):
     base_size = evaluate.base_size or PAPER_BASE_SIZES.get(info.name) or info.long_side
     if base_size is None:
         raise ValueError(
-            "evaluate.base_size: neither the weights nor the training pictures tell at which scale the network was "
-            "trained: set it to the long side of the training pictures, in pixels"
+            "evaluate.base_size: neither the weights nor the training images tell at which scale the network was "
+            "trained: set it to the long side of the training images, in pixels"
         )
     return evaluate.model_copy(update={"base_size": base_size})
 
 
-def scale_warning(trained, base_size, seen=None, what="the pictures"):
-    """What to know where pictures are seen at another scale than in training.
+def scale_warning(trained, base_size, seen=None, what="the images"):
+    """What to know where images are seen at another scale than in training.
 
     Args:
-        trained: median long side of the training pictures, in pixels; None if it is not known.
-        base_size: long side to which pictures are resized; None if they are taken as they are.
-        seen: median long side of the pictures that shall be labelled; None if it is not known.
+        trained: median long side of the training images, in pixels; None if it is not known.
+        base_size: long side to which images are resized; None if they are taken as they are.
+        seen: median long side of the images that shall be labelled; None if it is not known.
         what: what to call those.
 
     Returns:
@@ -80,7 +80,7 @@ def scale_warning(trained, base_size, seen=None, what="the pictures"):
     if trained is None or resized is None or not (_differ(trained, resized) or _differ(resized, seen)):
         return None
     how = f"resized to {base_size} (evaluate.base_size)" if base_size else "taken as they are"
-    numbers = f"the training pictures have a long side of {trained} pixels, {what} "
+    numbers = f"the training images have a long side of {trained} pixels, {what} "
     numbers += f"are {how}" if seen is None else f"one of {seen} and are {how}"
     if not _differ(trained, resized):
         advice = f"right for the same views at another resolution; for things of equal size in pixels set {seen}"
@@ -124,7 +124,7 @@ def _long_side(example):
     else:
         source = getattr(example, "image_path", example)
     try:
-        with Image.open(source) as picture:
-            return max(picture.size)
+        with Image.open(source) as image:
+            return max(image.size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

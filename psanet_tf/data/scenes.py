@@ -1,13 +1,13 @@
-"""A synthetic scene-parsing dataset whose labels need context from the far side of the picture.
+"""A synthetic scene-parsing dataset whose labels need context from the far side of the image.
 
-Each picture shows a landscape under a sky: mountains, grass, trees, a path, two waters one above the other near one
+Each image shows a landscape under a sky: mountains, grass, trees, a path, two waters one above the other near one
 edge, and two beacons near the opposite edge, each level with one of the waters. The lamp of the beacon level with it
 tells the kind of a water: yellow a *pond*, red a *lake*, violet a *lagoon*, cyan a *reservoir*. Everything else in a
-picture (shape, colour, ripples and place of the waters, and all that lies around them) does not depend on the kinds, so
+image (shape, colour, ripples and place of the waters, and all that lies around them) does not depend on the kinds, so
 
-* no local appearance tells them apart: two pictures that differ in the kinds only have the same pixels everywhere
+* no local appearance tells them apart: two images that differ in the kinds only have the same pixels everywhere
   except in the lamps;
-* no look at the whole picture without places tells either: the two kinds are drawn independently, so pooling all
+* no look at the whole image without places tells either: the two kinds are drawn independently, so pooling all
   positions says which lamps there are, not which water each of them is level with;
 * a lamp is at least `MIN_DISTANCE` = 80 pixels away from each pixel of every water. The receptive field of a dilated
   FCN with blocks [1, 1, 1, 1] is 143 pixels wide: 11 after the stem, 15 after the pooling, 23, 31, 63 and 127 after
@@ -40,7 +40,7 @@ _FAR_COLUMNS = 15  # the lamps keep to this many columns at the edge opposite to
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One picture.
+    """One image.
 
     Attributes:
         image: uint8 [size, size, 3], RGB.
@@ -62,21 +62,21 @@ def write_scenes(root, train=600, validation=100, size=161, seed=0):
 
     Args:
         root: the folder to make.
-        train: number of training pictures.
-        validation: number of validation pictures.
-        size: rows and columns of a picture, at least 161.
-        seed: same seed, same pictures; a picture does not depend on how many there are.
+        train: number of training images.
+        validation: number of validation images.
+        size: rows and columns of an image, at least 161.
+        seed: same seed, same images; an image does not depend on how many there are.
 
     Returns:
         Path of the folder.
 
     Raises:
         FileExistsError: `root` exists already.
-        ValueError: too small a size, fewer than one picture, a negative seed.
+        ValueError: too small a size, fewer than one image, a negative seed.
     """
     for name, count in (("train", train), ("validation", validation)):
         if count < 1:
-            raise ValueError(f"{name}: needs at least one picture, got {count}")
+            raise ValueError(f"{name}: needs at least one image, got {count}")
     with atomic_folder(root) as temporary:
         jobs = [("training", index) for index in range(train)]
         jobs += [("validation", index) for index in range(validation)]
@@ -95,10 +95,10 @@ def write_scenes(root, train=600, validation=100, size=161, seed=0):
 
 
 def make_scene(seed, split, index, size=161, kinds=None):
-    """Draws one picture.
+    """Draws one image.
 
     Args:
-        seed, split, index: which picture; `split` is ``"training"`` or ``"validation"``.
+        seed, split, index: which image; `split` is ``"training"`` or ``"validation"``.
         size: rows and columns, at least 161.
         kinds: index into `KINDS` for the upper and the lower water; drawn at random if None.
 
@@ -137,7 +137,7 @@ def _water_rows(size):
 
 
 class _Canvas:
-    """A picture being painted, waters on the left and beacons on the right."""
+    """An image being painted, waters on the left and beacons on the right."""
 
     def __init__(self, size, rng):
         self.size = size

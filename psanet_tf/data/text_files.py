@@ -1,4 +1,4 @@
-"""Small text files that people write: class names, colours, lists of pictures."""
+"""Small text files that people write: class names, colours, lists of images."""
 
 from pathlib import Path
 

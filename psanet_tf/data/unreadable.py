@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: counted and named, and errors of the input pipeline that say which it was."""
+"""Images that cannot be read: counted and named, and errors of the input pipeline that say which it was."""
 
 import contextlib
 import re

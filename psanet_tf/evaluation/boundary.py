@@ -13,7 +13,7 @@ def boundary_counts(prediction, label, num_classes, ignore_label=255, width=None
     """Pixels of each class along its own edges, in truth, prediction and both.
 
     The boundary region of a class is what an erosion by `width` pixels takes away from its mask; the edge of the
-    picture counts as an edge. Ignored pixels take no part: the prediction is ignored there too, so that the edge of
+    image counts as an edge. Ignored pixels take no part: the prediction is ignored there too, so that the edge of
     an ignored region is the same in both.
 
     Args:
@@ -21,10 +21,10 @@ def boundary_counts(prediction, label, num_classes, ignore_label=255, width=None
         label: integer [H, W].
         num_classes: K.
         ignore_label: value of pixels that do not count.
-        width: in pixels; default 2 % of the picture's diagonal, at least 1.
+        width: in pixels; default 2 % of the image's diagonal, at least 1.
 
     Returns:
-        int64 [2, K]: intersection and union of the boundary regions. Counts of several pictures may be added.
+        int64 [2, K]: intersection and union of the boundary regions. Counts of several images may be added.
     """
     prediction, label = np.asarray(prediction), np.asarray(label)
     if prediction.shape != label.shape or label.ndim != 2:
@@ -53,7 +53,7 @@ def _near_edge(labels, width):
     classes at once.
     """
     values = tf.constant(labels, tf.float32)[None, :, :, None]
-    # -1 is no class: the picture's edge differs from everything.
+    # -1 is no class: the image's edge differs from everything.
     values = tf.pad(values, [[0, 0], [width, width], [width, width], [0, 0]], constant_values=-1)
     largest, smallest = values, -values
     for window in ((2 * width + 1, 1), (1, 2 * width + 1)):

@@ -1,20 +1,20 @@
-"""Labels every picture of a split, on all devices, and counts what the scores are summed from."""
+"""Labels every image of a split, on all devices, and counts what the scores are summed from."""
 
 from psanet_tf.data.readers import read_example
 from psanet_tf.evaluation.boundary import boundary_counts
-from psanet_tf.evaluation.parallel import on_all_devices
-from psanet_tf.evaluation.results import PictureRecord
+from psanet_tf.evaluation.results import ImageRecord
 from psanet_tf.evaluation.submission import save_submission
+from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.metrics import confusion_matrix
 from psanet_tf.visualization.colors import save_label_png
 
 
 def evaluate(labelers, examples, info, folder, fingerprint, submission=False):
-    """Scores the pictures that `folder` has no record of yet.
+    """Scores the images that `folder` has no record of yet.
 
     Args:
         labelers: one object per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``; every one works on
-            a picture of its own.
+            an image of its own.
         examples: list of `Example`.
         info: DatasetInfo.
         folder: `EvaluationFolder` that was started.
@@ -22,18 +22,18 @@ def evaluate(labelers, examples, info, folder, fingerprint, submission=False):
         submission: also write predictions as the dataset's test server takes them.
 
     Returns:
-        (records, failures): {name: PictureRecord} of the examples that are finished, and {name: message} of those
+        (records, failures): {name: ImageRecord} of the examples that are finished, and {name: message} of those
         that could not be read.
     """
     finished = folder.records()
     failures = {}
 
     def work(labeler, example):
-        return _score(labeler, example, info, folder, fingerprint.pictures[example.name], submission)
+        return _score(labeler, example, info, folder, fingerprint.images[example.name], submission)
 
     if submission:
         for name in (example.name for example in examples if example.name in finished):
-            # Where the pictures were scored before anybody asked for these files.
+            # Where the images were scored before anybody asked for these files.
             if not folder.submission_file(name).is_file():
                 save_submission(folder.submission_file(name), folder.read_prediction(name), info)
     waiting = [example for example in examples if example.name not in finished]
@@ -47,7 +47,7 @@ def evaluate(labelers, examples, info, folder, fingerprint, submission=False):
 
 
 def _score(labeler, example, info, folder, marks, submission):
-    """PictureRecord, or the message of why the picture could not be read."""
+    """ImageRecord, or the message of why the image could not be read."""
     try:
         image, label = read_example(example, info)
     except (ValueError, OSError) as error:
@@ -57,7 +57,7 @@ def _score(labeler, example, info, folder, marks, submission):
     save_label_png(folder.color_file(example.name), prediction, info.colors)
     if submission:
         save_submission(folder.submission_file(example.name), prediction, info)
-    return PictureRecord(
+    return ImageRecord(
         name=example.name,
         size=label.shape,
         confusion=confusion_matrix(prediction, label, info.num_classes, info.ignore_label),

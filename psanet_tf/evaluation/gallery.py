@@ -1,22 +1,22 @@
-"""Sheets of evaluated pictures: input, truth, prediction, and where they differ."""
+"""Sheets of evaluated images: input, truth, prediction, and where they differ."""
 
 import numpy as np
 
 from psanet_tf.visualization.colors import colorize
 from psanet_tf.visualization.legend import legend_strip
-from psanet_tf.visualization.sheet import picture_sheet
+from psanet_tf.visualization.sheet import image_sheet
 
 COLUMNS = ("input", "truth", "prediction", "errors")
 _WRONG, _RIGHT, _IGNORED = (214, 39, 40), (235, 235, 235), (180, 180, 200)
 
 
 def worst_first(records):
-    """Records sorted by mIoU over the classes that occur in the picture, lowest first."""
+    """Records sorted by mIoU over the classes that occur in the image, lowest first."""
     return sorted(records, key=lambda record: (record.miou, record.name))
 
 
-def picture_row(folder, example):
-    """The four pictures of `COLUMNS`, uint8 [H, W, 3] each, of one finished example of an `EvaluationFolder`."""
+def image_row(folder, example):
+    """The four images of `COLUMNS`, uint8 [H, W, 3] each, of one finished example of an `EvaluationFolder`."""
     image, label, prediction = folder.read(example)
     colors = folder.info.colors
     return [image, colorize(label, colors), colorize(prediction, colors), error_map(label, prediction)]
@@ -24,29 +24,29 @@ def picture_row(folder, example):
 
 def error_map(label, prediction, ignore_label=255):
     """uint8 [H, W, 3]: wrong pixels red, right ones light grey, ignored ones bluish grey."""
-    picture = np.empty((*label.shape, 3), np.uint8)
-    picture[:] = _RIGHT
-    picture[label != prediction] = _WRONG
-    picture[label == ignore_label] = _IGNORED
-    return picture
+    image = np.empty((*label.shape, 3), np.uint8)
+    image[:] = _RIGHT
+    image[label != prediction] = _WRONG
+    image[label == ignore_label] = _IGNORED
+    return image
 
 
 def evaluation_sheet(folder, records, cell_width=320):
-    """Contact sheet of some pictures of an evaluation, one row each, with a legend.
+    """Contact sheet of some images of an evaluation, one row each, with a legend.
 
     Args:
         folder: `EvaluationFolder`.
-        records: list of `PictureRecord`, at least one.
-        cell_width: of each picture, in pixels.
+        records: list of `ImageRecord`, at least one.
+        cell_width: of each image, in pixels.
 
     Returns:
         uint8 [height, width, 3].
     """
     info, examples = folder.info, folder.examples()
-    rows = [picture_row(folder, examples[record.name]) for record in records]
+    rows = [image_row(folder, examples[record.name]) for record in records]
     captions = [caption(record) for record in records]
     footer = legend_strip(shares(records), info.colors, info.class_names, 4 * (cell_width + 8) + 8)
-    return picture_sheet(rows, COLUMNS, captions, cell_width, footer)
+    return image_sheet(rows, COLUMNS, captions, cell_width, footer)
 
 
 def shares(records):

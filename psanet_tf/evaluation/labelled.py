@@ -26,5 +26,5 @@ def check_labelled(examples, info, split):
     if read:
         raise ValueError(
             f"split {split!r} has no labels to score against: not one pixel in its {read} label files has a class "
-            f"(first: {examples[0].label_path}); psanet predict labels pictures without scoring them"
+            f"(first: {examples[0].label_path}); psanet predict labels images without scoring them"
         )

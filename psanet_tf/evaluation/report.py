@@ -1,31 +1,31 @@
 """One HTML page about an evaluation."""
 
-from psanet_tf.evaluation.attention_page import attention_view
-from psanet_tf.evaluation.gallery import COLUMNS, caption, picture_row, shares, worst_first
-from psanet_tf.visualization.confusion import confusion_picture
+from psanet_tf.evaluation.gallery import COLUMNS, caption, image_row, shares, worst_first
+from psanet_tf.inference.attention_page import attention_view
+from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.visualization.heatmap import heat_colors
 from psanet_tf.visualization.pages import data_uri, fitted, write_page
 
-_PICTURES = 6  # of the worst, and of the best
-_ATTENTION_PICTURES = 3
+_IMAGES = 6  # of the worst, and of the best
+_ATTENTION_IMAGES = 3
 _CELL_WIDTH = 360
 
 
 def write_report(folder, summary, records, model):
-    """Writes ``report.html`` into an `EvaluationFolder`: scores, classes, confusion, pictures, attention.
+    """Writes ``report.html`` into an `EvaluationFolder`: scores, classes, confusion, images, attention.
 
     Args:
         folder: `EvaluationFolder`.
         summary: see `summarize`.
-        records: list of `PictureRecord`.
+        records: list of `ImageRecord`.
         model: `PSANet`; its attention is shown if it has any.
     """
     info, settings, examples = folder.info, folder.settings, folder.examples()
     ranking = worst_first(records)
-    best = ranking[::-1][:_PICTURES]
-    galleries = [("Worst pictures", ranking[:_PICTURES])]
-    if len(ranking) > _PICTURES:
-        galleries.append(("Best pictures", best))
+    best = ranking[::-1][:_IMAGES]
+    galleries = [("Worst images", ranking[:_IMAGES])]
+    if len(ranking) > _IMAGES:
+        galleries.append(("Best images", best))
     pixels = max(1, sum(row["pixels"] for row in summary["classes"]))
     write_page(
         folder.path / "report.html",
@@ -38,7 +38,7 @@ def write_report(folder, summary, records, model):
             {**row, "color": info.colors[index].tolist(), "share": row["pixels"] / pixels}
             for index, row in enumerate(summary["classes"])
         ],
-        confusion=data_uri(confusion_picture(sum(record.confusion for record in records), info.class_names)),
+        confusion=data_uri(confusion_image(sum(record.confusion for record in records), info.class_names)),
         galleries=[
             {
                 "title": f"{title} (by mIoU of the classes in them)",
@@ -53,10 +53,10 @@ def write_report(folder, summary, records, model):
 
 
 def describe(settings):
-    """One line: which weights, and how pictures were labelled."""
+    """One line: which weights, and how images were labelled."""
     protocol = settings["evaluate"]
     if settings["whole"]:
-        how = "one pass per picture"
+        how = "one pass per image"
     else:
         scales = ", ".join(f"{scale:g}" for scale in protocol["scales"])
         how = f"sliding window at scale {scales} of long side {protocol['base_size']}"
@@ -67,7 +67,7 @@ def describe(settings):
 def score_cards(summary):
     values = [("mIoU", "miou"), ("mAcc", "macc"), ("allAcc", "allacc"), ("boundary mIoU", "boundary_miou")]
     cards = [{"name": name, "value": f"{100 * summary[key]:.2f}"} for name, key in values]
-    return [*cards, {"name": "pictures", "value": summary["pictures"]}]
+    return [*cards, {"name": "images", "value": summary["images"]}]
 
 
 def legend(info, records):
@@ -75,24 +75,24 @@ def legend(info, records):
     return [{"name": info.class_names[index], "color": info.colors[index].tolist()} for index, _ in shares(records)]
 
 
-def cells(titles, pictures, width=_CELL_WIDTH):
-    """Pictures of a row for a template; the first is a photograph, the others are flat colours."""
+def cells(titles, images, width=_CELL_WIDTH):
+    """Images of a row for a template; the first is a photograph, the others are flat colours."""
     result = []
-    for index, (title, picture) in enumerate(zip(titles, pictures, strict=True)):
+    for index, (title, image) in enumerate(zip(titles, images, strict=True)):
         flat = index > 0
-        uri = data_uri(fitted(picture, width, flat), quality=None if flat else 88)
+        uri = data_uri(fitted(image, width, flat), quality=None if flat else 88)
         result.append({"title": title, "uri": uri, "pixels": flat})
     return result
 
 
 def _row(folder, record, examples):
-    pictures = picture_row(folder, examples[record.name])
-    return {"name": record.name, "caption": caption(record), "cells": cells(COLUMNS, pictures)}
+    images = image_row(folder, examples[record.name])
+    return {"name": record.name, "caption": caption(record), "cells": cells(COLUMNS, images)}
 
 
 def _attention(folder, ranking, examples, model):
     if not model.get_config()["use_psa"]:
         return []
-    count = min(_ATTENTION_PICTURES, len(ranking))
+    count = min(_ATTENTION_IMAGES, len(ranking))
     chosen = [ranking[index * (len(ranking) - 1) // max(1, count - 1)] for index in range(count)]
     return [attention_view(model, folder.read(examples[record.name])[0], record.name) for record in chosen]

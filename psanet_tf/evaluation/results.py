@@ -11,7 +11,7 @@ from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.fingerprint import (
     Fingerprint,
-    changed_pictures,
+    changed_images,
     describe_changed,
     describe_classes,
 )
@@ -19,7 +19,7 @@ from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.files import atomic_file
 
 SETTINGS_FILE = "settings.json"
-RECORDS_FILE = "pictures.jsonl"
+RECORDS_FILE = "images.jsonl"
 SCORES_FILE = "scores.json"
 FINGERPRINT_FILE = "fingerprint.json"
 HASHES_FILE = "hashes.json"
@@ -27,15 +27,15 @@ _FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureRecord:
-    """Counts of one picture, from which all scores are summed.
+class ImageRecord:
+    """Counts of one image, from which all scores are summed.
 
     Attributes:
         name: of the example.
         size: (height, width).
         confusion: int64 [K, K], rows are true classes.
         boundary: int64 [2, K], see `boundary_counts`.
-        digests: of the picture and of the labels that were scored, see `FileMark`.
+        digests: of the image and of the labels that were scored, see `FileMark`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class PictureRecord:
 
     @property
     def miou(self):
-        """Mean IoU over the classes that occur in the picture's labels or prediction."""
+        """Mean IoU over the classes that occur in the image's labels or prediction."""
         intersection = np.diagonal(self.confusion)
         union = self.confusion.sum(0) + self.confusion.sum(1) - intersection
         present = union > 0
@@ -84,7 +84,7 @@ class PictureRecord:
 class EvaluationFolder:
     """Files of one evaluation.
 
-    ``settings.json`` (what was asked for), ``pictures.jsonl`` (one line of counts per finished picture), ``labels/``
+    ``settings.json`` (what was asked for), ``images.jsonl`` (one line of counts per finished image), ``labels/``
     and ``colors/`` (predictions as grey and as palette PNGs), what is made of them at the end, and
     ``fingerprint.json``, which says of what data the scores are.
 
@@ -103,7 +103,7 @@ class EvaluationFolder:
                 which tells its contents from others), and ``evaluate`` and ``whole``, the protocol.
             data: `DataSection`.
             info: DatasetInfo.
-            fingerprint: Fingerprint of the pictures that shall be scored.
+            fingerprint: Fingerprint of the images that shall be scored.
 
         Returns:
             list of texts: what has to be done again and why.
@@ -140,9 +140,9 @@ class EvaluationFolder:
         if reasons:
             changes = [f"the evaluation in {self.path} is done again from the beginning: {'; '.join(reasons)}"]
         else:
-            found = fingerprint.subset(name for name in fingerprint.pictures if name in records)
-            before = found.with_digests({name: records[name].digests for name in found.pictures})
-            for name in changed_pictures(before, found):
+            found = fingerprint.subset(name for name in fingerprint.images if name in records)
+            before = found.with_digests({name: records[name].digests for name in found.images})
+            for name in changed_images(before, found):
                 del records[name]
             changes = [f"{text}: done again" for text in describe_changed(before, found)]
         if changes:
@@ -186,7 +186,7 @@ class EvaluationFolder:
 
     @property
     def fingerprint(self):
-        """`Fingerprint` of the pictures that the scores are of.
+        """`Fingerprint` of the images that the scores are of.
 
         Raises FileNotFoundError where the evaluation did not come to its end, or is an earlier version's.
         """
@@ -212,16 +212,16 @@ class EvaluationFolder:
         return {example.name: example for example in list_examples(data, settings["split"])}
 
     def read(self, example):
-        """uint8 image [H, W, 3], labels [H, W] and prediction [H, W] of a finished picture."""
+        """uint8 image [H, W, 3], labels [H, W] and prediction [H, W] of a finished image."""
         return *read_example(example, self.info), self.read_prediction(example.name)
 
     def read_prediction(self, name):
         """uint8 [H, W]."""
-        with Image.open(self.label_file(name)) as picture:
-            return np.asarray(picture)
+        with Image.open(self.label_file(name)) as image:
+            return np.asarray(image)
 
     def records(self):
-        """{name: PictureRecord} of all finished pictures. A last line cut short by an interruption is left out."""
+        """{name: ImageRecord} of all finished images. A last line cut short by an interruption is left out."""
         file = self.path / RECORDS_FILE
         if not file.is_file():
             return {}
@@ -229,7 +229,7 @@ class EvaluationFolder:
         records = {}
         for line in file.read_text(encoding="utf-8").split("\n"):
             try:
-                record = PictureRecord.from_json(line, num_classes)
+                record = ImageRecord.from_json(line, num_classes)
             except (json.JSONDecodeError, KeyError):
                 continue
             if self.label_file(record.name).is_file():
@@ -237,7 +237,7 @@ class EvaluationFolder:
         return records
 
     def add(self, record):
-        """Appends a record; the picture's files must be there already."""
+        """Appends a record; the image's files must be there already."""
         with (self.path / RECORDS_FILE).open("a", encoding="utf-8") as stream:
             # A line of its own even after one that was cut short.
             prefix = "\n" if stream.tell() else ""

@@ -1,4 +1,4 @@
-"""A whole evaluation: from weights and a configuration to tables, pictures and a report."""
+"""A whole evaluation: from weights and a configuration to tables, images and a report."""
 
 import sys
 from pathlib import Path
@@ -12,16 +12,16 @@ from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import median_long_side, scale_warning
 from psanet_tf.evaluation.evaluator import evaluate
 from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
-from psanet_tf.evaluation.labelers import load_labelers
 from psanet_tf.evaluation.labelled import check_labelled
 from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
 from psanet_tf.files import atomic_file
-from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.checkpoints import checkpoint_file
-from psanet_tf.training.run_folder import RunFolder
-from psanet_tf.visualization.confusion import confusion_picture
+from psanet_tf.inference.labelers import load_labelers
+from psanet_tf.visualization.confusion import confusion_image
+from psanet_tf.weights.checkpoints import checkpoint_file
+from psanet_tf.weights.files import weights_identity
+from psanet_tf.weights.run_folder import config_beside
 
 
 def run_evaluation(
@@ -29,8 +29,8 @@ def run_evaluation(
 ):
     """Scores a network on a split and writes everything there is to say about it.
 
-    Pictures that `out` has results of, from an earlier call with the same settings, are not done again, unless the
-    weights, the picture or its labels changed since; lines on standard error say so.
+    Images that `out` has results of, from an earlier call with the same settings, are not done again, unless the
+    weights, the image or its labels changed since; lines on standard error say so.
 
     Args:
         weights: run folder, ``.keras`` or ``.pth`` file.
@@ -38,9 +38,9 @@ def run_evaluation(
         config_path: configuration file; default: the run folder's.
         overrides: strings ``"section.key=value"``.
         split: default: ``data.val_split``.
-        whole: one pass per picture at its own size instead of the sliding window.
-        limit: score so many pictures only, evenly spread over the split.
-        worst: how many pictures the sheet of the worst shows.
+        whole: one pass per image at its own size instead of the sliding window.
+        limit: score so many images only, evenly spread over the split.
+        worst: how many images the sheet of the worst shows.
         submission: also write predictions as the dataset's test server takes them.
 
     Returns:
@@ -48,11 +48,11 @@ def run_evaluation(
 
     Raises:
         ValueError, OSError: bad weights, configuration or data; a split without labels; other classes than the network
-            was trained with; other settings than `out` has results of; or not one picture could be read.
+            was trained with; other settings than `out` has results of; or not one image could be read.
     """
     weights = Path(weights)
     if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 picture, got {limit}")
+        raise ValueError(f"limit must be at least 1 image, got {limit}")
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
     checkpoint_file(weights)
@@ -87,11 +87,11 @@ def run_evaluation(
         print(line, file=sys.stderr)
     records, failures = evaluate(network.labelers, examples, info, folder, fingerprint, submission)
     if not records:
-        raise ValueError("not one picture could be read:\n  " + "\n  ".join(failures.values()))
+        raise ValueError("not one image could be read:\n  " + "\n  ".join(failures.values()))
     fingerprint.subset(records).save(folder.fingerprint_file)
     records = list(records.values())
     summary = summarize(records, info, failures)
-    _write_pictures(folder, records, worst)
+    _write_images(folder, records, worst)
     write_report(folder, summary, records, network.model)
     write_tables(folder, summary, records)
     return folder, summary
@@ -104,22 +104,16 @@ def spread(examples, limit):
     return [examples[index * len(examples) // limit] for index in range(limit)]
 
 
-def config_beside(weights):
-    """The configuration of the run folder that the weights are, or lie in; None if there is none."""
-    folders = [weights, *weights.resolve().parents[:2]]
-    return next((RunFolder(folder).config_file for folder in folders if RunFolder(folder).config_file.is_file()), None)
-
-
 def default_folder(weights):
     """Where results go if nothing else is said."""
     return (weights if weights.is_dir() else weights.parent) / "evaluation"
 
 
-def _write_pictures(folder, records, worst):
-    confusion = confusion_picture(sum(record.confusion for record in records), folder.info.class_names)
-    pictures = {"confusion.png": confusion}
+def _write_images(folder, records, worst):
+    confusion = confusion_image(sum(record.confusion for record in records), folder.info.class_names)
+    images = {"confusion.png": confusion}
     if worst:
-        pictures["worst.png"] = evaluation_sheet(folder, worst_first(records)[:worst])
-    for name, picture in pictures.items():
+        images["worst.png"] = evaluation_sheet(folder, worst_first(records)[:worst])
+    for name, image in images.items():
         with atomic_file(folder.path / name) as temporary:
-            Image.fromarray(picture).save(temporary)
+            Image.fromarray(image).save(temporary)

@@ -14,15 +14,15 @@ from psanet_tf.metrics import scores_from_confusion
 
 
 def summarize(records, info, failures=()):
-    """Scores of all pictures together.
+    """Scores of all images together.
 
     Args:
-        records: list of `PictureRecord`, at least one.
+        records: list of `ImageRecord`, at least one.
         info: DatasetInfo.
-        failures: {name: message} of pictures that could not be read.
+        failures: {name: message} of images that could not be read.
 
     Returns:
-        dict for JSON: ``miou``, ``macc``, ``allacc``, ``boundary_miou``, ``pictures``, ``failed``, and ``classes``, a
+        dict for JSON: ``miou``, ``macc``, ``allacc``, ``boundary_miou``, ``images``, ``failed``, and ``classes``, a
         list of ``name``, ``iou``, ``accuracy``, ``boundary_iou``, ``pixels`` (in the labels).
     """
     confusion = sum(record.confusion for record in records)
@@ -33,7 +33,7 @@ def summarize(records, info, failures=()):
         "macc": scores.macc,
         "allacc": scores.allacc,
         "boundary_miou": float(boundary.mean()),
-        "pictures": len(records),
+        "images": len(records),
         "failed": dict(failures),
         "classes": [
             {
@@ -49,14 +49,14 @@ def summarize(records, info, failures=()):
 
 
 def write_tables(folder, summary, records):
-    """Writes ``scores.json``, ``classes.csv``, ``pictures.csv`` and ``confusion.csv`` into an `EvaluationFolder`."""
+    """Writes ``scores.json``, ``classes.csv``, ``images.csv`` and ``confusion.csv`` into an `EvaluationFolder`."""
     _write_csv(
         folder.path / "classes.csv",
         ["class", "iou", "accuracy", "boundary_iou", "pixels"],
         [list(values.values()) for values in summary["classes"]],
     )
     _write_csv(
-        folder.path / "pictures.csv",
+        folder.path / "images.csv",
         ["name", "height", "width", "miou_of_present_classes", "pixel_accuracy"],
         [[record.name, *record.size, record.miou, record.pixel_accuracy] for record in records],
     )
@@ -74,7 +74,7 @@ def write_tables(folder, summary, records):
 
 def print_table(summary):
     """Prints per-class and mean scores in percent on standard output."""
-    table = Table("class", "IoU", "accuracy", "boundary IoU", title=f"{summary['pictures']} pictures, percent")
+    table = Table("class", "IoU", "accuracy", "boundary IoU", title=f"{summary['images']} images, percent")
     for column in table.columns[1:]:
         column.justify = "right"
     for values in summary["classes"]:

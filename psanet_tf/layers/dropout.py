@@ -11,7 +11,7 @@ class SpatialDropout2D(keras.layers.SpatialDropout2D):
     """`keras.layers.SpatialDropout2D` that draws a mask of its own on every replica.
 
     Under a `tf.distribute` strategy all replicas hold the same state of the random numbers, so Keras 3 drops the same
-    channels of the first picture of every replica, of the second, and so on. Here the replica's number goes into the
+    channels of the first image of every replica, of the second, and so on. Here the replica's number goes into the
     seed. On one replica it is Keras's layer, number for number.
 
     Args:

@@ -22,7 +22,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Client:
-    """Pictures in, labels out.
+    """Images in, labels out.
 
     Args:
         url: ``grpc://host:8500/MODEL`` or ``http://host:8501/MODEL``, with ``/versions/3`` or ``/labels/stable``
@@ -77,7 +77,7 @@ class Client:
         return self._metadata
 
     def label_images(self, images):
-        """Labels and scores of pictures that have the network's size.
+        """Labels and scores of images that have the network's size.
 
         Args:
             images: uint8 [B, H, W, 3], RGB.
@@ -88,38 +88,38 @@ class Client:
         answer = self.predict("serving_default", images=np.asarray(images))
         return answer["labels"], answer["scores"]
 
-    def labels(self, picture):
-        """The class of every pixel of a picture of any size.
+    def labels(self, image):
+        """The class of every pixel of an image of any size.
 
         Args:
-            picture: uint8 [H, W, 3] (RGB), the bytes of a picture file, or its path. A picture with more pixels
+            image: uint8 [H, W, 3] (RGB), the bytes of an image file, or its path. An image with more pixels
                 or bytes than the server takes is cut into overlapping tiles, each labelled by itself.
 
         Returns:
-            uint8 [H, W], of the picture as it is to be seen (turned as its orientation tag says).
+            uint8 [H, W], of the image as it is to be seen (turned as its orientation tag says).
 
         Raises:
             ServingError: with the server's code and message.
-            ValueError: not a picture.
+            ValueError: not an image.
             OSError: a file that cannot be read.
         """
-        data, size = _encoded(picture)
+        data, size = _encoded(image)
         if size[0] * size[1] <= self.metadata().max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
             return self._label_bytes(data)
-        return label_by_tiles(_pixels(picture), lambda tile: self._label_bytes(png_bytes(tile)))
+        return label_by_tiles(_pixels(image), lambda tile: self._label_bytes(png_bytes(tile)))
 
-    def attention(self, picture, points):
-        """Attention maps at points of a picture; see the signature `attention` of `ServingModule`.
+    def attention(self, image, points):
+        """Attention maps at points of an image; see the signature `attention` of `ServingModule`.
 
         Args:
-            picture: as for `labels`.
+            image: as for `labels`.
             points: sequence of (x, y) in pixels.
 
         Returns:
             dict with "collect" and "distribute" float32 [P, h, w] (those that the network has) and
-            "picture_box" float32 [4].
+            "image_box" float32 [4].
         """
-        data, _ = _encoded(picture)
+        data, _ = _encoded(image)
         points = np.asarray(points, np.float32).reshape(1, -1, 2)
         answer = self.predict("attention", image_bytes=_strings([data]), points=points)
         return {name: array[0] for name, array in answer.items()}
@@ -138,25 +138,25 @@ class Client:
         return decode_label(answer["label_bytes"][0], "the answer")
 
 
-def _encoded(picture):
+def _encoded(image):
     """(JPEG or PNG bytes, (rows, columns))."""
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise ValueError(f"picture must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
-        return png_bytes(picture), picture.shape[:2]
-    data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+        return png_bytes(image), image.shape[:2]
+    data = image if isinstance(image, bytes) else Path(image).read_bytes()
     if is_read_by_graph(data):
         return data, _size(data)
     pixels = _pixels(data)
     return png_bytes(pixels), pixels.shape[:2]
 
 
-def _pixels(picture):
-    if isinstance(picture, np.ndarray):
-        return picture
-    if isinstance(picture, bytes):
-        return decode_image(picture, "the picture")
-    return decode_image(Path(picture).read_bytes(), picture)
+def _pixels(image):
+    if isinstance(image, np.ndarray):
+        return image
+    if isinstance(image, bytes):
+        return decode_image(image, "the image")
+    return decode_image(Path(image).read_bytes(), image)
 
 
 def _size(data):
@@ -164,7 +164,7 @@ def _size(data):
         with Image.open(io.BytesIO(data)) as image:
             return image.size[::-1]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a picture that can be read: {error}") from None
+        raise ValueError(f"not an image that can be read: {error}") from None
 
 
 def _strings(values):

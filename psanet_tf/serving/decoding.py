@@ -1,4 +1,4 @@
-"""JPEG and PNG strings to pictures inside a graph; what cannot be decoded is refused with a helpful text."""
+"""JPEG and PNG strings to images inside a graph; what cannot be decoded is refused with a helpful text."""
 
 import tensorflow as tf
 
@@ -8,8 +8,8 @@ from psanet_tf.data.graph_headers import is_jpeg, is_png
 _PNG_HEADER_BYTES = 26
 
 
-def decode_picture(data, max_pixels, name):
-    """One JPEG or PNG picture, decoded after its header was checked; for use inside a `tf.function`.
+def decode_checked(data, max_pixels, name):
+    """One JPEG or PNG image, decoded after its header was checked; for use inside a `tf.function`.
 
     Args:
         data: scalar string tensor.
@@ -25,7 +25,7 @@ def decode_picture(data, max_pixels, name):
     long_enough = tf.strings.length(data) >= _PNG_HEADER_BYTES
     readable = tf.debugging.Assert(
         (is_jpeg(data) | is_png(data)) & long_enough,
-        [tf.strings.join([name, " is no JPEG or PNG picture (its first bytes say what it is)"])],
+        [tf.strings.join([name, " is no JPEG or PNG image (its first bytes say what it is)"])],
     )
     with tf.control_dependencies([readable]):
         data = tf.identity(data)

@@ -10,8 +10,8 @@ from psanet_tf import __version__
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.scale import with_base_size
-from psanet_tf.evaluation.whole_picture import any_size
 from psanet_tf.files import atomic_folder
+from psanet_tf.inference.whole_image import any_size
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
@@ -53,13 +53,13 @@ def export_saved_model(
         model: `PSANet`, trained.
         out_dir: folder of the model; its versions are the folders `1`, `2`, ... in it.
         info: `DatasetInfo`, the classes.
-        evaluate: `EvaluateSection`, how pictures of any size are labelled; default: the paper's protocol, with the
+        evaluate: `EvaluateSection`, how images of any size are labelled; default: the paper's protocol, with the
             dataset's base_size (see `with_base_size`).
         precision: "float32" or "bfloat16"; bfloat16 halves the file and uses the matrix units of CPUs (AMX)
             and GPUs that have them; logits are float32 in either.
         implementation: "stock" has stock ops only in the graph; "custom" calls the op `PsaMask`, which a server
             must have linked in.
-        whole: the network sees pictures whole, at any size, instead of crops.
+        whole: the network sees images whole, at any size, instead of crops.
         warm_up: write `assets.extra/tf_serving_warmup_requests`, with which a server answers its first request
             as fast as the others; needs the package tensorflow-serving-api.
 

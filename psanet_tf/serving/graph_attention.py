@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
-from psanet_tf.evaluation.attention import LONGEST_SIDE
+from psanet_tf.inference.attention import LONGEST_SIDE
 from psanet_tf.serving.graph_window import pad_to_stride
 
 
 class GraphAttention:
-    """Attention at points of one picture, placed in the network's input as `psanet_tf.attention_maps` does.
+    """Attention at points of one image, placed in the network's input as `psanet_tf.attention_maps` does.
 
     Args:
         matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations.
@@ -21,36 +21,36 @@ class GraphAttention:
         self._crop_size = crop_size
         self._shrunk_size = shrunk_size
 
-    def maps(self, picture, points, name):
+    def maps(self, image, points, name):
         """Attention at points.
 
         Args:
-            picture: uint8 [H, W, 3].
+            image: uint8 [H, W, 3].
             points: float32 [P, 2], x and y in pixels from the left and from the top.
             name: string tensor for error messages.
 
         Returns:
-            ``{"collect": [P, h, w], "distribute": [P, h, w], "picture_box": [4]}``, float32, with the directions
-            that the network has; the box is (top, left, bottom, right) of the picture in map positions, with the
+            ``{"collect": [P, h, w], "distribute": [P, h, w], "image_box": [4]}``, float32, with the directions
+            that the network has; the box is (top, left, bottom, right) of the image in map positions, with the
             centre of map row r at r.
 
         Raises:
-            tf.errors.InvalidArgumentError: when run, a point that is not on the picture.
+            tf.errors.InvalidArgumentError: when run, a point that is not on the image.
         """
-        picture_size = tf.shape(picture)[:2]
-        limits = tf.cast(tf.reverse(picture_size, [0]), tf.float32)
-        size_text = tf.strings.format("columns and rows, {}", tf.reverse(picture_size, [0]))
+        image_size = tf.shape(image)[:2]
+        limits = tf.cast(tf.reverse(image_size, [0]), tf.float32)
+        size_text = tf.strings.format("columns and rows, {}", tf.reverse(image_size, [0]))
         inside = tf.debugging.Assert(
             tf.reduce_all((points >= 0) & (points < limits)),
-            [tf.strings.join([name, " must be x, y from 0 to below the picture's ", size_text])],
+            [tf.strings.join([name, " must be x, y from 0 to below the image's ", size_text])],
         )
         with tf.control_dependencies([inside]):
             points = tf.identity(points)
-        inputs, resized_size, offset = self._place(picture)
+        inputs, resized_size, offset = self._place(image)
         input_size = tf.shape(inputs)[1:3]
         map_size = tf.stack(self._shrunk_size(tf.unstack((input_size - 1) // 8 + 1)))
         step = tf.cast(input_size - 1, tf.float64) / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
-        scale = tf.cast(resized_size, tf.float64) / tf.cast(picture_size, tf.float64)
+        scale = tf.cast(resized_size, tf.float64) / tf.cast(image_size, tf.float64)
         offset = tf.cast(offset, tf.float64)
         in_input = (tf.cast(tf.reverse(points, [1]), tf.float64) + 0.5) * scale - 0.5 + offset
         cells = tf.clip_by_value(tf.cast(tf.round(in_input / step), tf.int32), 0, map_size - 1)
@@ -62,18 +62,18 @@ class GraphAttention:
         }
         first = (offset - 0.5) / step
         last = (offset + tf.cast(resized_size, tf.float64) - 0.5) / step
-        return {**outputs, "picture_box": tf.cast(tf.concat([first, last], axis=0), tf.float32)}
+        return {**outputs, "image_box": tf.cast(tf.concat([first, last], axis=0), tf.float32)}
 
-    def _place(self, picture):
-        """(normalized input [1, H, W, 3], [rows, columns] of the picture in it, [top, left] of the picture in it)."""
-        picture_size = tf.cast(tf.shape(picture)[:2], tf.float64)
+    def _place(self, image):
+        """(normalized input [1, H, W, 3], [rows, columns] of the image in it, [top, left] of the image in it)."""
+        image_size = tf.cast(tf.shape(image)[:2], tf.float64)
         if self._crop_size is None:
-            scale = tf.minimum(LONGEST_SIDE / tf.reduce_max(picture_size), 1)
+            scale = tf.minimum(LONGEST_SIDE / tf.reduce_max(image_size), 1)
         else:
-            scale = tf.minimum(tf.reduce_min(tf.constant(self._crop_size, tf.float64) / picture_size), 1)
-        resized_size = tf.maximum(tf.cast(tf.round(scale * picture_size), tf.int32), 1)
+            scale = tf.minimum(tf.reduce_min(tf.constant(self._crop_size, tf.float64) / image_size), 1)
+        resized_size = tf.maximum(tf.cast(tf.round(scale * image_size), tf.int32), 1)
         # The mean colour is 0 once normalized.
-        resized = normalize(tf.image.resize(picture, resized_size))[None]
+        resized = normalize(tf.image.resize(image, resized_size))[None]
         padded = resized if self._crop_size else pad_to_stride(resized)
         input_size = tf.constant(self._crop_size) if self._crop_size else tf.shape(padded)[1:3]
         offset = (input_size - resized_size) // 2

@@ -1,4 +1,4 @@
-"""The sliding-window protocol as a graph: sizes are tensors, so that a server labels pictures of any size.
+"""The sliding-window protocol as a graph: sizes are tensors, so that a server labels images of any size.
 
 `psanet_tf.evaluation.SlidingWindow` defines the protocol and streams in Python; this is the same arithmetic for
 use inside a `tf.function`.
@@ -15,13 +15,13 @@ OUTPUT_STRIDE = 8
 
 
 class GraphWindow:
-    """Labels one picture of any size inside a graph.
+    """Labels one image of any size inside a graph.
 
     Args:
         network: normalized crops float32 [B, h, w, 3] -> logits float32 [B, h, w, K].
         num_classes: K.
         crop_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1, and
-            then a resized picture is one crop.
+            then a resized image is one crop.
         evaluate: `EvaluateSection` (base_size, scales, flip, stride_rate).
     """
 
@@ -31,17 +31,17 @@ class GraphWindow:
         self._crop_size = crop_size
         self._evaluate = evaluate
 
-    def labels(self, picture):
+    def labels(self, image):
         """The most probable class of every pixel.
 
         Args:
-            picture: uint8 [H, W, 3], H and W dynamic.
+            image: uint8 [H, W, 3], H and W dynamic.
 
         Returns:
             uint8 [H, W].
         """
-        size = tf.shape(picture)[:2]
-        scaled = [self._scaled_probabilities(picture, scale) for scale in self._evaluate.scales]
+        size = tf.shape(image)[:2]
+        scaled = [self._scaled_probabilities(image, scale) for scale in self._evaluate.scales]
         rows_per_band = tf.maximum(1, _BAND_BYTES // (size[1] * self._num_classes * 4))
         count = -(-size[0] // rows_per_band)
         bands = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=[None, None])
@@ -56,9 +56,9 @@ class GraphWindow:
         _, bands = tf.while_loop(lambda index, _: index < count, add_band, (0, bands), parallel_iterations=1)
         return tf.reshape(bands.concat(), size)
 
-    def _scaled_probabilities(self, picture, scale):
-        """float32 [h, w, K] of the picture resized for one scale."""
-        resized = normalize(tf.image.resize(picture, _scaled_size(picture, self._evaluate.base_size, scale)))
+    def _scaled_probabilities(self, image, scale):
+        """float32 [h, w, K] of the image resized for one scale."""
+        resized = normalize(tf.image.resize(image, _scaled_size(image, self._evaluate.base_size, scale)))
         if self._crop_size is None:
             return self._whole(resized)
         return self._tiled(resized)
@@ -133,9 +133,9 @@ def pad_to_stride(images):
     return tf.pad(images, [[0, 0], *paddings, [0, 0]])
 
 
-def _scaled_size(picture, base_size, scale):
+def _scaled_size(image, base_size, scale):
     """[height, width] with the long side round(scale * base_size), halves to even."""
-    size = tf.cast(tf.shape(picture)[:2], tf.float64)
+    size = tf.cast(tf.shape(image)[:2], tf.float64)
     long_side = tf.constant(float(max(1, round(scale * base_size))), tf.float64)
     # In this order: the rounding is that of the evaluation.
     scaled = tf.maximum(tf.round(long_side / tf.reduce_max(size) * size), 1)

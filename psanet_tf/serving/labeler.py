@@ -5,14 +5,14 @@ from psanet_tf.serving.errors import ServingError
 
 
 class ServedLabeler:
-    """Labels pictures through a server.
+    """Labels images through a server.
 
     Args:
         url: as of `Client`.
 
     Attributes:
         info: DatasetInfo of the model's classes.
-        base_size: long side, in pixels, to which it resizes pictures.
+        base_size: long side, in pixels, to which it resizes images.
 
     Raises:
         OSError: no server answers there, or it refuses.
@@ -27,7 +27,7 @@ class ServedLabeler:
         self.base_size = metadata.base_size
 
     def labels(self, image):
-        """uint8 [H, W] for a uint8 RGB picture [H, W, 3]."""
+        """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""
         return self._ask(self._client.labels, image)
 
     def _ask(self, function, *arguments):

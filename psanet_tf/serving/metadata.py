@@ -8,7 +8,7 @@ import numpy as np
 from psanet_tf.data.catalog import DatasetInfo
 
 ASSET_NAME = "metadata.json"
-# A decoded picture of this size takes 96 MB; more is refused before it is decoded.
+# A decoded image of this size takes 96 MB; more is refused before it is decoded.
 MAX_PIXELS = 32_000_000
 
 
@@ -20,17 +20,17 @@ class ModelMetadata:
         dataset: name of the dataset that gave the classes.
         class_names: one per label.
         colors: [K][3], RGB 0..255.
-        ignore_label: value of label pictures that is no class.
-        crop_size: (rows, columns) that the network takes; None for a model of whole pictures.
+        ignore_label: value of label images that is no class.
+        crop_size: (rows, columns) that the network takes; None for a model of whole images.
         mean, std: of the normalization ``(rgb - mean) / std``, done inside the graph.
-        base_size, scales, flip, stride_rate: how `predict_bytes` labels a picture of any size (the
+        base_size, scales, flip, stride_rate: how `predict_bytes` labels an image of any size (the
             sliding-window protocol of `psanet_tf.SlidingWindow`).
-        max_pixels: largest picture that `predict_bytes` and `attention` take.
+        max_pixels: largest image that `predict_bytes` and `attention` take.
         precision: "float32" or "bfloat16".
         implementation: "stock" or "custom", of the attention's window gather.
         directions: of the attention: "collect", "distribute"; empty for a network without it.
         package_version: of psanet_tf, which exported the model.
-        training_long_side: median long side of the training pictures, in pixels; None if it is not known.
+        training_long_side: median long side of the training images, in pixels; None if it is not known.
     """
 
     dataset: str

@@ -34,7 +34,7 @@ class Server:
         latest_versions: how many of the newest versions are kept loaded.
         labels: label -> version, e.g. ``{"stable": 3}``; those versions stay loaded too.
         poll_seconds: how often the folder is looked at.
-        max_batch_size: most pictures of one call that joins requests.
+        max_batch_size: most images of one call that joins requests.
         max_concurrent_requests: more at the same time are refused as UNAVAILABLE.
         max_request_bytes: larger requests are refused.
         read_seconds: how long a REST request's body may take to arrive.

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.keras_api import keras
-from psanet_tf.serving.decoding import decode_picture
+from psanet_tf.serving.decoding import decode_checked
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
 from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
@@ -23,9 +23,9 @@ class ServingModule(tf.Module):
     ============== ============================================ ===============================================
     serving_default images uint8 [B, H, W, 3]                   labels uint8 [B, H, W], scores uint8 [B, H, W]
     probabilities  images uint8 [B, H, W, 3]                    probabilities float32 [B, H, W, K]
-    predict_bytes  image_bytes string [B], JPEG or PNG          label_bytes string [B], PNG of the picture's size
+    predict_bytes  image_bytes string [B], JPEG or PNG          label_bytes string [B], PNG of the image's size
     attention      image_bytes string [B],                      collect, distribute float32 [B, P, h, w],
-                   points float32 [B, P, 2] (x, y in pixels)    picture_box float32 [B, 4] (see `GraphAttention`)
+                   points float32 [B, P, 2] (x, y in pixels)    image_box float32 [B, 4] (see `GraphAttention`)
     metadata       keys string [B]                              values string [B], JSON
     ============== ============================================ ===============================================
 
@@ -33,7 +33,7 @@ class ServingModule(tf.Module):
     `attention` is there if the network has the module, with the directions that it has.
 
     For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels; `predict_bytes` shows it
-    pictures in one piece, resized to the protocol's base size; and pictures in one request to `attention` need equal
+    images in one piece, resized to the protocol's base size; and images in one request to `attention` need equal
     sizes.
 
     Args:
@@ -100,9 +100,9 @@ class ServingModule(tf.Module):
 
     def predict_bytes(self, image_bytes):
         def label(index):
-            return tf.io.encode_png(self._window.labels(self._picture(image_bytes, index))[..., None])
+            return tf.io.encode_png(self._window.labels(self._image(image_bytes, index))[..., None])
 
-        return {"label_bytes": _map_pictures(label, image_bytes, tf.TensorSpec([], tf.string))}
+        return {"label_bytes": _map_images(label, image_bytes, tf.TensorSpec([], tf.string))}
 
     def attention(self, image_bytes, points):
         same = tf.debugging.Assert(
@@ -112,11 +112,11 @@ class ServingModule(tf.Module):
 
         def maps(index):
             name = tf.strings.format("points[{}]", index)
-            return self._attention.maps(self._picture(image_bytes, index), points[index], name)
+            return self._attention.maps(self._image(image_bytes, index), points[index], name)
 
         specs = {name: tf.TensorSpec([None, None, None]) for name in self._metadata.directions}
         with tf.control_dependencies([same]):
-            return _map_pictures(maps, image_bytes, {**specs, "picture_box": tf.TensorSpec([4])})
+            return _map_images(maps, image_bytes, {**specs, "image_box": tf.TensorSpec([4])})
 
     def metadata_values(self, keys):
         """The JSON of metadata fields; the key "all" stands for the object of all fields."""
@@ -131,9 +131,9 @@ class ServingModule(tf.Module):
         with tf.control_dependencies([known]):
             return {"values": tf.gather(texts, tf.argmax(tf.cast(found, tf.int32), axis=1))}
 
-    def _picture(self, image_bytes, index):
+    def _image(self, image_bytes, index):
         name = tf.strings.format("image_bytes[{}]", index)
-        return decode_picture(image_bytes[index], self._metadata.max_pixels, name)
+        return decode_checked(image_bytes[index], self._metadata.max_pixels, name)
 
     def _image_logits(self, images):
         normalized = normalize(images)
@@ -148,6 +148,6 @@ class ServingModule(tf.Module):
         return padded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
 
-def _map_pictures(function, strings, output_spec):
-    """`function(index)` for every string, one picture after the other: each may be large."""
+def _map_images(function, strings, output_spec):
+    """`function(index)` for every string, one image after the other: each may be large."""
     return tf.map_fn(function, tf.range(tf.size(strings)), fn_output_signature=output_spec, parallel_iterations=1)

@@ -1,4 +1,4 @@
-"""Pictures too large for one request, labelled tile by tile."""
+"""Images too large for one request, labelled tile by tile."""
 
 import itertools
 
@@ -10,11 +10,11 @@ TILE_SIZE = 2048
 OVERLAP = 256
 
 
-def label_by_tiles(picture, label, tile_size=TILE_SIZE, overlap=OVERLAP):
-    """Labels a picture by overlapping tiles; each pixel takes the answer of the tile in which it lies deepest.
+def label_by_tiles(image, label, tile_size=TILE_SIZE, overlap=OVERLAP):
+    """Labels an image by overlapping tiles; each pixel takes the answer of the tile in which it lies deepest.
 
     Args:
-        picture: uint8 [H, W, 3].
+        image: uint8 [H, W, 3].
         label: uint8 [h, w, 3] -> uint8 [h, w].
         tile_size: longest side of a tile.
         overlap: pixels that neighbouring tiles share; half of them belong to either.
@@ -22,11 +22,11 @@ def label_by_tiles(picture, label, tile_size=TILE_SIZE, overlap=OVERLAP):
     Returns:
         uint8 [H, W].
     """
-    result = np.empty(picture.shape[:2], np.uint8)
-    rows, columns = (_spans(length, tile_size, overlap) for length in picture.shape[:2])
+    result = np.empty(image.shape[:2], np.uint8)
+    rows, columns = (_spans(length, tile_size, overlap) for length in image.shape[:2])
     tiles = [(row, column) for row in rows for column in columns]
     for (row, kept_rows), (column, kept_columns) in track(tiles, "labelling tiles"):
-        labels = label(picture[row, column])
+        labels = label(image[row, column])
         inner = (_within(kept_rows, row), _within(kept_columns, column))
         result[kept_rows, kept_columns] = labels[inner]
     return result

@@ -131,7 +131,7 @@ def _code(status):
 
 
 def _dump(body):
-    # An order of magnitude faster than the standard library for pictures as numbers.
+    # An order of magnitude faster than the standard library for images as numbers.
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -17,7 +17,7 @@ _ANY_SIZE = (97, 129)  # of the form 8n + 1, for models without a crop size
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported model compares with the Keras model on a made picture.
+    """How an exported model compares with the Keras model on a made image.
 
     Attributes:
         labels: share of pixels with the same label.
@@ -45,7 +45,7 @@ def verify_export(path, model, metadata):
         ValueError: it cannot be loaded, or its answers differ by more than its precision explains.
     """
     size = tuple(model.input_shape[1:3])
-    image = made_picture(_ANY_SIZE if None in size else size)
+    image = made_image(_ANY_SIZE if None in size else size)
     expected = _softmax(model_logits(model, image))
     try:
         servable = Servable(path, 0)
@@ -74,19 +74,19 @@ def model_logits(model, image):
     return np.asarray(model.inference()(normalize(image)[None], training=False)[0], np.float32)
 
 
-def made_picture(size, seed=0):
+def made_image(size, seed=0):
     """uint8 [H, W, 3] with soft blobs of colour: nothing special, but neither flat nor white noise."""
     generator = np.random.default_rng(seed)
     rows, columns = (np.linspace(0, 1, length)[:, None] for length in size)
-    picture = np.zeros((*size, 3))
+    image = np.zeros((*size, 3))
     for frequency in range(1, 6):
         phase = generator.uniform(0, 2 * np.pi, (2, 3))
         weight = generator.uniform(-1, 1, 3)
         vertical = np.sin(2 * np.pi * frequency * rows + phase[0])[:, None]
         horizontal = np.cos(2 * np.pi * frequency * columns + phase[1])[None]
-        picture += weight * vertical * horizontal
-    picture = (picture - picture.min()) / (picture.max() - picture.min())
-    return (255 * picture).astype(np.uint8)
+        image += weight * vertical * horizontal
+    image = (image - image.min()) / (image.max() - image.min())
+    return (255 * image).astype(np.uint8)
 
 
 def _softmax(logits):

@@ -14,7 +14,7 @@ _MAX_BYTES = 2**30
 
 
 def write_warm_up(path, signatures, metadata):
-    """Writes one record per signature, small: pictures are black.
+    """Writes one record per signature, small: images are black.
 
     Args:
         path: folder of the SavedModel.

@@ -10,7 +10,7 @@ import psanet_tf
 from psanet_tf.config import flat_config
 from psanet_tf.data.readers import list_examples
 
-# Neither makes other weights of the same pictures; the root may be another one on each machine.
+# Neither makes other weights of the same images; the root may be another one on each machine.
 _MAY_DIFFER = ("data.root", "data.workers", "evaluate")
 
 
@@ -99,7 +99,7 @@ def settings_in_words(config):
 
 
 def data_in_words(data):
-    """{split: how many pictures there are, and a hash of their names and of the sizes of their files}
+    """{split: how many images there are, and a hash of their names and of the sizes of their files}
 
     Args:
         data: `DataSection`.
@@ -114,4 +114,4 @@ def _split_in_words(data, split):
     examples = list_examples(data, split)
     files = [(item.name, item.image_path.stat().st_size, item.label_path.stat().st_size) for item in examples]
     digest = hashlib.blake2b(json.dumps(files).encode(), digest_size=8).hexdigest()
-    return f"{len(examples)} pictures (names and sizes {digest})"
+    return f"{len(examples)} images (names and sizes {digest})"

@@ -6,7 +6,6 @@ import sys
 import time
 
 from psanet_tf.keras_api import keras
-from psanet_tf.models.weights_files import weights_identity
 from psanet_tf.progress import track
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
@@ -14,25 +13,26 @@ from psanet_tf.training.divergence import check_loss, check_weights
 from psanet_tf.training.interruption import SIGNALS, TrainingInterrupted
 from psanet_tf.training.records import Records, plain_names
 from psanet_tf.training.state import save_state
+from psanet_tf.weights.files import weights_identity
 
 _STEPS_BETWEEN_CHECKS = 50
 
 
-class Keeper(keras.callbacks.Callback):
+class CheckpointCallback(keras.callbacks.Callback):
     """Writes checkpoints, the metrics table, and what resuming needs; ends training when it is asked to, or diverges.
 
     Args:
-        run: RunFolder.
+        run: TrainingFolder.
         section: TrainSection.
         steps_per_epoch: of a whole epoch.
         position: Position that training starts from.
         metric_values: values of the metrics at `position`, from `restore_state`.
         agreement: Agreement of the workers.
         signals: StopSignals.
-        writes: False on the workers that leave the files to the first one.
+        is_chief: False on the workers that leave the files to the first one.
     """
 
-    def __init__(self, run, section, steps_per_epoch, position, metric_values, agreement, signals, writes=True):
+    def __init__(self, run, section, steps_per_epoch, position, metric_values, agreement, signals, is_chief=True):
         super().__init__()
         self.run = run
         self.section = section
@@ -42,7 +42,7 @@ class Keeper(keras.callbacks.Callback):
         self._metric_values = metric_values
         self._agreement = agreement
         self._signals = signals
-        self._writes = writes
+        self._is_chief = is_chief
         self._plain = None
         self._saved = time.monotonic()
         self._clock = _Clock()
@@ -95,14 +95,14 @@ class Keeper(keras.callbacks.Callback):
             best_miou=row["val_miou"] if improved else best,
             best_epoch=epoch + 1 if improved else self.position.best_epoch,
         )
-        if self._writes:
+        if self._is_chief:
             self._save_checkpoints(epoch + 1)
             self.records.add(row)
             if improved:
                 self.position = dataclasses.replace(self.position, best_weights=weights_identity(self.run.last_file))
         # A run that is interrupted before this repeats the epoch and writes the files above again.
         self._save_state()
-        if improved and self._writes:
+        if improved and self._is_chief:
             # Interrupted here, the copy is made when the run goes on: the state knows what it lacks.
             copy_checkpoint(self.run.last_file, self.run.best_file)
         if epoch + 1 < self.section.epochs:
@@ -111,7 +111,7 @@ class Keeper(keras.callbacks.Callback):
     def _agree(self):
         """(number of the signal that some worker got, or 0; whether the first worker finds it time to save)"""
         minutes = self.section.save_every_minutes
-        due = self._writes and minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        due = self._is_chief and minutes is not None and time.monotonic() - self._saved >= 60 * minutes
         *received, due = self._agreement.any([*(self._signals.received == number for number in SIGNALS), due])
         return next((number for number, came in zip(SIGNALS, received, strict=True) if came), 0), due
 
@@ -167,7 +167,7 @@ class Keeper(keras.callbacks.Callback):
                 old.unlink()
 
     def _save_state(self):
-        save_state(self.run.state_file, self.model, self.position, writes=self._writes)
+        save_state(self.run.state_file, self.model, self.position, is_chief=self._is_chief)
         self._saved = time.monotonic()
 
 
@@ -178,15 +178,15 @@ class Progress(keras.callbacks.Callback):
         config: Config.
         steps_per_epoch: of a whole epoch.
         position: Position that training starts from.
-        keeper: Keeper, whose rows are shown.
+        checkpoints: CheckpointCallback, whose rows are shown.
         unreadable: {split: UnreadableExamples} of the input pipelines.
     """
 
-    def __init__(self, config, steps_per_epoch, position, keeper, unreadable):
+    def __init__(self, config, steps_per_epoch, position, checkpoints, unreadable):
         super().__init__()
         self.data = config.data
         self.epochs = config.train.epochs
-        self.keeper = keeper
+        self.checkpoints = checkpoints
         self.unreadable = unreadable
         done = position.epoch * steps_per_epoch + position.step
         self._steps = iter(track(range(self.epochs * steps_per_epoch - done), "training"))
@@ -195,10 +195,10 @@ class Progress(keras.callbacks.Callback):
         next(self._steps)
 
     def on_epoch_end(self, epoch, logs=None):
-        row = self.keeper.records.rows[-1]
+        row = self.checkpoints.records.rows[-1]
         shown = {"loss": "loss", "miou": "mIoU", "val_loss": "val loss", "val_miou": "val mIoU"}
         parts = [f"epoch {epoch + 1}/{self.epochs}", *(f"{shown[key]} {row[key]:.4f}" for key in shown if key in row)]
-        if "val_miou" in row and self.keeper.position.best_epoch == epoch + 1:
+        if "val_miou" in row and self.checkpoints.position.best_epoch == epoch + 1:
             parts[-1] += " (best)"
         parts += [f"{row['images_per_second']:.1f} images/s"] if "images_per_second" in row else []
         parts.append(f"{row['seconds']:.0f} s")
@@ -209,7 +209,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         # The bar counts a step when the next one is asked for.
-        if self.keeper.position.epoch == self.epochs:
+        if self.checkpoints.position.epoch == self.epochs:
             next(self._steps, None)
 
     def close(self):
@@ -240,7 +240,7 @@ class _Clock:
         return time.monotonic() - self._begin
 
     def rate(self, steps, batch_size):
-        """Pictures per second of training, without the first of several steps; None if none was taken."""
+        """Images per second of training, without the first of several steps; None if none was taken."""
         if self._first_seconds is None:
             return None
         spent = self._spent

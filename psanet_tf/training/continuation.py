@@ -21,7 +21,7 @@ EXACT = (
     "data.image_folder",
     "data.label_folder",
     "data.workers",
-    # Pictures that can't be read end a run with "raise", so none has been passed over that would count now.
+    # Images that can't be read end a run with "raise", so none has been passed over that would count now.
     "data.on_error",
     # What is written, scored and when.
     "train.validate_every",
@@ -55,7 +55,7 @@ FIXED = (
     "train.optimizer_arguments",
     "train.learning_rate",
     "train.head_learning_rate_factor",
-    "train.power",
+    "train.poly_power",
     "train.warmup_steps",
     "train.momentum",
     "train.weight_decay",
@@ -109,7 +109,7 @@ def find_continuation(run, config, extend=False):
     """Compares a configuration with the run that is in the folder.
 
     Args:
-        run: RunFolder.
+        run: TrainingFolder.
         config: Config.
         extend: whether `train.epochs` may be more than the run has.
 
@@ -158,7 +158,7 @@ def check_data(run, config, continues):
     """Compares the data with those that the run started with, and notes them where it has not started yet.
 
     Args:
-        run: RunFolder.
+        run: TrainingFolder.
         config: Config.
         continues: whether the folder holds a run already.
 
@@ -244,31 +244,31 @@ def device_facts(strategy):
 def _difference(old, new, old_data, new_data):
     if old_data.format == new_data.format:
         lines = describe_difference(old, new)
-        if not lines and list(old.pictures) != list(new.pictures):
-            return [f"the pictures of split {new.split!r} are in another order"]
+        if not lines and list(old.images) != list(new.images):
+            return [f"the images of split {new.split!r} are in another order"]
         return lines
-    lines = _difference_of_pictures(old, new)
+    lines = _difference_of_images(old, new)
     files, records, folder = (old, new, new_data) if new_data.format == "tfrecord" else (new, old, old_data)
     noted = read_shard_fingerprints(folder.root, records.split)
     if lines or not noted:
         return lines
-    sources = {name: marks for shard in sorted(noted) for name, marks in noted[shard].pictures.items()}
-    source = dataclasses.replace(noted[min(noted)], pictures=sources)
+    sources = {name: marks for shard in sorted(noted) for name, marks in noted[shard].images.items()}
+    source = dataclasses.replace(noted[min(noted)], images=sources)
     return describe_difference(*((files, source) if files is old else (source, files)))
 
 
-def _difference_of_pictures(old, new):
+def _difference_of_images(old, new):
     """As `describe_difference`, between files and TFRecords of them, which have other names and labels written anew.
 
-    Pictures lie in TFRecords as their files' bytes, in the order of the files. What the labels were is noted beside
+    Images lie in TFRecords as their files' bytes, in the order of the files. What the labels were is noted beside
     the shards.
     """
     if old.class_names != new.class_names:
-        return describe_difference(old, dataclasses.replace(new, label_rule=old.label_rule, pictures=old.pictures))
-    one, two = ([marks[0] for marks in fingerprint.pictures.values()] for fingerprint in (old, new))
+        return describe_difference(old, dataclasses.replace(new, label_rule=old.label_rule, images=old.images))
+    one, two = ([marks[0] for marks in fingerprint.images.values()] for fingerprint in (old, new))
     if len(one) != len(two):
-        return [f"split {new.split!r} had {len(one)} pictures, has {len(two)}"]
+        return [f"split {new.split!r} had {len(one)} images, has {len(two)}"]
     other = [b.path for a, b in zip(one, two, strict=True) if not a.same_contents(b)]
     if other:
-        return [f"{len(other)} of {len(two)} pictures of split {new.split!r} are others (first: {other[0]})"]
+        return [f"{len(other)} of {len(two)} images of split {new.split!r} are others (first: {other[0]})"]
     return []

@@ -13,10 +13,10 @@ from psanet_tf.data.readers import list_examples
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
-from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.memory import estimate_memory
 from psanet_tf.training.strategy import build_strategy
-from psanet_tf.training.trainer import build_job, for_fit, prepare_data
+from psanet_tf.training.trainer import build_job, distribute_dataset, prepare_data
+from psanet_tf.weights.initial_weights import load_initial_weights
 
 _TIMED_STEPS = 3
 
@@ -49,10 +49,10 @@ def dry_run(config):
     lines += [
         f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output['logits'].shape)}, "
         f"{job.info.num_classes} classes, {parameters / 1e6:.2f} million trainable parameters",
-        "data: " + ", ".join(f"{count} pictures in {split!r}" for split, count in counts.items()),
+        "data: " + ", ".join(f"{count} images in {split!r}" for split, count in counts.items()),
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
         + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
-        f"devices: {', '.join(strategy.extended.worker_devices)}; {section.batch_size // replicas} pictures on each",
+        f"devices: {', '.join(strategy.extended.worker_devices)}; {section.batch_size // replicas} images on each",
         f"memory per replica, estimated: {readable_size(memory.total)} (weights {readable_size(memory.weights)}, "
         f"gradients {readable_size(memory.gradients)}, optimizer {readable_size(memory.optimizer)}, "
         f"activations {readable_size(memory.activations)})",
@@ -70,7 +70,9 @@ def _time_steps(config, strategy, job):
             times.append(time.monotonic())
 
     times = [time.monotonic()]
-    batches = for_fit(strategy, config.train, functools.partial(training_dataset, config, config.train.batch_size))
+    batches = distribute_dataset(
+        strategy, config.train, functools.partial(training_dataset, config, config.train.batch_size)
+    )
     with readable_pipeline_errors(config.data):
         job.model.fit(
             batches, steps_per_epoch=_TIMED_STEPS + 1, epochs=1, shuffle=False, callbacks=[Clock()], verbose=0

@@ -25,9 +25,9 @@ class SegmentationLoss(keras.losses.Loss):
         label_smoothing: epsilon in [0, 1): the target is 1 - epsilon for the true class plus epsilon / K
             for each of the K classes.
         ohem_threshold: online hard example mining: only pixels whose true class has a lower probability
-            than this count. None turns it off. The choice is made within each picture, so that it does
+            than this count. None turns it off. The choice is made within each image, so that it does
             not depend on how a batch is split over replicas.
-        ohem_min_kept: fraction of each picture's labelled pixels that counts at least (the hardest).
+        ohem_min_kept: fraction of each image's labelled pixels that counts at least (the hardest).
         name: name of the loss.
 
     Call arguments:
@@ -123,7 +123,7 @@ class SegmentationLoss(keras.losses.Loss):
         return tf.reduce_sum(negative_log_probability, axis=-1)
 
     def _hard_pixels(self, values, valid):
-        """Labelled pixels below the probability threshold, and each picture's hardest ones. [B, h, w] bool."""
+        """Labelled pixels below the probability threshold, and each image's hardest ones. [B, h, w] bool."""
         pixels = tf.reduce_prod(tf.shape(values)[1:])
         flat = tf.reshape(tf.where(valid, values, -1.0), [-1, pixels])
         hardest_first = tf.sort(flat, axis=-1, direction="DESCENDING")

@@ -36,7 +36,7 @@ def estimate_memory(model, batch_size):
 
     Args:
         model: PSANet of a fixed input size, compiled, its optimizer built.
-        batch_size: pictures per replica.
+        batch_size: images per replica.
 
     Returns:
         Memory.
@@ -50,7 +50,7 @@ def estimate_memory(model, batch_size):
 
 
 def _kept_bytes(layer):
-    """Bytes per picture that one layer's outputs take until the backward pass."""
+    """Bytes per image that one layer's outputs take until the backward pass."""
     # Batch normalization's output is the same tensor as its ReLU's, as far as backpropagation needs it.
     if isinstance(layer, (BatchNormalization, keras.layers.InputLayer)):
         return 0

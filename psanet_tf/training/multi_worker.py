@@ -56,7 +56,7 @@ def build_multi_worker_strategy():
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def leads(strategy):
+def runs_as_chief(strategy):
     """Whether this process is the one that writes files: the only one, or the first worker."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not resolver.task_type:

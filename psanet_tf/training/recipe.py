@@ -39,14 +39,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build_schedule(section, updates):
-    """Learning rate of update i (from 0): base * (1 - i / updates) ** power, after an optional warm-up.
+    """Learning rate of update i (from 0): base * (1 - i / updates) ** poly_power, after an optional warm-up.
 
     Args:
         section: `TrainSection`.
         updates: updates of the whole run.
     """
     schedule = keras.optimizers.schedules.PolynomialDecay(
-        section.learning_rate, updates, end_learning_rate=0.0, power=section.power
+        section.learning_rate, updates, end_learning_rate=0.0, power=section.poly_power
     )
     return WarmUp(schedule, section.warmup_steps) if section.warmup_steps else schedule
 

@@ -37,7 +37,7 @@ class Records:
     """The table of a run; both files always hold all rows.
 
     Args:
-        run: RunFolder; rows of an interrupted run are read from it.
+        run: TrainingFolder; rows of an interrupted run are read from it.
         epochs: rows of later epochs are dropped: they will come again.
     """
 

@@ -3,17 +3,17 @@
 import dataclasses
 import sys
 
-from psanet_tf.models.weights_files import check_keras_file, weights_identity
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
 from psanet_tf.training.state import previous_state, restore_state
+from psanet_tf.weights.files import check_keras_file, weights_identity
 
 
 def recover_state(run, model):
     """Sets the model to the run's last state, or to the one before it where that is damaged.
 
     Args:
-        run: RunFolder.
+        run: TrainingFolder.
         model: compiled keras.Model whose optimizer is built.
 
     Returns:
@@ -50,7 +50,7 @@ def recover_checkpoints(run, model, position, epochs):
     A run that was stopped between saving its state and its best checkpoint gets that here.
 
     Args:
-        run: RunFolder.
+        run: TrainingFolder.
         model: the model, set to the state of the run.
         position: Position of the state.
         epochs: of the whole run.

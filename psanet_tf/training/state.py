@@ -28,21 +28,21 @@ class Position:
     best_weights: str | None = None
 
 
-def save_state(path, model, position, writes=True):
+def save_state(path, model, position, is_chief=True):
     """Writes the state; the older one stays beside it, see `previous_state`.
 
     Args:
         path: an ``.npz`` file.
         model: compiled keras.Model whose optimizer is built.
         position: Position; within an epoch the mean values of its metrics so far are kept too.
-        writes: False on workers that leave the file to the first one; metrics are summed over all workers, so
+        is_chief: False on workers that leave the file to the first one; metrics are summed over all workers, so
             all of them have to come here.
     """
     variables = _variables(model)
     arrays = {f"variable{index}": variable.numpy() for index, variable in enumerate(variables)}
     if position.step:
         arrays |= {f"metric{index}": variable.numpy() for index, variable in enumerate(model.metrics_variables)}
-    if not writes:
+    if not is_chief:
         return
     facts = {"position": dataclasses.asdict(position), "variables": len(variables)}
     needed = sum(array.nbytes for array in arrays.values())

@@ -1,4 +1,4 @@
-"""Curves and pictures for TensorBoard."""
+"""Curves and images for TensorBoard."""
 
 import functools
 import math
@@ -11,45 +11,45 @@ from psanet_tf.files import check_space
 from psanet_tf.keras_api import keras
 from psanet_tf.training.averaging import averaged_weights
 
-_PICTURES = 4
+_IMAGES = 4
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes each epoch's row as scalars, and input, truth and prediction of a few validation pictures.
+    """Writes each epoch's row as scalars, and input, truth and prediction of a few validation images.
 
     Args:
         folder: for the event files.
-        keeper: Keeper; its rows are written.
+        checkpoints: CheckpointCallback; its rows are written.
         info: DatasetInfo.
-        make_validation: returns the tf.data.Dataset of (image, {"logits": label, ...}) batches to take pictures from.
+        make_validation: returns the tf.data.Dataset of (image, {"logits": label, ...}) batches to take images from.
         zoom_factor: of the logits.
     """
 
-    def __init__(self, folder, keeper, info, make_validation, zoom_factor):
+    def __init__(self, folder, checkpoints, info, make_validation, zoom_factor):
         super().__init__()
         self._folder = folder
-        self.keeper = keeper
+        self.checkpoints = checkpoints
         self.info = info
         self._writer = tf.summary.create_file_writer(str(folder))
         self._every = 8 // zoom_factor
         self._make_validation = make_validation
-        # One graph, one picture at a time: called eagerly, a model keeps what every layer gives until the end.
+        # One graph, one image at a time: called eagerly, a model keeps what every layer gives until the end.
         self._predict = tf.function(self._labels_of)
 
     def on_epoch_end(self, epoch, logs=None):
-        row = self.keeper.records.rows[-1]
+        row = self.checkpoints.records.rows[-1]
         # TensorFlow's writer says nothing where there is no room, and goes on.
-        check_space(self._folder / "events", _PICTURES * 9 * math.prod(self.model.input_shape[1:3]) + 100_000)
+        check_space(self._folder / "events", _IMAGES * 9 * math.prod(self.model.input_shape[1:3]) + 100_000)
         with self._writer.as_default(step=row["step"]):
             for key, value in row.items():
                 if key not in ("epoch", "step"):
                     # A folder per quantity puts the curves of training and validation side by side.
                     name = key.removeprefix("val_")
                     tf.summary.scalar(f"{name}/{'validation' if key.startswith('val_') else 'training'}", value)
-            tf.summary.image("input, truth, prediction", self._pictures(), max_outputs=_PICTURES)
+            tf.summary.image("input, truth, prediction", self._images(), max_outputs=_IMAGES)
         self._writer.flush()
 
-    def _pictures(self):
+    def _images(self):
         """uint8 [n, h, 3 * w, 3]"""
         images, labels = self._examples
         with averaged_weights(self.model):
@@ -60,7 +60,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     @functools.cached_property
     def _examples(self):
-        images, labels = next(iter(self._make_validation().unbatch().batch(_PICTURES)))
+        images, labels = next(iter(self._make_validation().unbatch().batch(_IMAGES)))
         return images.numpy(), labels["logits"].numpy()
 
     def _labels_of(self, image):

@@ -21,19 +21,19 @@ from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
 from psanet_tf.training.agreement import Agreement, data_in_words, settings_in_words
 from psanet_tf.training.averaging import ValidateAverage
-from psanet_tf.training.callbacks import Keeper, Progress
+from psanet_tf.training.callbacks import CheckpointCallback, Progress
 from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
-from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.training.interruption import StopSignals
 from psanet_tf.training.memory import bytes_of
-from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, leads
+from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, runs_as_chief
 from psanet_tf.training.recipe import build_losses, build_optimizer, build_schedule
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
-from psanet_tf.training.run_folder import RunFolder, environment
+from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import Position, save_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.tensorboard import TensorBoard
+from psanet_tf.weights.initial_weights import load_initial_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +41,18 @@ class TrainingResult:
     """What a finished run left.
 
     Attributes:
-        run: RunFolder.
+        run: TrainingFolder.
         position: Position at its end; best validation mIoU and its epoch.
     """
 
-    run: RunFolder
+    run: TrainingFolder
     position: Position
 
 
 def train(config, run_dir, strategy=None, extend=False):
     """Trains a PSANet with `model.fit`, or goes on with the run that is in the folder.
 
-    A run that was interrupted, at whatever moment, continues from its last saved state, with the pictures and the
+    A run that was interrupted, at whatever moment, continues from its last saved state, with the images and the
     augmentation that would have come; on the same devices the final weights are bit-equal.
 
     Args:
@@ -78,25 +78,25 @@ def train(config, run_dir, strategy=None, extend=False):
     if strategy is None:
         # First of all: TensorFlow connects the workers before its first operation only.
         strategy = build_multi_worker_strategy() if has_workers() else build_strategy(config.train)
-    run, writes = RunFolder(run_dir), leads(strategy)
+    run, is_chief = TrainingFolder(run_dir), runs_as_chief(strategy)
     agreement, signals = Agreement(strategy), StopSignals()
-    with signals.caught(), _lost_workers(strategy), run.locked() if writes else contextlib.nullcontext():
+    with signals.caught(), _lost_workers(strategy), run.locked() if is_chief else contextlib.nullcontext():
         agreement.compare(settings_in_words(config), "workers must have the same configuration")
         continuation = find_continuation(run, config, extend)
-        if writes:
+        if is_chief:
             run.remove_unfinished()
-        prepare_data(config, writes)
+        prepare_data(config, is_chief)
         # The others have no scenes, and must not see a run, before the first one has looked and written.
         agreement.wait()
         agreement.compare(data_in_words(config.data), "workers must have the same data")
-        fingerprints = check_data(run, config, continuation is not None) if writes else {}
+        fingerprints = check_data(run, config, continuation is not None) if is_chief else {}
         job = build_job(config, strategy, continuation and continuation.schedule.steps_per_epoch)
         position, metric_values, is_new = _initial_position(config, run, job)
         agreement.compare(
             {"the saved state": f"of epoch {position.epoch}, step {position.step}"},
             "run folder: all workers need the same one, on a file system that they share",
         )
-        if writes:
+        if is_chief:
             position = _open_run(config, run, strategy, job, position, continuation, fingerprints)
             if is_new:
                 # Before any checkpoint: a folder that holds one always holds a state too.
@@ -104,7 +104,7 @@ def train(config, run_dir, strategy=None, extend=False):
         if position.epoch < config.train.epochs:
             with signals.deferred():
                 position = _fit(config, run, strategy, job, position, metric_values, agreement, signals)
-        elif writes:
+        elif is_chief:
             print(
                 f"the run in {run.path} is finished, {position.epoch} of {config.train.epochs} epochs; "
                 "--extend --epochs N makes it longer",
@@ -158,15 +158,15 @@ class Job:
     steps: int
 
 
-def prepare_data(config, writes=True):
+def prepare_data(config, is_chief=True):
     """Writes the scenes if they are configured and not there; any other dataset must be there. Warns about
     files that are passed over, and about scales.
     """
     data = config.data
-    if data.dataset == "scenes" and not Path(data.root).exists() and writes:
+    if data.dataset == "scenes" and not Path(data.root).exists() and is_chief:
         print(f"there are no scenes in {data.root} yet", file=sys.stderr)
         write_scenes(data.root)
-    if writes:
+    if is_chief:
         for warning in listing_warnings(data) + config_scale_warnings(config, info_of(data)):
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -189,7 +189,7 @@ def build_job(config, strategy, steps=None):
     replicas = strategy.num_replicas_in_sync
     if section.batch_size % replicas:
         raise ValueError(
-            f"train.batch_size: {section.batch_size} pictures cannot be shared equally by {replicas} replicas; "
+            f"train.batch_size: {section.batch_size} images cannot be shared equally by {replicas} replicas; "
             f"{max(1, section.batch_size // replicas) * replicas} can"
         )
     info = with_long_side(info_of(config.data), config.data)
@@ -255,24 +255,24 @@ def _fit(config, run, strategy, job, position, metric_values, agreement, signals
         evaluation_dataset, config, section.batch_size, unreadable=unreadable[data.val_split]
     )
     # Without end, and counted below: Keras looks at a batch of what is left from the last validation before each one.
-    validation = for_fit(strategy, section, lambda **worker: make_validation(**worker).repeat())
+    validation = distribute_dataset(strategy, section, lambda **worker: make_validation(**worker).repeat())
     validation_steps = -(-len(list_examples(data, data.val_split)) // section.batch_size)
-    writes = leads(strategy)
-    keeper = Keeper(run, section, job.steps, position, metric_values, agreement, signals, writes)
-    callbacks = [keeper]
+    is_chief = runs_as_chief(strategy)
+    checkpoints = CheckpointCallback(run, section, job.steps, position, metric_values, agreement, signals, is_chief)
+    callbacks = [checkpoints]
     if section.ema_decay is not None:
         callbacks.append(ValidateAverage())
-    progress = Progress(config, job.steps, position, keeper, unreadable)
-    if writes:
+    progress = Progress(config, job.steps, position, checkpoints, unreadable)
+    if is_chief:
         callbacks.append(progress)
         if section.tensorboard:
             callbacks.append(
-                TensorBoard(run.tensorboard_folder, keeper, job.info, make_validation, section.zoom_factor)
+                TensorBoard(run.tensorboard_folder, checkpoints, job.info, make_validation, section.zoom_factor)
             )
     with readable_pipeline_errors(data), contextlib.closing(progress):
         if position.step == job.steps:
             _finish_epoch(job.model, position.epoch, callbacks, validation, validation_steps)
-            position = keeper.position
+            position = checkpoints.position
         # An epoch that was interrupted is finished by a `fit` of its own: it has fewer steps.
         parts = [(position.epoch, position.epoch + 1, position.step)] if position.step else []
         first_whole = position.epoch + bool(position.step)
@@ -287,7 +287,7 @@ def _fit(config, run, strategy, job, position, metric_values, agreement, signals
                 unreadable=unreadable[data.train_split],
             )
             job.model.fit(
-                for_fit(strategy, section, make_training),
+                distribute_dataset(strategy, section, make_training),
                 initial_epoch=first_epoch,
                 epochs=end_epoch,
                 steps_per_epoch=job.steps - start_step,
@@ -298,7 +298,7 @@ def _fit(config, run, strategy, job, position, metric_values, agreement, signals
                 callbacks=callbacks,
                 verbose=0,
             )
-    return keeper.position
+    return checkpoints.position
 
 
 def _finish_epoch(model, epoch, callbacks, validation, validation_steps):
@@ -311,7 +311,7 @@ def _finish_epoch(model, epoch, callbacks, validation, validation_steps):
     callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in validated.items()})
 
 
-def for_fit(strategy, section, make_dataset):
+def distribute_dataset(strategy, section, make_dataset):
     """A dataset as `fit` takes it: each worker makes its own part, with labels at the size of the logits.
 
     Args:

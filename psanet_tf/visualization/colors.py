@@ -1,4 +1,4 @@
-"""Label maps as colours: RGB pictures and palette PNGs."""
+"""Label maps as colours: RGB images and palette PNGs."""
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ IGNORED_COLOR = (224, 224, 192)
 
 
 def colorize(labels, colors):
-    """RGB picture of a label map.
+    """RGB image of a label map.
 
     Args:
         labels: integer [H, W]; class indices, 255 for ignored pixels.
@@ -46,11 +46,11 @@ def save_label_png(path, labels, colors=None):
         ValueError: as `colorize`.
     """
     labels = _checked_labels(labels, 256 if colors is None else len(colors))
-    picture = Image.fromarray(labels)
+    image = Image.fromarray(labels)
     if colors is not None:
-        picture.putpalette(palette(colors).tobytes(), "RGB")
+        image.putpalette(palette(colors).tobytes(), "RGB")
     with atomic_file(path, suffix=".png") as temporary:
-        picture.save(temporary, format="PNG")
+        image.save(temporary, format="PNG")
 
 
 def _checked_labels(labels, num_classes):

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""The confusion matrix as an image."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,7 +10,7 @@ _LOW, _HIGH = np.array([255, 255, 255]), np.array([8, 48, 107])
 _LARGEST_SIDE = 1400
 
 
-def confusion_picture(confusion, class_names):
+def confusion_image(confusion, class_names):
     """Draws a confusion matrix, each row scaled to the true class's pixels.
 
     Args:
@@ -35,20 +35,20 @@ def confusion_picture(confusion, class_names):
     colors = _LOW + shares[..., None] * (_HIGH - _LOW)
     colors[(targets == 0)[:, 0]] = 225
     matrix = Image.fromarray(np.kron(colors.astype(np.uint8), np.ones((cell, cell, 1), np.uint8)))
-    picture = Image.new("RGB", (margin + 24 + side + 10, top + side + 10), (255, 255, 255))
+    image = Image.new("RGB", (margin + 24 + side + 10, top + side + 10), (255, 255, 255))
     left = margin + 24
-    picture.paste(matrix, (left, top))
-    draw = ImageDraw.Draw(picture)
+    image.paste(matrix, (left, top))
+    draw = ImageDraw.Draw(image)
     draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_INK)
     draw.text((left + side / 2, 4), "predicted class", fill=_INK, font=font(13), anchor="mt")
-    _rotated_text(picture, "true class", (4, top + side // 2), 13, centered=True)
+    _rotated_text(image, "true class", (4, top + side // 2), 13, centered=True)
     for index, name in enumerate(class_names):
         middle = index * cell + cell / 2
         draw.text((left - 5, top + middle), name, fill=_INK, font=font(text), anchor="rm")
-        _rotated_text(picture, name, (round(left + middle), top - 5), text)
+        _rotated_text(image, name, (round(left + middle), top - 5), text)
     if count <= 30:
         _write_percentages(draw, shares, targets, (left, top), cell)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def _write_percentages(draw, shares, targets, corner, cell):
@@ -60,7 +60,7 @@ def _write_percentages(draw, shares, targets, corner, cell):
             draw.text(place, f"{100 * share:.0f}", fill=color, font=font(11), anchor="mm")
 
 
-def _rotated_text(picture, text, place, size, centered=False):
+def _rotated_text(image, text, place, size, centered=False):
     """Text that reads upwards: its end at the bottom middle `place`, or its centre at the left middle."""
     width, height = round(font(size).getlength(text)) + 2, round(size * 1.4)
     label = Image.new("L", (width, height), 0)
@@ -69,4 +69,4 @@ def _rotated_text(picture, text, place, size, centered=False):
     corner = (
         (place[0], place[1] - label.height // 2) if centered else (place[0] - label.width // 2, place[1] - label.height)
     )
-    picture.paste(_INK, corner, mask=label)
+    image.paste(_INK, corner, mask=label)

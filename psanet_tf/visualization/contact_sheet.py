@@ -1,4 +1,4 @@
-"""A page to look a dataset over: what is wrong with it, its classes and sizes, and pictures under their labels."""
+"""A page to look a dataset over: what is wrong with it, its classes and sizes, and images under their labels."""
 
 import collections
 
@@ -10,7 +10,7 @@ from psanet_tf.visualization.pages import data_uri, fitted, write_page
 _THUMBNAIL_WIDTH = 360
 _JPEG_QUALITY = 82
 _MAX_SIZES = 8
-_MAX_CLASSES = 10  # in the legend of one picture
+_MAX_CLASSES = 10  # in the legend of one image
 _MAX_FILES = 50
 
 
@@ -22,7 +22,7 @@ def write_contact_sheet(path, title, reports, info, samples, warnings=()):
         title: its heading.
         reports: list of `psanet_tf.data.checking.SplitReport`.
         info: DatasetInfo.
-        samples: for each report, a list of (name, uint8 [H, W, 3] picture, uint8 [H, W] train ids).
+        samples: for each report, a list of (name, uint8 [H, W, 3] image, uint8 [H, W] train ids).
         warnings: texts about the dataset as a whole, e.g. on its scale.
     """
     colors = info.colors.tolist()
@@ -39,9 +39,9 @@ def write_contact_sheet(path, title, reports, info, samples, warnings=()):
                 "cards": _cards(report),
                 "findings": report.problems + report.notes,
                 "sizes": _sizes(report.sizes),
-                "samples": [_sample(sample, info) for sample in pictures],
+                "samples": [_sample(sample, info) for sample in images],
             }
-            for report, pictures in zip(reports, samples, strict=True)
+            for report, images in zip(reports, samples, strict=True)
         ],
         classes=[
             {"name": name, "color": colors[index], "cells": [_class_cell(report, index) for report in reports]}
@@ -60,7 +60,7 @@ def _cards(report):
         "square": (widths == heights).sum(),
         "turned by their orientation tag": report.num_turned,
     }
-    cards = [("pictures listed", len(report.examples)), ("with usable labels", len(report.sizes))]
+    cards = [("images listed", len(report.examples)), ("with usable labels", len(report.sizes))]
     cards += [(name, int(count)) for name, count in shapes.items() if count]
     if len(sizes):
         cards.append(("median long side, pixels", int(np.median(sizes.max(axis=1)))))
@@ -87,7 +87,7 @@ def _class_cell(report, index):
         "share": _share(pixels, report),
         # The most frequent class's bar fills its cell.
         "width": 100 * pixels / max(1, int(report.pixels.max())),
-        "pictures": int(report.pictures[index]),
+        "images": int(report.images[index]),
         "absent": pixels == 0,
     }
 
@@ -98,7 +98,7 @@ def _sample(sample, info):
     image, labels = fitted(image, _THUMBNAIL_WIDTH), fitted(labels, _THUMBNAIL_WIDTH, flat=True)
     return {
         "name": name,
-        "picture": data_uri(image, _JPEG_QUALITY),
+        "image": data_uri(image, _JPEG_QUALITY),
         "overlay": data_uri(overlay(image, labels, info.colors), _JPEG_QUALITY),
         "width": image.shape[1],
         "height": image.shape[0],

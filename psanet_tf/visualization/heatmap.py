@@ -1,4 +1,4 @@
-"""Weights laid over a picture as heat."""
+"""Weights laid over an image as heat."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,7 +14,7 @@ def heat_colors():
 
 
 def heat_overlay(image, heat, point=None):
-    """Lays weights over a picture.
+    """Lays weights over an image.
 
     Args:
         image: uint8 [H, W, 3].
@@ -22,7 +22,7 @@ def heat_overlay(image, heat, point=None):
         point: (x, y) to mark.
 
     Returns:
-        uint8 [H, W, 3]: the picture in grey and dark, the hotter the more of the heat's colour.
+        uint8 [H, W, 3]: the image in grey and dark, the hotter the more of the heat's colour.
     """
     heat = np.asarray(heat, np.float32)
     if heat.shape != image.shape[:2]:
@@ -37,11 +37,11 @@ def heat_overlay(image, heat, point=None):
     return np.asarray(blended)
 
 
-def mark_point(picture, point):
+def mark_point(image, point):
     """Draws a ring and a dot at (x, y) into a PIL image."""
     x, y = point
-    radius = max(3, round(min(picture.size) / 60))
-    draw = ImageDraw.Draw(picture)
+    radius = max(3, round(min(image.size) / 60))
+    draw = ImageDraw.Draw(image)
     for size, color in ((radius + 1, (0, 0, 0)), (radius, (80, 220, 255)), (radius - 2, (0, 0, 0))):
         if size > 0:
             draw.ellipse((x - size, y - size, x + size, y + size), outline=color, width=2 if size == radius else 1)
@@ -49,7 +49,7 @@ def mark_point(picture, point):
 
 
 def attention_atlas(maps, rows, columns):
-    """All heat maps of a grid of points on one picture, each scaled to its own largest value.
+    """All heat maps of a grid of points on one image, each scaled to its own largest value.
 
     Args:
         maps: float [rows * columns, h, w].

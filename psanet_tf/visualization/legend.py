@@ -5,24 +5,24 @@ from PIL import Image, ImageDraw, ImageFont
 _TEXT = (20, 20, 20)
 _PAPER = (255, 255, 255)
 _PANEL_OPACITY = 200
-_LARGEST_PANEL_SHARE = 0.3  # of the picture's area
+_LARGEST_PANEL_SHARE = 0.3  # of the image's area
 
 
 def font(size):
-    """The font of all pictures, at `size` pixels."""
+    """The font of all images, at `size` pixels."""
     return ImageFont.load_default(size)
 
 
-def draw_legend_panel(picture, shares, colors, class_names):
-    """Draws a legend into the lower left corner; names as many classes as fit into a third of the picture.
+def draw_legend_panel(image, shares, colors, class_names):
+    """Draws a legend into the lower left corner; names as many classes as fit into a third of the image.
 
     Args:
-        picture: PIL RGB image, drawn into.
+        image: PIL RGB image, drawn into.
         shares: [(class, share), ...], most important first.
         colors: [K, 3].
         class_names: K names.
     """
-    size = max(10, min(18, min(picture.size) // 28))
+    size = max(10, min(18, min(image.size) // 28))
     line, square, margin = round(size * 1.35), size, max(3, size // 3)
     entries = [(tuple(int(value) for value in colors[index]), class_names[index]) for index, _ in shares]
     for count in range(len(entries), 0, -1):
@@ -31,15 +31,15 @@ def draw_legend_panel(picture, shares, colors, class_names):
             shown = [*shown, (None, f"+ {len(entries) - count} more")]
         width = round(max(font(size).getlength(name) for _, name in shown)) + square + 3 * margin
         height = line * len(shown) + 2 * margin
-        fits = width <= picture.width and height <= picture.height
-        if fits and width * height <= _LARGEST_PANEL_SHARE * picture.width * picture.height:
+        fits = width <= image.width and height <= image.height
+        if fits and width * height <= _LARGEST_PANEL_SHARE * image.width * image.height:
             break
     else:
         return
-    corner = (0, picture.height - height)
+    corner = (0, image.height - height)
     paper = Image.new("L", (width, height), _PANEL_OPACITY)
-    picture.paste(_PAPER, (*corner, width, picture.height), mask=paper)
-    draw = ImageDraw.Draw(picture)
+    image.paste(_PAPER, (*corner, width, image.height), mask=paper)
+    draw = ImageDraw.Draw(image)
     for row, (color, name) in enumerate(shown):
         top = corner[1] + margin + row * line
         _draw_entry(draw, (margin, top), color, name, size, line)

@@ -1,4 +1,4 @@
-"""A picture with its label map laid over it, and legends that name the classes in it."""
+"""An image with its label map laid over it, and legends that name the classes in it."""
 
 import numpy as np
 from PIL import Image
@@ -8,18 +8,18 @@ from psanet_tf.visualization.legend import draw_legend_panel
 
 
 def overlay(image, labels, colors, class_names=None, opacity=0.55):
-    """Lays class colours over a picture.
+    """Lays class colours over an image.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        labels: integer [H, W]; ignored pixels (255) show the picture as it is.
+        labels: integer [H, W]; ignored pixels (255) show the image as it is.
         colors: uint8 [K, 3].
         class_names: K names; draws a legend of the classes present, largest first, into the lower left corner, if
-            the picture has room for it. None draws none.
+            the image has room for it. None draws none.
         opacity: of the colours, 0 to 1.
 
     Returns:
-        uint8 [H, W, 3], of the picture's own size.
+        uint8 [H, W, 3], of the image's own size.
 
     Raises:
         ValueError: the sizes differ, or `labels` holds a value that is neither a class nor 255.
@@ -35,9 +35,9 @@ def overlay(image, labels, colors, class_names=None, opacity=0.55):
     return result if class_names is None else add_legend(result, labels, colors, class_names)
 
 
-def add_legend(picture, labels, colors, class_names):
-    """A copy of a picture with the legend of `overlay` drawn into it; arguments as there."""
-    copy = Image.fromarray(picture)
+def add_legend(image, labels, colors, class_names):
+    """A copy of an image with the legend of `overlay` drawn into it; arguments as there."""
+    copy = Image.fromarray(image)
     draw_legend_panel(copy, class_shares(labels), colors, class_names)
     return np.asarray(copy)
 

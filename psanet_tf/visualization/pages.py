@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures are inside the file, nothing is fetched."""
+"""Self-contained HTML pages: images are inside the file, nothing is fetched."""
 
 import base64
 import io
@@ -32,27 +32,27 @@ def write_page(path, template, **context):
         temporary.write_text(text, encoding="utf-8")
 
 
-def data_uri(picture, quality=None):
-    """A picture as text for an ``src`` attribute.
+def data_uri(image, quality=None):
+    """An image as text for an ``src`` attribute.
 
     Args:
-        picture: uint8 [H, W, 3] or [H, W].
+        image: uint8 [H, W, 3] or [H, W].
         quality: of a JPEG, up to 95; None makes a PNG.
     """
     stream = io.BytesIO()
-    image = Image.fromarray(np.asarray(picture))
+    drawn = Image.fromarray(np.asarray(image))
     if quality is None:
-        image.save(stream, format="PNG")
+        drawn.save(stream, format="PNG")
     else:
-        image.save(stream, format="JPEG", quality=quality)
+        drawn.save(stream, format="JPEG", quality=quality)
     kind = "png" if quality is None else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def fitted(picture, width, flat=False):
-    """The picture, reduced to `width` pixels where it is wider; `flat` keeps colours that stand for labels unmixed."""
-    if picture.shape[1] <= width:
-        return picture
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+def fitted(image, width, flat=False):
+    """The image, reduced to `width` pixels where it is wider; `flat` keeps colours that stand for labels unmixed."""
+    if image.shape[1] <= width:
+        return image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
     method = Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(picture).resize((width, height), method))
+    return np.asarray(Image.fromarray(image).resize((width, height), method))

@@ -1,4 +1,4 @@
-"""Several pictures on one sheet, with titles and captions."""
+"""Several images on one sheet, with titles and captions."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,27 +12,27 @@ _PAPER = (255, 255, 255)
 _TEXT = (20, 20, 20)
 
 
-def picture_sheet(rows, column_titles=None, captions=None, cell_width=None, footer=None):
-    """Lays pictures out in a grid.
+def image_sheet(rows, column_titles=None, captions=None, cell_width=None, footer=None):
+    """Lays images out in a grid.
 
     Args:
-        rows: list of rows, each a list of uint8 [H, W, 3] pictures. The pictures of a row may differ in size; they
+        rows: list of rows, each a list of uint8 [H, W, 3] images. The images of a row may differ in size; they
             are brought to the cell's width, and aligned at the top.
         column_titles: one text per column.
         captions: one text per row, written under it.
-        cell_width: width of a cell in pixels; None keeps the width of the widest picture.
+        cell_width: width of a cell in pixels; None keeps the width of the widest image.
         footer: PIL image under everything, such as a legend.
 
     Returns:
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     if not rows or not all(rows):
-        raise ValueError("a sheet needs at least one picture in every row")
-    width = cell_width or max(picture.shape[1] for row in rows for picture in row)
-    cells = [[_fitted(picture, width) for picture in row] for row in rows]
+        raise ValueError("a sheet needs at least one image in every row")
+    width = cell_width or max(image.shape[1] for row in rows for image in row)
+    cells = [[_fitted(image, width) for image in row] for row in rows]
     columns = max(len(row) for row in cells)
     caption_height = _TITLE_HEIGHT if captions else 0
     row_heights = [max(cell.height for cell in row) + caption_height for row in cells]
@@ -54,14 +54,14 @@ def picture_sheet(rows, column_titles=None, captions=None, cell_width=None, foot
     return np.asarray(sheet)
 
 
-def _fitted(picture, width):
-    image = Image.fromarray(picture)
-    if image.width == width:
-        return image
-    height = max(1, round(image.height * width / image.width))
+def _fitted(image, width):
+    drawn = Image.fromarray(image)
+    if drawn.width == width:
+        return drawn
+    height = max(1, round(drawn.height * width / drawn.width))
     # Enlarged pixels stay squares: nothing is invented between labels.
-    method = Image.Resampling.LANCZOS if image.width > width else Image.Resampling.NEAREST
-    return image.resize((width, height), method)
+    method = Image.Resampling.LANCZOS if drawn.width > width else Image.Resampling.NEAREST
+    return drawn.resize((width, height), method)
 
 
 def _text(draw, corner, text, width):

@@ -1,1 +1,1 @@
-"""Trained weights: files, formats, and what they know about themselves."""
+"""Trained weights: where they come from, what their files hold, and what is known about them."""

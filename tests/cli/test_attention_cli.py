@@ -21,16 +21,16 @@ def run(*arguments):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype("uint8")).save(path)
     return path
 
 
-def test_points_and_grid(evaluated_runs, picture, tmp_path):
+def test_points_and_grid(evaluated_runs, image, tmp_path):
     for name, arguments in (("points", ["--point", "3,4", "--point", "50,30"]), ("grid", ["--grid"])):
         out = tmp_path / name
-        result = run("--image", picture, "--weights", evaluated_runs / "psanet", "--out", out, *arguments)
+        result = run("--image", image, "--weights", evaluated_runs / "psanet", "--out", out, *arguments)
         assert result.exit_code == 0, result.output
         assert f"heat maps: {out / 'photo_attention.png'}" in result.output
         assert (out / "photo_attention.html").is_file()
@@ -43,26 +43,26 @@ def test_points_and_grid(evaluated_runs, picture, tmp_path):
     [
         (["--point", "3"], "must look like 310,220"),
         (["--point", "a,b"], "must look like 310,220"),
-        (["--point", "60,3"], "lies outside of the picture"),
+        (["--point", "60,3"], "lies outside of the image"),
         ([], "give either points"),
         (["--point", "3,3", "--grid"], "give either points"),
     ],
 )
-def test_bad_points(evaluated_runs, picture, tmp_path, arguments, message):
-    result = run("--image", picture, "--weights", evaluated_runs / "psanet", "--out", tmp_path / "out", *arguments)
+def test_bad_points(evaluated_runs, image, tmp_path, arguments, message):
+    result = run("--image", image, "--weights", evaluated_runs / "psanet", "--out", tmp_path / "out", *arguments)
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_without_attention(evaluated_runs, picture, tmp_path):
-    result = run("--image", picture, "--weights", evaluated_runs / "fcn", "--out", tmp_path / "out", "--grid")
+def test_a_network_without_attention(evaluated_runs, image, tmp_path):
+    result = run("--image", image, "--weights", evaluated_runs / "fcn", "--out", tmp_path / "out", "--grid")
     assert "has no attention" in str(result.exception)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_hovering_changes_the_maps_in_a_browser(evaluated_runs, picture, tmp_path):
-    result = run("--image", picture, "--weights", evaluated_runs / "psanet", "--out", tmp_path, "--grid")
+def test_hovering_changes_the_maps_in_a_browser(evaluated_runs, image, tmp_path):
+    result = run("--image", image, "--weights", evaluated_runs / "psanet", "--out", tmp_path, "--grid")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "photo_attention.html").read_text()
     # After the page is ready: hover two places, and write into the page what the canvases show then.
@@ -71,10 +71,10 @@ def test_hovering_changes_the_maps_in_a_browser(evaluated_runs, picture, tmp_pat
       const element = document.querySelector(".attention[data-ready=true]");
       if (!element) return;
       clearInterval(waiting);
-      const picture = element.querySelector("[data-role=picture]"), box = picture.getBoundingClientRect();
+      const image = element.querySelector("[data-role=image]"), box = image.getBoundingClientRect();
       const results = [];
       for (const [x, y] of [[0.1, 0.1], [0.9, 0.8]]) {
-        picture.dispatchEvent(new PointerEvent("pointermove",
+        image.dispatchEvent(new PointerEvent("pointermove",
           {clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
         const sums = {};
         for (const canvas of element.querySelectorAll("canvas")) {
@@ -99,5 +99,5 @@ def test_hovering_changes_the_maps_in_a_browser(evaluated_runs, picture, tmp_pat
     document = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     first, second = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', document).group(1))
     assert first["peak"].startswith("largest weight ")
-    for role in ("picture", "collect", "distribute"):
+    for role in ("image", "collect", "distribute"):
         assert first["sums"][role] != second["sums"][role]

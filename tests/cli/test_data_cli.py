@@ -21,7 +21,7 @@ def scenes(tmp_path, monkeypatch):
     root = tmp_path / "scenes"
     result = run("scenes", root, "--train", 6, "--validation", 9, "--seed", 5)
     assert result.exit_code == 0, result.output
-    assert f"6 training and 9 validation pictures are in {root}" in result.output
+    assert f"6 training and 9 validation images are in {root}" in result.output
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(root=root))
     return root, config
@@ -40,10 +40,10 @@ def test_check_of_sound_data(scenes, tmp_path):
     root, config = scenes
     result = run("check", "--config", config)
     assert result.exit_code == 0, result.output
-    assert "training: 6 pictures of 161x161 to 161x161 pixels" in result.output
-    assert "validation: 9 pictures" in result.output
+    assert "training: 6 images of 161x161 to 161x161 pixels" in result.output
+    assert "validation: 9 images" in result.output
     assert f"nothing is wrong in {root}" in result.output
-    assert "look at the labels on the pictures: check.html" in result.output
+    assert "look at the labels on the images: check.html" in result.output
     page = (tmp_path / "check.html").read_text()
     assert "Nothing is wrong that a program can see" in page
     assert page.count("<figure>") == 6 + 9
@@ -53,7 +53,7 @@ def test_check_names_what_is_wrong(scenes, tmp_path):
     root, config = scenes
     images, labels = root / "images/training", root / "annotations/training"
     (labels / "scene_training_000000.png").unlink()
-    (images / "scene_training_000001.jpg").write_bytes(b"no picture")
+    (images / "scene_training_000001.jpg").write_bytes(b"no image")
     Image.fromarray(np.full((161, 161), 99, np.uint8)).save(labels / "scene_training_000002.png")
     (images / "._scene_training_000000.jpg").write_bytes(b"")
     page = tmp_path / "pages/data.html"
@@ -62,7 +62,7 @@ def test_check_names_what_is_wrong(scenes, tmp_path):
     found = [
         "1 file is not there",
         "annotations/training/scene_training_000000.png",
-        "1 example cannot be used: not a readable picture",
+        "1 example cannot be used: not a readable image",
         "images/training/scene_training_000001.jpg",
         "label files hold values that are no class: 99 (in 1 file)",
         "annotations/training/scene_training_000002.png",
@@ -79,7 +79,7 @@ def test_check_warns_of_another_scale(scenes, tmp_path):
     _, config = scenes
     result = run("check", "--config", config, "--set", "evaluate.base_size=512")
     assert result.exit_code == 0, result.output
-    for text in ("warning: the training pictures have a long side of 161 pixels", "evaluate.base_size=161"):
+    for text in ("warning: the training images have a long side of 161 pixels", "evaluate.base_size=161"):
         assert text in result.output
     assert "things look 3.2 times larger than in training" in (tmp_path / "check.html").read_text()
 

@@ -13,7 +13,7 @@ def run(*arguments):
 def test_scores_and_where_the_files_are(evaluated_runs, tmp_path):
     result = run("--weights", evaluated_runs / "psanet", "--out", tmp_path, "--limit", 3, "--worst", 2)
     assert result.exit_code == 0, result.output
-    assert "3 pictures, percent" in result.output
+    assert "3 images, percent" in result.output
     assert "mIoU " in result.output
     assert f"report: {tmp_path / 'report.html'}" in result.output
     for name in ("report.html", "scores.json", "classes.csv", "confusion.png", "worst.png"):
@@ -33,11 +33,11 @@ def test_failures_are_said_and_end_with_status_1(evaluated_runs, tmp_path):
     import shutil
 
     shutil.copytree(evaluated_runs / "data", tmp_path / "data")
-    (tmp_path / "data" / "images" / "validation" / "picture_0.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "images" / "validation" / "image_0.png").write_bytes(b"no image")
     result = run(
         "--weights", evaluated_runs / "fcn", "--out", tmp_path / "out", "--whole", "--set", f"data.root={tmp_path}/data"
     )
     assert result.exit_code == 1
-    assert "1 pictures could not be read" in result.output
-    assert "picture_0.png is not a readable picture" in result.output
-    assert "5 pictures, percent" in result.output
+    assert "1 images could not be read" in result.output
+    assert "image_0.png is not a readable image" in result.output
+    assert "5 images, percent" in result.output

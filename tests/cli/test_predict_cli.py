@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"], ["--set", "evaluate.scales=[0.5,1.0]"]])
-def test_every_picture_gets_labels_and_an_overlay_of_its_size(evaluated_runs, folder, how):
+def test_every_image_gets_labels_and_an_overlay_of_its_size(evaluated_runs, folder, how):
     out = folder / "out"
     result = run(folder / "in", "--weights", evaluated_runs / "psanet", "--out", out, "--submission", *how)
     assert result.exit_code == 0, result.output
@@ -39,7 +39,7 @@ def test_every_picture_gets_labels_and_an_overlay_of_its_size(evaluated_runs, fo
         assert (out / "side_by_side" / f"{name}.png").is_file()
 
 
-def test_a_second_call_labels_the_same_pictures_and_says_what_it_passes_over(evaluated_runs, folder):
+def test_a_second_call_labels_the_same_images_and_says_what_it_passes_over(evaluated_runs, folder):
     (folder / "in" / "notes.txt").write_text("x")
     arguments = (folder / "in" / "**", "--weights", evaluated_runs / "fcn", "--out", folder / "in" / "out", "--whole")
     assert run(*arguments).exit_code == 0
@@ -51,12 +51,12 @@ def test_a_second_call_labels_the_same_pictures_and_says_what_it_passes_over(eva
 
 
 def test_broken_files_are_said_at_the_end_with_status_1(evaluated_runs, folder):
-    (folder / "in" / "c.png").write_bytes(b"no picture")
+    (folder / "in" / "c.png").write_bytes(b"no image")
     (folder / "in" / "d.mp4").write_bytes(b"no video")
     result = run(folder / "in", "--weights", evaluated_runs / "fcn", "--out", folder / "out")
     assert result.exit_code == 1
     assert "2 of 4 files could not be read" in result.output
-    assert "c.png is not a readable picture" in result.output
+    assert "c.png is not a readable image" in result.output
     assert "d.mp4 is not a readable video" in result.output
     assert sorted(file.name for file in (folder / "out" / "labels").iterdir()) == ["a.png", "b.png"]
 
@@ -89,7 +89,7 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
 def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path):
     from psanet_tf.config import EvaluateSection
     from psanet_tf.data.catalog import dataset_info
-    from psanet_tf.evaluation.labelers import load_labelers
+    from psanet_tf.inference.labelers import load_labelers
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.serving.server import Server
 

@@ -45,7 +45,7 @@ def read_until(process, pattern, seconds=120):
 
 
 def test_serving_until_interrupted(folder):
-    command = [sys.executable, "-m", "psanet_tf", "serve", folder, "--rest-port", "0", "--grpc-port", "0"]
+    command = [sys.executable, "-m", "psanet_cli", "serve", folder, "--rest-port", "0", "--grpc-port", "0"]
     command += ["--poll-seconds", "0.1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:

@@ -22,7 +22,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A configuration of a small network on six small scenes-like pictures."""
+    """A configuration of a small network on six small scenes-like images."""
     import numpy as np
     from PIL import Image
 
@@ -54,12 +54,12 @@ def test_help_names_every_option(run):
 
 def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # Not the size of the pictures, nor of the form 8n + 1; with the attention module.
+    # Not the size of the images, nor of the form 8n + 1; with the attention module.
     result = run("--config", tiny, "--dry-run", "--set", "data.crop_size=[40, 48]", "--set", "model.use_psa=true")
     assert result.exit_code == 0, result.output
     for expected in (
         "images 40 x 48, logits 40 x 48, 10 classes",
-        "4 pictures in 'training', 2 pictures in 'validation'",
+        "4 images in 'training', 2 images in 'validation'",
         "steps: 2 per epoch, 2 in 1 epochs",
         "memory per replica, estimated:",
         "one step:",

@@ -30,7 +30,7 @@ def test_recipes_of_the_paper_are_shipped():
     for path in CONFIGS:
         train = load_config(path).train
         if path.stem in ("psanet50", "psanet101"):
-            assert (train.optimizer, train.learning_rate, train.power, train.momentum) == ("sgd", 0.01, 0.9, 0.9)
+            assert (train.optimizer, train.learning_rate, train.poly_power, train.momentum) == ("sgd", 0.01, 0.9, 0.9)
             assert (train.batch_size, train.weight_decay, train.aux_weight) == (16, 1e-4, 0.4)
             assert (train.head_learning_rate_factor, train.sync_batch_norm) == (10, True)
 

@@ -182,8 +182,8 @@ SEVERAL_DEVICES_AND_LATE_XLA = """
             model = keras.Model(inputs, keras.layers.Conv2D(3, 1)(outputs))
             model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
             rng = np.random.default_rng(2)
-            pictures, targets = rng.normal(size=(8, 9, 9, 8)), rng.normal(size=(8, 9, 9, 3))
-            model.fit(pictures, targets, batch_size=4, epochs=2, shuffle=False, verbose=0)
+            images, targets = rng.normal(size=(8, 9, 9, 8)), rng.normal(size=(8, 9, 9, 3))
+            model.fit(images, targets, batch_size=4, epochs=2, shuffle=False, verbose=0)
         return model.get_weights()
 
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

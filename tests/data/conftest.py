@@ -8,7 +8,7 @@ from psanet_tf.data.scenes import write_scenes
 
 @pytest.fixture(scope="session")
 def scenes_root(tmp_path_factory):
-    """11 training and 5 validation pictures; not to be changed."""
+    """11 training and 5 validation images; not to be changed."""
     return write_scenes(tmp_path_factory.mktemp("scenes") / "data", train=11, validation=5)
 
 

@@ -14,7 +14,7 @@ FILL = (10.0, 20.0, 30.0)
 
 
 @pytest.fixture(scope="module")
-def picture():
+def example():
     """Smooth enough that a small displacement is a small difference."""
     rows, columns = np.mgrid[:43, :57]
     waves = [np.sin(rows / 5 + columns / 9), np.cos(rows / 7 - columns / 6), np.sin(rows * columns / 300)]
@@ -40,7 +40,7 @@ def apply(image, label, **changes):
 
 @functools.cache
 def reference_frame(image_bytes, label_bytes, size, scale, angle_degrees):
-    """The picture and its labels, scaled and rotated: what blurring, mirroring and cutting begin with."""
+    """The image and its labels, scaled and rotated: what blurring, mirroring and cutting begin with."""
     image = np.frombuffer(image_bytes, np.uint8).reshape(*size, 3)
     label = np.frombuffer(label_bytes, np.uint8).reshape(size)
     height, width = [round(scale * length) for length in size]
@@ -61,7 +61,7 @@ def reference_frame(image_bytes, label_bytes, size, scale, angle_degrees):
 
 
 def reference(image, label, scale, angle_degrees, blur, flip, offset_yx, crop_size):
-    """The same, pixel by pixel in float64, the picture scaled and rotated as a whole before it is cut."""
+    """The same, pixel by pixel in float64, the image scaled and rotated as a whole before it is cut."""
     frame, frame_label = reference_frame(image.tobytes(), label.tobytes(), label.shape, scale, angle_degrees)
     height, width = frame_label.shape
     if blur:
@@ -133,10 +133,10 @@ def test_agrees_with_the_original_chain(golden):
 @pytest.mark.parametrize("angle", [0.0, -7.0, 10.0])
 @pytest.mark.parametrize(("scale", "offset"), [(0.6, (0, 0)), (1.0, (3, 8)), (1.7, (20, 41))])
 @pytest.mark.parametrize(("blur", "flip"), [(False, True), (True, False), (True, True)])
-def test_agrees_with_the_slow_reference(picture, scale, offset, angle, blur, flip):
+def test_agrees_with_the_slow_reference(example, scale, offset, angle, blur, flip):
     parameters = {"scale": scale, "angle_degrees": angle, "blur": blur, "flip": flip, "offset_yx": offset}
-    image, label = apply(*picture, **parameters, crop_size=(33, 41))
-    expected_image, expected_label = reference(*picture, **parameters, crop_size=(33, 41))
+    image, label = apply(*example, **parameters, crop_size=(33, 41))
+    expected_image, expected_label = reference(*example, **parameters, crop_size=(33, 41))
     # Rotated labels on a border between two may fall to either side.
     assert (label == expected_label).mean() > (0.995 if angle else 0.9999)
     assert abs(image - expected_image).max() < 0.05
@@ -144,7 +144,7 @@ def test_agrees_with_the_slow_reference(picture, scale, offset, angle, blur, fli
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 3)])
 @pytest.mark.parametrize("angle", [0.0, 10.0])
-def test_pictures_of_a_few_pixels_are_blurred_as_by_the_slow_reference(size, angle):
+def test_images_of_a_few_pixels_are_blurred_as_by_the_slow_reference(size, angle):
     rng = np.random.default_rng(0)
     image, label = rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(0, 3, size, np.uint8)
     for scale in (1.0, 1.6):
@@ -154,79 +154,79 @@ def test_pictures_of_a_few_pixels_are_blurred_as_by_the_slow_reference(size, ang
         assert abs(crop - expected).max() < 0.05
 
 
-def test_something_is_left_of_the_smallest_picture():
+def test_something_is_left_of_the_smallest_image():
     drawn = draws(AugmentationSection(scale=(0.5, 0.6)), count=50, image_size=(1, 3), crop_size=(9, 9))
     assert (np.round(drawn["scale"] * 1) == 1).all()
     drawn = draws(AugmentationSection(scale=(0.1, 0.2)), count=50, image_size=(3, 40), crop_size=(9, 9))
     assert (np.round(drawn["scale"] * np.float32(3)) == 1).all()
 
 
-def test_nothing_to_do_is_the_identity(picture):
-    image, label = apply(*picture)
-    assert abs(image - picture[0]).max() < 1e-3
-    assert np.array_equal(label, picture[1])
+def test_nothing_to_do_is_the_identity(example):
+    image, label = apply(*example)
+    assert abs(image - example[0]).max() < 1e-3
+    assert np.array_equal(label, example[1])
 
 
-def test_none_is_no_rotation(picture):
-    first, second = [apply(*picture, scale=1.3, angle_degrees=angle)[0] for angle in (None, 0.0)]
+def test_none_is_no_rotation(example):
+    first, second = [apply(*example, scale=1.3, angle_degrees=angle)[0] for angle in (None, 0.0)]
     assert np.array_equal(first, second)
 
 
-def test_mirroring_twice_is_the_identity(picture):
-    image, label = apply(*picture, flip=True)
-    assert abs(image - picture[0][:, ::-1]).max() < 1e-3
-    assert np.array_equal(label, picture[1][:, ::-1])
+def test_mirroring_twice_is_the_identity(example):
+    image, label = apply(*example, flip=True)
+    assert abs(image - example[0][:, ::-1]).max() < 1e-3
+    assert np.array_equal(label, example[1][:, ::-1])
 
 
-def test_a_small_picture_is_padded_with_the_fill_and_the_ignored_label(picture):
-    image, label = apply(*picture, crop_size=(50, 70))
-    assert np.array_equal(label[3:46, 6:63], picture[1])
+def test_a_small_image_is_padded_with_the_fill_and_the_ignored_label(example):
+    image, label = apply(*example, crop_size=(50, 70))
+    assert np.array_equal(label[3:46, 6:63], example[1])
     outside = np.ones((50, 70), bool)
     outside[3:46, 6:63] = False
     assert (label[outside] == 255).all()
     assert (image[outside] == FILL).all()
 
 
-def test_crops_are_parts_of_the_whole(picture):
+def test_crops_are_parts_of_the_whole(example):
     """Only the kept pixels are computed, and they do not depend on where the crop lies."""
     for angle in (0.0, 8.0):
         common = {"scale": 1.4, "angle_degrees": angle, "blur": True, "flip": True}
-        whole, whole_label = apply(*picture, **common, crop_size=(60, 80))
-        part, part_label = apply(*picture, **common, crop_size=(31, 42), offset_yx=(17, 25))
+        whole, whole_label = apply(*example, **common, crop_size=(60, 80))
+        part, part_label = apply(*example, **common, crop_size=(31, 42), offset_yx=(17, 25))
         assert abs(part - whole[17:48, 25:67]).max() < 0.02
         assert (part_label == whole_label[17:48, 25:67]).mean() > 0.995
 
 
-def test_labels_of_rotated_pictures_are_those_of_the_picture_or_ignored(picture):
-    _, label = apply(*picture, angle_degrees=45.0, scale=2.0, crop_size=(81, 105))
-    assert set(np.unique(label)) <= set(np.unique(picture[1])) | {255}
+def test_labels_of_rotated_images_are_those_of_the_image_or_ignored(example):
+    _, label = apply(*example, angle_degrees=45.0, scale=2.0, crop_size=(81, 105))
+    assert set(np.unique(label)) <= set(np.unique(example[1])) | {255}
 
 
-def test_runs_in_a_graph_with_unknown_sizes(picture):
+def test_runs_in_a_graph_with_unknown_sizes(example):
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None], tf.uint8)])
     def augmented(image, label):
         parameters = draw_augmentation([1, 2], tf.shape(label), (33, 41), AugmentationSection())
         return apply_augmentation(image, label, **parameters._asdict(), crop_size=(33, 41), fill=MEAN, ignore_label=255)
 
-    image, label = augmented(*picture)
+    image, label = augmented(*example)
     assert image.shape == (33, 41, 3)
     assert label.shape == (33, 41)
-    parameters = draw_augmentation([1, 2], picture[1].shape, (33, 41), AugmentationSection())
-    eager, _ = apply_augmentation(*picture, **parameters._asdict(), crop_size=(33, 41), fill=MEAN, ignore_label=255)
+    parameters = draw_augmentation([1, 2], example[1].shape, (33, 41), AugmentationSection())
+    eager, _ = apply_augmentation(*example, **parameters._asdict(), crop_size=(33, 41), fill=MEAN, ignore_label=255)
     assert abs(image - eager).numpy().max() < 1e-3
 
 
 @pytest.mark.parametrize(
     "changes", [{"offset_yx": (12, 0), "crop_size": (33, 41)}, {"offset_yx": (-1, 0)}, {"scale": 0.001}]
 )
-def test_impossible_parameters_are_refused(picture, changes):
+def test_impossible_parameters_are_refused(example, changes):
     with pytest.raises(tf.errors.InvalidArgumentError, match="one size, a scale must leave pixels, the crop must fit"):
-        apply(*picture, **changes)
+        apply(*example, **changes)
 
 
-def test_image_and_label_must_be_of_one_size(picture):
+def test_image_and_label_must_be_of_one_size(example):
     with pytest.raises(tf.errors.InvalidArgumentError, match="image and label must be of one size"):
-        apply(picture[0], picture[1][1:])
+        apply(example[0], example[1][1:])
 
 
 def draws(section, count=400, image_size=(300, 200), crop_size=(161, 161)):

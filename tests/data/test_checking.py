@@ -18,7 +18,7 @@ NAMES = ("sea", "land", "sky")
 
 @pytest.fixture
 def custom(tmp_path):
-    """`custom([[0, 1, 2]], split="train", names=NAMES, **keys)` writes one picture per list of label values."""
+    """`custom([[0, 1, 2]], split="train", names=NAMES, **keys)` writes one image per list of label values."""
 
     def make(values, split="train", names=NAMES, **keys):
         (tmp_path / "names.txt").write_text("\n".join(names))
@@ -44,7 +44,7 @@ def test_classes_are_counted(scenes_config):
     report = check(data, "validation")
     assert not report.findings
     assert report.pixels.tolist() == [int((labels == index).sum()) for index in range(10)]
-    assert report.pictures.tolist() == [int((labels == index).any(axis=(1, 2)).sum()) for index in range(10)]
+    assert report.images.tolist() == [int((labels == index).any(axis=(1, 2)).sum()) for index in range(10)]
     assert report.ignored_pixels == 0
     assert report.sizes == [(161, 161)] * 5
     assert f"{100 * (labels == 0).mean():.3f} %" in report.text(info)
@@ -56,10 +56,10 @@ def test_classes_are_counted(scenes_config):
 def test_errors_are_counted_over_all_files_and_the_first_are_named(custom, tmp_path):
     data = custom([[0, 1, 2]] * 30)
     for index in range(25):
-        (tmp_path / f"images/train/train{index}.png").write_bytes(b"no picture")
+        (tmp_path / f"images/train/train{index}.png").write_bytes(b"no image")
     report = check(data)
     (problem,) = report.problems
-    assert problem.what == "25 examples cannot be used: not a readable picture: unknown format"
+    assert problem.what == "25 examples cannot be used: not a readable image: unknown format"
     assert "data.on_error=skip" in problem.advice
     assert len(problem.where) == 25
     text = report.text(info_of(data))
@@ -70,8 +70,8 @@ def test_errors_are_counted_over_all_files_and_the_first_are_named(custom, tmp_p
 def test_nothing_readable_at_all_is_said(custom, tmp_path):
     data = custom([[0, 1, 2]] * 3)
     for index in range(3):
-        (tmp_path / f"images/train/train{index}.png").write_bytes(b"no picture")
-    assert check(data).problems[0].what.startswith("not one of 3 examples can be used: not a readable picture")
+        (tmp_path / f"images/train/train{index}.png").write_bytes(b"no image")
+    assert check(data).problems[0].what.startswith("not one of 3 examples can be used: not a readable image")
 
 
 def test_errors_that_differ_are_told_one_by_one(custom, tmp_path):
@@ -80,8 +80,8 @@ def test_errors_that_differ_are_told_one_by_one(custom, tmp_path):
         Image.new("L", (4 + index, 4)).save(tmp_path / f"labels/train/train{index}.png")
     (problem,) = check(data).problems
     assert problem.what == "2 examples cannot be used"
-    assert problem.where[0].endswith("train1.png: labels must be of their picture's size [6, 8], got [4, 5]")
-    assert problem.where[1].endswith("train2.png: labels must be of their picture's size [6, 8], got [4, 6]")
+    assert problem.where[0].endswith("train1.png: labels must be of their image's size [6, 8], got [4, 5]")
+    assert problem.where[1].endswith("train2.png: labels must be of their image's size [6, 8], got [4, 6]")
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_what_was_passed_over_and_an_empty_split(custom, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "images/train/day2/a.png")
     report = check(data)
     assert [problem.what for problem in report.problems] == [
-        "the split holds no pictures",
-        "1 picture in folders below passed over",
+        "the split holds no images",
+        "1 image in folders below passed over",
     ]
     assert "day2" in report.text(info_of(data))
 
@@ -229,7 +229,7 @@ def test_entries_that_occur_in_no_pixel_may_differ(tmp_path):
     assert not report.problems
 
 
-def test_palettes_fitted_to_each_picture_are_doubted(tmp_path):
+def test_palettes_fitted_to_each_image_are_doubted(tmp_path):
     report = palette_labels(tmp_path, [[(0, 0, 0), (9, 9, 9)], [(9, 9, 9), (0, 0, 0)], [(9, 9, 9), (0, 0, 0)]])
     (problem,) = report.problems
     assert "0.png and " in problem.what
@@ -245,22 +245,22 @@ def test_of_several_frames_the_first_is_taken(custom, tmp_path):
         frames[0].save(tmp_path / f"images/train/train{index}.{ending}", save_all=True, append_images=frames[1:])
     (note,) = check(data).findings
     assert not note.is_problem
-    assert note.what == "of 2 pictures with several frames or pages the first one is taken"
+    assert note.what == "of 2 images with several frames or pages the first one is taken"
     assert [item.split("/")[-1] for item in note.where] == ["train0.gif: 3 frames", "train1.tif: 3 frames"]
 
 
-def test_pictures_in_two_splits(custom):
+def test_images_in_two_splits(custom):
     data = custom([[0, 1, 2]], image_folder="images/train", label_folder="labels/train")
     train, val = check_splits(data, ["train", "val"])
     assert not train.findings
     (problem,) = val.problems
-    assert problem.what == "1 picture of 'val' also in 'train'"
+    assert problem.what == "1 image of 'val' also in 'train'"
     assert "keep the splits apart" in problem.advice
     # One split under both names is meant so.
     assert len(check_splits(data, ["train", "train"])) == 1
 
 
-def test_a_picture_damaged_in_the_middle_is_found(scenes_root, scenes_config, tmp_path):
+def test_a_image_damaged_in_the_middle_is_found(scenes_root, scenes_config, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(scenes_root, root)
     path = root / "images/training/scene_training_000003.jpg"
@@ -268,7 +268,7 @@ def test_a_picture_damaged_in_the_middle_is_found(scenes_root, scenes_config, tm
     contents[len(contents) // 2 : len(contents) // 2 + 40] = b"\xff\xd9" * 20
     path.write_bytes(contents)
     (problem,) = check(scenes_config(root=str(root)).data, "training").problems
-    assert problem.what.startswith("1 picture damaged")
+    assert problem.what.startswith("1 image damaged")
     assert "scene_training_000003.jpg" in problem.where[0]
 
 

@@ -18,7 +18,7 @@ from psanet_tf.data.scenes import write_scenes
 
 @pytest.fixture
 def data(tmp_path):
-    """Six pictures of a custom dataset, whose files are a minute old."""
+    """Six images of a custom dataset, whose files are a minute old."""
     root = tmp_path / "data"
     generator = np.random.default_rng(0)
     for folder in ("images/val", "labels/val"):
@@ -77,9 +77,9 @@ def test_changes_are_named(data, tmp_path):
         (root / folder / "val/p0.png").rename(root / folder / "val/p9.png")
         (root / folder / "val/p2.png").unlink()
     assert describe_difference(after, data_fingerprint(data, "val")) == [
-        "split 'val' had 6 pictures, has 5",
-        "2 of 6 pictures are gone (first: images/val/p0.png)",
-        "1 of 5 pictures are new (first: images/val/p9.png)",
+        "split 'val' had 6 images, has 5",
+        "2 of 6 images are gone (first: images/val/p0.png)",
+        "1 of 5 images are new (first: images/val/p9.png)",
     ]
 
 
@@ -90,7 +90,7 @@ def test_another_rule_for_labels_is_named(data):
         module.label_value_table(module.info_of(DataSection(root="x"))), module.info_of(data)
     )
     assert scenes == "0 ignored, 1..150 as class 0..149"
-    after = Fingerprint("val", before.class_names, scenes, before.pictures)
+    after = Fingerprint("val", before.class_names, scenes, before.images)
     assert describe_difference(before, after) == [f"label values were read so: {before.label_rule}; now: {scenes}"]
 
 
@@ -140,19 +140,19 @@ def test_a_damaged_cache_is_made_again(data, tmp_path, hashed, contents):
 
 def test_a_cache_that_cannot_be_written_is_done_without(data, tmp_path):
     (tmp_path / "file").write_text("")
-    assert len(data_fingerprint(data, "val", tmp_path / "file" / "hashes.json").pictures) == 6
+    assert len(data_fingerprint(data, "val", tmp_path / "file" / "hashes.json").images) == 6
 
 
-def test_records_have_fingerprints_of_their_pictures(data, tmp_path, hashed):
+def test_records_have_fingerprints_of_their_images(data, tmp_path, hashed):
     root = write_scenes(tmp_path / "scenes", train=3, validation=3)
     files = DataSection(dataset="scenes", root=str(root))
     write_records(files, "validation", tmp_path / "records", examples_per_shard=2)
     records = DataSection(dataset="scenes", root=str(tmp_path / "records"), format="tfrecord")
     cache = tmp_path / "hashes.json"
     of_files, of_records = data_fingerprint(files, "validation"), data_fingerprint(records, "validation", cache)
-    digests = [[image.digest for image, _ in fingerprint.pictures.values()] for fingerprint in (of_files, of_records)]
+    digests = [[image.digest for image, _ in fingerprint.images.values()] for fingerprint in (of_files, of_records)]
     assert digests[0] == digests[1]
-    assert len({label.digest for _, label in of_records.pictures.values()}) == 3
+    assert len({label.digest for _, label in of_records.images.values()}) == 3
     hashed.clear()
     assert data_fingerprint(records, "validation", cache) == of_records
     assert hashed == []
@@ -163,15 +163,15 @@ def test_a_fingerprint_file_is_read_back_or_refused(data, tmp_path):
     path = tmp_path / "fingerprint.json"
     fingerprint.save(path)
     assert Fingerprint.load(path) == fingerprint
-    for contents in ("{}", "[", '{"format": 99}', json.dumps(fingerprint.to_dict() | {"pictures": {"p0": [1]}})):
+    for contents in ("{}", "[", '{"format": 99}', json.dumps(fingerprint.to_dict() | {"images": {"p0": [1]}})):
         path.write_text(contents)
         with pytest.raises(ValueError, match=r"fingerprint\.json is damaged"):
             Fingerprint.load(path)
 
 
-def test_subset_and_digest_follow_the_pictures(data):
+def test_subset_and_digest_follow_the_images(data):
     fingerprint = data_fingerprint(data, "val")
     part = fingerprint.subset(["p1", "p3"])
-    assert list(part.pictures) == ["p1", "p3"]
+    assert list(part.images) == ["p1", "p3"]
     assert part.digest != fingerprint.digest
     assert part.digest == fingerprint.subset(["p3", "p1"]).digest

@@ -36,11 +36,11 @@ def test_every_file_that_is_passed_over_is_named(tmp_path):
     assert [example.name for example in listing.examples] == list("abcdef")
     assert not listing.missing()
     assert found(listing) == {
-        "2 pictures in folders below passed over": (True, "day2: 2 pictures"),
-        "2 pictures of another form (.avif, .heic) passed over: not read as pictures": (True, "g.avif", "h.heic"),
-        "3 hidden or other files passed over: no pictures": (False, "._a.jpg", "empty", "Thumbs.db"),
+        "2 images in folders below passed over": (True, "day2: 2 images"),
+        "2 images of another form (.avif, .heic) passed over: not read as images": (True, "g.avif", "h.heic"),
+        "3 hidden or other files passed over: no images": (False, "._a.jpg", "empty", "Thumbs.db"),
         "1 hidden or other file passed over: no labels": (False, "notes.txt"),
-        "1 label file without a picture": (True, "z.png"),
+        "1 label file without an image": (True, "z.png"),
     }
 
 
@@ -50,8 +50,8 @@ def test_training_warns_of_what_is_passed_over(tmp_path, capsys):
     put(tmp_path, "images/train/day2/a.jpg", "labels/val/b.png", "labels/val/c.png")
     warnings = listing_warnings(custom(tmp_path))
     assert warnings == [
-        "split 'train': 1 picture in folders below passed over; psanet data check names it",
-        "split 'val': 2 label files without a picture; psanet data check names them",
+        "split 'train': 1 image in folders below passed over; psanet data check names it",
+        "split 'val': 2 label files without an image; psanet data check names them",
     ]
     (tmp_path / "names.txt").write_text("sea\n")
     prepare_data(Config(data=custom(tmp_path)))
@@ -60,13 +60,13 @@ def test_training_warns_of_what_is_passed_over(tmp_path, capsys):
     ]
 
 
-def test_a_split_without_pictures_says_what_was_passed_over(tmp_path):
+def test_a_split_without_images_says_what_was_passed_over(tmp_path):
     put(tmp_path, "images/train/day2/a.jpg", "labels/train/a.png")
-    with pytest.raises(ValueError, match=r"(?s)'train' holds no pictures.*1 picture in folders below.*day2.*list_file"):
+    with pytest.raises(ValueError, match=r"(?s)'train' holds no images.*1 image in folders below.*day2.*list_file"):
         list_examples(custom(tmp_path), "train")
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_refused(tmp_path):
     put(tmp_path, "images/train/p0.jpg", "images/train/p0.png", "labels/train/p0.png")
     with pytest.raises(ValueError, match=r"p0\.jpg and p0\.png have one name; labels and outputs go by it: rename or"):
         list_files(custom(tmp_path), "train")
@@ -77,13 +77,13 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
 
 def test_two_labels_of_one_name_are_refused(tmp_path):
     put(tmp_path, "images/train/p0.jpg", "labels/train/p0.png", "labels/train/p0.PNG")
-    with pytest.raises(ValueError, match=r"p0\.PNG and p0\.png have one name; and their picture takes one: remove"):
+    with pytest.raises(ValueError, match=r"p0\.PNG and p0\.png have one name; and their image takes one: remove"):
         list_files(custom(tmp_path), "train")
 
 
-def test_pictures_and_labels_in_one_folder_are_refused(tmp_path):
+def test_images_and_labels_in_one_folder_are_refused(tmp_path):
     put(tmp_path, "all/a.jpg", "all/a.png")
-    with pytest.raises(ValueError, match=r"all: pictures and labels need a folder each, or write a list"):
+    with pytest.raises(ValueError, match=r"all: images and labels need a folder each, or write a list"):
         list_files(custom(tmp_path, image_folder="all", label_folder="all"), "train")
 
 
@@ -102,8 +102,8 @@ def test_labels_that_are_named_otherwise_are_found(tmp_path, label, form):
     assert not listing.findings
     with pytest.raises(
         FileNotFoundError,
-        match=r"3 files of split 'train' \(3 pictures\) not there, the first is .*p1\.png \(is it .*\?\); "
-        rf"3 of 3 are there as {form}; labels take their pictures' names: rename them, or write a list",
+        match=r"3 files of split 'train' \(3 images\) not there, the first is .*p1\.png \(is it .*\?\); "
+        rf"3 of 3 are there as {form}; labels take their images' names: rename them, or write a list",
     ):
         list_examples(custom(tmp_path), "train")
 
@@ -174,7 +174,7 @@ def test_paths_are_looked_up_under_the_root_first(tmp_path, monkeypatch):
         ("gs://bucket/a.jpg gs://bucket/a.png\n", r"'gs://bucket/a\.jpg' is no path of this machine"),
         ("images/a.jpg a.png\nimages/a.jpg b.png\n", r"images/a\.jpg is listed twice: remove one of the lines"),
         ("images/a.jpg a.png\nimages/a.png a.png\n", r"a\.jpg and .*a\.png have one name, .*: rename one"),
-        ("\n", r"list_file: .*train\.txt is empty; it must hold a picture and its labels per line, e\.g\."),
+        ("\n", r"list_file: .*train\.txt is empty; it must hold an image and its labels per line, e\.g\."),
     ],
 )
 def test_lists_that_cannot_be_used(tmp_path, text, message):

@@ -77,7 +77,7 @@ def test_workers_share_each_batch(scenes_config, run):
         assert np.array_equal(label, np.concatenate([share[step][1] for share in shares]))
 
 
-def test_epochs_see_the_pictures_in_other_orders_and_none_twice(scenes_config):
+def test_epochs_see_the_images_in_other_orders_and_none_twice(scenes_config):
     config = scenes_config(augmentation=UNCHANGED, crop_size=(161, 161))
     info = dataset_info("scenes")
     known = [read_example(example, info)[1] for example in list_examples(config.data, "training")]
@@ -90,7 +90,7 @@ def test_epochs_see_the_pictures_in_other_orders_and_none_twice(scenes_config):
     assert orders[0] != orders[1]
 
 
-def test_without_augmentation_pictures_are_normalized_files(scenes_config):
+def test_without_augmentation_images_are_normalized_files(scenes_config):
     config = scenes_config(augmentation=UNCHANGED, crop_size=(161, 161))
     known = {
         label.tobytes(): image
@@ -103,7 +103,7 @@ def test_without_augmentation_pictures_are_normalized_files(scenes_config):
         assert abs(image - expected).max() < 1e-4
 
 
-def test_evaluation_gives_every_picture_once_and_fills_up_the_last_batch(scenes_config):
+def test_evaluation_gives_every_image_once_and_fills_up_the_last_batch(scenes_config):
     config = scenes_config(crop_size=(161, 177))
     dataset = evaluation_dataset(config, 2)
     assert int(dataset.cardinality()) == 3
@@ -122,7 +122,7 @@ def test_evaluation_gives_every_picture_once_and_fills_up_the_last_batch(scenes_
     assert (images[5] == 0).all()
 
 
-def test_evaluation_cuts_the_middle_of_larger_pictures(scenes_config):
+def test_evaluation_cuts_the_middle_of_larger_images(scenes_config):
     config = scenes_config(crop_size=(97, 89))
     _, label = take(evaluation_dataset(config, 1), 1)[0]
     example = list_examples(config.data, "validation")[0]
@@ -130,7 +130,7 @@ def test_evaluation_cuts_the_middle_of_larger_pictures(scenes_config):
 
 
 def test_a_batch_larger_than_the_split_is_refused(scenes_config):
-    with pytest.raises(ValueError, match="batch_size.*11 pictures.*batch of 12"):
+    with pytest.raises(ValueError, match="batch_size.*11 images.*batch of 12"):
         training_dataset(scenes_config(), 12)
 
 

@@ -21,11 +21,11 @@ def write_image(path, seed=0):
 def write_label(path, values, palette=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     label = np.resize(np.array(values, np.uint8), SIZE)
-    picture = Image.fromarray(label)
+    image = Image.fromarray(label)
     if palette:
-        picture.putpalette(distinct_colors(256).tobytes())
-        assert picture.mode == "P"
-    picture.save(path)
+        image.putpalette(distinct_colors(256).tobytes())
+        assert image.mode == "P"
+    image.save(path)
     return label
 
 
@@ -57,7 +57,7 @@ def test_ade20k(tmp_path):
     assert np.array_equal(pipeline_labels(data)[0], label)
 
 
-def test_voc2012_reads_the_index_of_palette_pictures(tmp_path):
+def test_voc2012_reads_the_index_of_palette_images(tmp_path):
     lists = tmp_path / "ImageSets/Segmentation"
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("2007_000033\n2007_000032\n")
@@ -116,7 +116,7 @@ def test_custom_folders_and_lists(tmp_path):
     assert label.ravel()[:3].tolist() == [0, 1, 255]
     assert np.array_equal(pipeline_labels(lists)[0], label)
     (tmp_path / "val.txt").write_text("images/b/1.png\n")
-    with pytest.raises(ValueError, match=r"val\.txt: a line must hold a picture and its labels, got 'images/b/1\.png'"):
+    with pytest.raises(ValueError, match=r"val\.txt: a line must hold an image and its labels, got 'images/b/1\.png'"):
         list_examples(lists, "val")
 
 
@@ -129,7 +129,7 @@ def test_missing_folders_lists_and_labels_are_named(tmp_path):
         list_examples(data, "training")
     (tmp_path / "annotations/training").mkdir(parents=True)
     (tmp_path / "images/training").mkdir(parents=True)
-    with pytest.raises(ValueError, match="'training' holds no pictures"):
+    with pytest.raises(ValueError, match="'training' holds no images"):
         list_examples(data, "training")
     write_image(tmp_path / "images/training/a.jpg")
     with pytest.raises(FileNotFoundError, match="1 file of split 'training'.*annotations/training/a.png"):
@@ -138,14 +138,14 @@ def test_missing_folders_lists_and_labels_are_named(tmp_path):
         list_examples(DataSection(dataset="voc2012", root=str(tmp_path)), "train_aug")
 
 
-def test_a_picture_that_is_none_or_cut_short_is_named(tmp_path):
+def test_a_image_that_is_none_or_cut_short_is_named(tmp_path):
     path = tmp_path / "a.jpg"
-    path.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a\.jpg is not a readable picture"):
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.jpg is not a readable image"):
         read_image(path)
     write_image(path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"a\.jpg is not a readable picture.*truncated"):
+    with pytest.raises(ValueError, match=r"a\.jpg is not a readable image.*truncated"):
         read_image(path)
     with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
         read_image(tmp_path / "b.jpg")
@@ -191,7 +191,7 @@ def test_labels_of_16_bits_are_read_if_their_values_fit(tmp_path):
 
 
 @pytest.mark.parametrize(("pixels", "kind"), [(np.float32(0.5), "32-bit numbers"), (np.int32(70000), "32-bit numbers")])
-def test_pictures_without_a_sure_meaning_are_refused(tmp_path, pixels, kind):
+def test_images_without_a_sure_meaning_are_refused(tmp_path, pixels, kind):
     Image.fromarray(np.full((4, 4), pixels)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=rf"a\.tif: TIFF of {kind}, of which nobody knows what is white: save it as 8"):
         read_image(tmp_path / "a.tif")
@@ -204,7 +204,7 @@ def turned_photo(path, orientation):
     Image.new("RGB", SIZE[::-1]).save(path, exif=exif)
 
 
-def test_labels_drawn_on_a_picture_as_it_is_stored_are_refused(tmp_path):
+def test_labels_drawn_on_a_image_as_it_is_stored_are_refused(tmp_path):
     turned_photo(tmp_path / "images/training/a.jpg", 6)
     write_label(tmp_path / "annotations/training/a.png", [1])
     data = DataSection(root=str(tmp_path))
@@ -220,5 +220,5 @@ def test_sizes_must_agree(tmp_path):
     (tmp_path / "annotations/training").mkdir(parents=True)
     Image.new("L", (3, 4)).save(tmp_path / "annotations/training/a.png")
     data = DataSection(root=str(tmp_path))
-    with pytest.raises(ValueError, match=r"a\.png: labels must be of their picture's size \[17, 25\], got \[4, 3\]"):
+    with pytest.raises(ValueError, match=r"a\.png: labels must be of their image's size \[17, 25\], got \[4, 3\]"):
         read_example(list_examples(data, "training")[0], info_of(data))

@@ -99,7 +99,7 @@ def test_missing_mixed_and_short_shards_are_named(scenes_config, records):
         list_examples(data, "training")
 
 
-def test_a_bad_picture_leaves_no_shard(tmp_path, scenes_config):
+def test_a_bad_image_leaves_no_shard(tmp_path, scenes_config):
     root = tmp_path / "data"
     for folder in ("images/training", "annotations/training"):
         (root / folder).mkdir(parents=True)
@@ -123,7 +123,7 @@ def _copy_of_scenes(scenes_root, tmp_path):
 
 
 def _contents(data, folder):
-    """Labels of the pictures in the records, and of the files."""
+    """Labels of the images in the records, and of the files."""
     info = dataset_info("scenes")
     records = DataSection(dataset="scenes", root=str(folder), format="tfrecord")
     return [
@@ -142,12 +142,12 @@ def test_shards_of_changed_data_are_written_again(scenes_root, tmp_path):
             path.rename(kept_aside / path.name)
     paths, kept, changes = write_records(data, "training", out, examples_per_shard=4)
     assert (len(paths), kept, changes) == (1, 0, [])
-    # As found: four pictures in the records, eleven in the data, and "1 of them was there".
+    # As found: four images in the records, eleven in the data, and "1 of them was there".
     for path in kept_aside.iterdir():
         path.rename(root / ("annotations" if path.suffix == ".png" else "images") / "training" / path.name)
     paths, kept, changes = write_records(data, "training", out, examples_per_shard=20)
     assert (len(paths), kept) == (1, 0)
-    assert changes[0] == "split 'training' had 4 pictures, has 11"
+    assert changes[0] == "split 'training' had 4 images, has 11"
     assert np.array_equal(*_contents(data, out))
     # Into another number of shards, of which an interruption leaves some.
     paths, kept, changes = write_records(data, "training", out, examples_per_shard=4)
@@ -164,14 +164,14 @@ def test_shards_of_changed_data_are_written_again(scenes_root, tmp_path):
     assert write_records(data, "training", out, examples_per_shard=4)[1:] == (3, [])
 
 
-def test_shards_that_say_nothing_or_hold_other_pictures_stay(scenes_root, records, tmp_path):
+def test_shards_that_say_nothing_or_hold_other_images_stay(scenes_root, records, tmp_path):
     data = DataSection(dataset="scenes", root=str(scenes_root))
     noted = records / "training.fingerprint.json"
     values = json.loads(noted.read_text())
     for shard in values["shards"].values():
-        shard["pictures"] = {f"other_{name}": marks for name, marks in shard["pictures"].items()}
+        shard["images"] = {f"other_{name}": marks for name, marks in shard["images"].items()}
     noted.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"TFRecords of split 'training' of other pictures \(e\.g\. 'other_"):
+    with pytest.raises(ValueError, match=r"TFRecords of split 'training' of other images \(e\.g\. 'other_"):
         write_records(data, "training", records, examples_per_shard=4)
     noted.write_text("{")
     with pytest.raises(ValueError, match=r"training\.fingerprint\.json is damaged"):

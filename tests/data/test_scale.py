@@ -1,4 +1,4 @@
-"""Which scale is the right one, and what is said where pictures are seen at another."""
+"""Which scale is the right one, and what is said where images are seen at another."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from psanet_tf.data.scale import (
 
 @pytest.fixture(scope="module")
 def custom(tmp_path_factory):
-    """Training pictures of long sides 30, 40 and 90, validation pictures of 160."""
+    """Training images of long sides 30, 40 and 90, validation images of 160."""
     root = tmp_path_factory.mktemp("custom")
     sizes = {"train": [(30, 20), (25, 40), (90, 10)], "val": [(160, 120)]}
     for split, items in sizes.items():
@@ -52,7 +52,7 @@ def test_the_median_is_that_of_the_long_sides(custom, tmp_path):
     assert median_long_side([tmp_path / "broken.jpg"]) is None
 
 
-def test_five_hundred_of_many_pictures_are_measured(tmp_path, monkeypatch):
+def test_five_hundred_of_many_images_are_measured(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("psanet_tf.data.scale._long_side", lambda path: opened.append(path) or 7)
     assert median_long_side(list(range(5000))) == 7
@@ -66,15 +66,15 @@ def test_published_datasets_keep_the_papers_scale(name, size):
     assert with_base_size(EvaluateSection(base_size=70), info).base_size == 70
 
 
-def test_other_data_take_the_scale_of_their_training_pictures(custom, tmp_path):
+def test_other_data_take_the_scale_of_their_training_images(custom, tmp_path):
     data = DataSection(**custom)
     info = info_of(data)
-    with pytest.raises(ValueError, match=r"evaluate\.base_size: neither the weights nor the training pictures tell"):
+    with pytest.raises(ValueError, match=r"evaluate\.base_size: neither the weights nor the training images tell"):
         with_base_size(EvaluateSection(), info)
     measured = with_long_side(info, data)
     assert with_base_size(EvaluateSection(flip=False), measured) == EvaluateSection(flip=False, base_size=40)
     assert with_base_size(EvaluateSection(base_size=70), measured).base_size == 70
-    # Kept with the weights: not measured again where other pictures are in the place of those of training.
+    # Kept with the weights: not measured again where other images are in the place of those of training.
     kept = DatasetInfo.from_dict(json.loads(json.dumps(measured.to_dict())))
     assert kept.long_side == 40
     assert with_long_side(kept, DataSection(**custom, train_split="val")).long_side == 40
@@ -114,7 +114,7 @@ def test_a_configuration_is_warned_of_before_training(custom):
 
     (text,) = warnings()
     assert text.startswith(
-        "the training pictures have a long side of 40 pixels, those of split 'val' one of 160 and are resized to 40"
+        "the training images have a long side of 40 pixels, those of split 'val' one of 160 and are resized to 40"
     )
     (text,) = warnings(base_size=512)
     assert "things look 12.8 times larger than in training; set evaluate.base_size=40" in text

@@ -116,7 +116,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_impossible_arguments_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="train: needs at least one picture, got 0"):
+    with pytest.raises(ValueError, match="train: needs at least one image, got 0"):
         write_scenes(tmp_path / "data", train=0)
     with pytest.raises(ValueError, match="size.*at least 161, got 97"):
         write_scenes(tmp_path / "data", size=97)

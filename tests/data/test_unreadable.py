@@ -15,7 +15,7 @@ CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE = 2, 5, 7
 
 @pytest.fixture
 def damaged(scenes_root, tmp_path):
-    """The small dataset with one picture cut short, one label value out of range, one label of another size."""
+    """The small dataset with one image cut short, one label value out of range, one label of another size."""
     root = tmp_path / "data"
     shutil.copytree(scenes_root, root)
     image = root / f"images/training/scene_training_{CUT_SHORT:06}.jpg"
@@ -31,7 +31,7 @@ UNCHANGED = {"scale": (1.0, 1.0), "rotate_probability": 0.0, "blur_probability":
 
 
 def only(root, tmp_path, *indices):
-    """A dataset of some of the training pictures."""
+    """A dataset of some of the training images."""
     for folder, suffix in (("images", ".jpg"), ("annotations", ".png")):
         (tmp_path / "some" / folder / "training").mkdir(parents=True)
         for index in indices:
@@ -45,9 +45,9 @@ def test_by_default_it_is_an_error_that_names_the_file_and_says_why(damaged, sce
     config = scenes_config(root=root, val_split="training")
     batches = iter(evaluation_dataset(config, 1))
     for message in (
-        r"scene_training_000002\.jpg is not a readable picture",
+        r"scene_training_000002\.jpg is not a readable image",
         r"scene_training_000005\.png: label values out of range: 42",
-        r"scene_training_000007\.png: labels must be of their picture's size",
+        r"scene_training_000007\.png: labels must be of their image's size",
     ):
         with pytest.raises(ValueError, match=message), readable_pipeline_errors(config.data):
             next(batches)
@@ -73,13 +73,13 @@ def test_skipped_examples_are_counted_named_and_replaced(damaged, scenes_config)
     batches = list(training_dataset(config, 11, unreadable=unreadable).take(1))
     summary = unreadable.take_summary(config.data, "training")
     assert summary.startswith("skipped 3 of 11 examples of split 'training' that cannot be read:")
-    assert "scene_training_000002.jpg is not a readable picture" in summary
+    assert "scene_training_000002.jpg is not a readable image" in summary
     assert "label values out of range: 42" in summary
     assert unreadable.take_summary(config.data, "training") is None
     images, labels = batches[0]
     assert images.shape[0] == 11
     assert all((label != 255).any() for label in labels["logits"].numpy())
-    # What takes the place of a skipped picture is a function of the seed, too.
+    # What takes the place of a skipped image is a function of the seed, too.
     again = next(
         iter(training_dataset(scenes_config(root=damaged, on_error="skip", workers=1, augmentation=UNCHANGED), 11))
     )
@@ -99,7 +99,7 @@ def test_evaluation_leaves_skipped_examples_out_of_the_score(damaged, scenes_con
 
 def test_nothing_readable_at_all_is_an_error(damaged, scenes_config, tmp_path):
     config = scenes_config(root=only(damaged, tmp_path, CUT_SHORT), on_error="skip", augmentation=UNCHANGED)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="random pictures in turn could not be read"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="random images in turn could not be read"):
         next(iter(training_dataset(config, 1)))
 
 
@@ -121,7 +121,7 @@ def test_examples_that_could_be_read_in_the_meantime_are_said_to(scenes_root, sc
             raise tf.errors.InvalidArgumentError(None, None, "cannot read example 3 of split [training]")
 
 
-def test_pictures_of_three_pixels_are_no_trouble(scenes_config, tmp_path):
+def test_images_of_three_pixels_are_no_trouble(scenes_config, tmp_path):
     for folder in ("images", "annotations"):
         (tmp_path / folder / "training").mkdir(parents=True)
     Image.new("RGB", (3, 3), "white").save(tmp_path / "images/training/a.jpg")

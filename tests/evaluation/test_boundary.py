@@ -7,7 +7,7 @@ from psanet_tf.evaluation.boundary import boundary_counts, boundary_iou
 
 
 def _eroded(mask):
-    """Erosion with a 3x3 square; outside of the picture nothing is set."""
+    """Erosion with a 3x3 square; outside of the image nothing is set."""
     padded = np.pad(mask, 1)
     height, width = mask.shape
     shifted = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)]

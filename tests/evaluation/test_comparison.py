@@ -21,7 +21,7 @@ def runs(evaluated_runs, tmp_path_factory):
 
 
 def test_page_and_sheet(runs, tmp_path):
-    summaries = compare_evaluations([runs / "fcn", runs / "psanet" / "evaluation"], tmp_path, pictures=2)
+    summaries = compare_evaluations([runs / "fcn", runs / "psanet" / "evaluation"], tmp_path, images=2)
     assert list(summaries) == ["fcn", "psanet"]
     assert summaries["fcn"] == json.loads((runs / "fcn" / "evaluation" / "scores.json").read_text())
     page = (tmp_path / "comparison.html").read_text()
@@ -32,8 +32,8 @@ def test_page_and_sheet(runs, tmp_path):
     assert Image.open(tmp_path / "comparison.png").width == 4 * 308 + 8
 
 
-def test_pictures_that_differ_most_come_first(runs, tmp_path):
-    compare_evaluations([runs / "fcn", runs / "psanet"], tmp_path, pictures=6, names=["A", "B"])
+def test_images_that_differ_most_come_first(runs, tmp_path):
+    compare_evaluations([runs / "fcn", runs / "psanet"], tmp_path, images=6, names=["A", "B"])
     page = (tmp_path / "comparison.html").read_text()
     found = re.findall(r"classes present: A ([\d.]+), B ([\d.]+)", page)
     differences = [abs(float(first) - float(second)) for first, second in found]
@@ -44,8 +44,8 @@ def test_pictures_that_differ_most_come_first(runs, tmp_path):
 def test_errors(runs, evaluated_runs, tmp_path):
     with pytest.raises(ValueError, match="at least two"):
         compare_evaluations([runs / "fcn"], tmp_path / "out")
-    with pytest.raises(ValueError, match="pictures must be at least 1"):
-        compare_evaluations([runs / "fcn", runs / "psanet"], tmp_path / "out", pictures=0)
+    with pytest.raises(ValueError, match="images must be at least 1"):
+        compare_evaluations([runs / "fcn", runs / "psanet"], tmp_path / "out", images=0)
     with pytest.raises(ValueError, match="as many names"):
         compare_evaluations([runs / "fcn", runs / "psanet"], tmp_path / "out", names=["one"])
     with pytest.raises(FileNotFoundError, match="holds an evaluation"):
@@ -69,14 +69,14 @@ def _change_fingerprint(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_scores_of_different_pictures_are_not_put_side_by_side(evaluated_runs, runs, other, tmp_path):
+def test_scores_of_different_images_are_not_put_side_by_side(evaluated_runs, runs, other, tmp_path):
     run_evaluation(evaluated_runs / "fcn", tmp_path / "few", limit=3, worst=0)
-    with pytest.raises(ValueError, match=r"3 of the 6 pictures in .* are not in the other \(first: picture_1\)"):
+    with pytest.raises(ValueError, match=r"3 of the 6 images in .* are not in the other \(first: image_1\)"):
         compare_evaluations([runs / "psanet", tmp_path / "few"], tmp_path / "out")
-    pictures = json.loads((other / "fingerprint.json").read_text())["pictures"]
-    pictures["picture_2"][1][2] = "0" * 32
-    _change_fingerprint(other, pictures=pictures)
-    with pytest.raises(ValueError, match=r"1 of 6 labels differ \(first: annotations/validation/picture_2.png\)"):
+    images = json.loads((other / "fingerprint.json").read_text())["images"]
+    images["image_2"][1][2] = "0" * 32
+    _change_fingerprint(other, images=images)
+    with pytest.raises(ValueError, match=r"1 of 6 labels differ \(first: annotations/validation/image_2.png\)"):
         compare_evaluations([runs / "fcn", other], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -100,11 +100,11 @@ def test_data_that_changed_since_are_not_shown_beside_old_scores(evaluated_runs,
     settings = json.loads((other / "settings.json").read_text())
     settings["data"]["root"] = str(data)
     (other / "settings.json").write_text(json.dumps(settings))
-    label = data / "annotations" / "validation" / "picture_4.png"
+    label = data / "annotations" / "validation" / "image_4.png"
     Image.fromarray(np.asarray(Image.open(label))[::-1]).save(label)
-    with pytest.raises(ValueError, match=r"changed since .* was scored: 1 of 6 labels .*picture_4.png\); run psanet"):
+    with pytest.raises(ValueError, match=r"changed since .* was scored: 1 of 6 labels .*image_4.png\); run psanet"):
         compare_evaluations([other, runs / "fcn"], tmp_path / "out")
     label.unlink()
-    (data / "images" / "validation" / "picture_4.png").unlink()
-    with pytest.raises(ValueError, match="1 pictures are gone"):
+    (data / "images" / "validation" / "image_4.png").unlink()
+    with pytest.raises(ValueError, match="1 images are gone"):
         compare_evaluations([other, runs / "fcn"], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A whole evaluation: scores, files, resuming, pictures that cannot be read."""
+"""A whole evaluation: scores, files, resuming, images that cannot be read."""
 
 import csv
 import dataclasses
@@ -14,13 +14,13 @@ from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
-from psanet_tf.evaluation.labelers import load_labelers
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
+from psanet_tf.inference.labelers import load_labelers
 from psanet_tf.metrics import segmentation_scores
 from psanet_tf.training import checkpoints
-from psanet_tf.training.checkpoints import checkpoint_file
+from psanet_tf.weights.checkpoints import checkpoint_file
 
 CLASSES = dataset_info("scenes").num_classes
 
@@ -53,7 +53,7 @@ def loaded_once():
 
 @pytest.fixture
 def labelled(loaded_once, monkeypatch):
-    """Grows by one item per picture that a network labels."""
+    """Grows by one item per image that a network labels."""
     seen = []
 
     def counting(*arguments):
@@ -89,7 +89,7 @@ class Counting:
 
 def test_scores_are_those_of_the_label_files(evaluated_runs, evaluated):
     folder, summary = evaluated
-    names = [f"picture_{index}" for index in range(6)]
+    names = [f"image_{index}" for index in range(6)]
     predictions = np.stack([np.asarray(Image.open(folder.label_file(name))) for name in names])
     expected = segmentation_scores(predictions, np.stack([_truth(evaluated_runs, name) for name in names]), CLASSES)
     assert len(np.unique(predictions)) > 1
@@ -107,18 +107,18 @@ def test_tables_hold_the_summary(evaluated):
     confusion = list(csv.reader((folder.path / "confusion.csv").open()))[1:]
     counts = np.array([[int(value) for value in row[1:]] for row in confusion])
     assert counts.sum(axis=1).tolist() == [row["pixels"] for row in summary["classes"]]
-    assert len(list(csv.DictReader((folder.path / "pictures.csv").open()))) == 6
+    assert len(list(csv.DictReader((folder.path / "images.csv").open()))) == 6
 
 
 def test_colour_and_submission_files_hold_the_same_labels(evaluated):
     folder, _ = evaluated
     info = dataset_info("scenes")
-    labels = np.asarray(Image.open(folder.label_file("picture_0")))
-    colored = Image.open(folder.color_file("picture_0"))
+    labels = np.asarray(Image.open(folder.label_file("image_0")))
+    colored = Image.open(folder.color_file("image_0"))
     assert colored.mode == "P"
     np.testing.assert_array_equal(np.asarray(colored), labels)
     np.testing.assert_array_equal(np.asarray(colored.convert("RGB")), info.colors[labels])
-    np.testing.assert_array_equal(np.asarray(Image.open(folder.submission_file("picture_0"))), labels + 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(folder.submission_file("image_0"))), labels + 1)
 
 
 def test_report_needs_no_network_and_shows_attention(evaluated):
@@ -140,13 +140,13 @@ def test_a_network_without_attention_gets_a_report_without(evaluated_runs, tmp_p
     assert not (folder.path / "worst.png").exists()
 
 
-def test_finished_pictures_are_not_done_again(evaluated_runs, tmp_path, labelled):
+def test_finished_images_are_not_done_again(evaluated_runs, tmp_path, labelled):
     whole = run_evaluation(evaluated_runs / "psanet", tmp_path / "whole")[1]
     folder, part = run_evaluation(evaluated_runs / "psanet", tmp_path / "parts", limit=2)
-    assert part["pictures"] == 2
+    assert part["images"] == 2
     # As an interruption while the last line was written would leave it.
-    with (folder.path / "pictures.jsonl").open("a") as stream:
-        stream.write('\n{"name": "picture_5", "si')
+    with (folder.path / "images.jsonl").open("a") as stream:
+        stream.write('\n{"name": "image_5", "si')
     labelled.clear()
     assert run_evaluation(evaluated_runs / "psanet", tmp_path / "parts")[1] == whole
     assert len(labelled) == 4
@@ -162,18 +162,18 @@ def test_other_settings_are_not_mixed(evaluated_runs, evaluated):
         run_evaluation(evaluated_runs / "fcn", folder.path)
 
 
-def test_pictures_that_cannot_be_read_are_reported_and_the_others_done(evaluated_runs, labelled, tmp_path):
+def test_images_that_cannot_be_read_are_reported_and_the_others_done(evaluated_runs, labelled, tmp_path):
     shutil.copytree(evaluated_runs / "data", tmp_path / "data")
-    broken = tmp_path / "data" / "images" / "validation" / "picture_3.png"
+    broken = tmp_path / "data" / "images" / "validation" / "image_3.png"
     broken.write_bytes(broken.read_bytes()[:200])
     overrides = [f"data.root={tmp_path / 'data'}"]
     _, summary = run_evaluation(evaluated_runs / "psanet", tmp_path / "out", overrides=overrides)
-    assert summary["pictures"] == 5
-    assert list(summary["failed"]) == ["picture_3"]
-    assert str(broken) in summary["failed"]["picture_3"]
+    assert summary["images"] == 5
+    assert list(summary["failed"]) == ["image_3"]
+    assert str(broken) in summary["failed"]["image_3"]
     for file in (tmp_path / "data" / "images" / "validation").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match="not one picture could be read"):
+    with pytest.raises(ValueError, match="not one image could be read"):
         run_evaluation(evaluated_runs / "psanet", tmp_path / "none", overrides=overrides)
 
 
@@ -222,21 +222,21 @@ def test_networks_of_other_classes_are_refused(evaluated_runs, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_changed_labels_and_pictures_are_scored_again(evaluated_runs, own_data, labelled, tmp_path, capsys):
+def test_changed_labels_and_images_are_scored_again(evaluated_runs, own_data, labelled, tmp_path, capsys):
     data, overrides = own_data
     out = tmp_path / "out"
     _, first = run_evaluation(evaluated_runs / "fcn", out, overrides=overrides, worst=0)
     for index in (1, 4):
-        path = data / "annotations" / "validation" / f"picture_{index}.png"
+        path = data / "annotations" / "validation" / f"image_{index}.png"
         Image.fromarray(CLASSES - np.asarray(Image.open(path))).save(path)
-    path = data / "images" / "validation" / "picture_2.png"
+    path = data / "images" / "validation" / "image_2.png"
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     labelled.clear()
     capsys.readouterr()
     _, second = run_evaluation(evaluated_runs / "fcn", out, overrides=overrides, worst=0)
     said = capsys.readouterr().err
-    assert "1 of 6 pictures of split 'validation' changed (first: images/validation/picture_2.png): done again" in said
-    assert "2 of 6 labels of split 'validation' changed (first: annotations/validation/picture_1.png)" in said
+    assert "1 of 6 images of split 'validation' changed (first: images/validation/image_2.png): done again" in said
+    assert "2 of 6 labels of split 'validation' changed (first: annotations/validation/image_1.png)" in said
     assert len(labelled) == 3
     assert second["miou"] != first["miou"]
     assert second == run_evaluation(evaluated_runs / "fcn", tmp_path / "fresh", overrides=overrides, worst=0)[1]
@@ -247,7 +247,7 @@ def test_data_elsewhere_and_equal_are_not_done_again(evaluated_runs, own_data, l
     labelled.clear()
     folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=own_data[1], worst=0)
     assert labelled == []
-    assert str(folder.examples()["picture_0"].image_path).startswith(str(own_data[0]))
+    assert str(folder.examples()["image_0"].image_path).startswith(str(own_data[0]))
 
 
 def test_more_training_makes_an_evaluation_begin_again(evaluated_runs, tmp_path, labelled, capsys):
@@ -270,7 +270,7 @@ def test_scores_of_changed_data_are_gone_until_they_are_made_again(
 ):
     data, overrides = own_data
     folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides, worst=0)
-    path = data / "annotations" / "validation" / "picture_5.png"
+    path = data / "annotations" / "validation" / "image_5.png"
     Image.fromarray(CLASSES - np.asarray(Image.open(path))).save(path)
 
     def interrupted(*arguments):
@@ -280,7 +280,7 @@ def test_scores_of_changed_data_are_gone_until_they_are_made_again(
         patch.setattr(run_module, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides, worst=0)
-    assert set(folder.records()) == {f"picture_{index}" for index in range(5)}
+    assert set(folder.records()) == {f"image_{index}" for index in range(5)}
     with pytest.raises(FileNotFoundError, match="is not finished"):
         _ = folder.scores
 
@@ -323,7 +323,7 @@ def test_a_split_without_labels_is_refused(evaluated_runs, own_data, labelled, t
         run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides)
     for path in paths:
         path.unlink()
-    with pytest.raises(FileNotFoundError, match="split 'validation' has pictures but no labels"):
+    with pytest.raises(FileNotFoundError, match="split 'validation' has images but no labels"):
         run_evaluation(evaluated_runs / "fcn", tmp_path / "out", overrides=overrides)
     assert not (tmp_path / "out").exists()
 
@@ -332,7 +332,7 @@ def test_files_for_the_test_server_can_be_asked_for_later(evaluated_runs, tmp_pa
     run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0)
     folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path, limit=2, worst=0, submission=True)
     assert len(labelled) == 2
-    for name in ("picture_0", "picture_3"):
+    for name in ("image_0", "image_3"):
         submitted = np.asarray(Image.open(folder.submission_file(name)))
         np.testing.assert_array_equal(submitted, folder.read_prediction(name) + 1)
 

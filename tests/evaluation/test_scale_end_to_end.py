@@ -14,9 +14,9 @@ from psanet_tf import PSANet
 from psanet_tf.config import dump_config, load_config
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.scale import with_long_side
-from psanet_tf.evaluation import labelers
 from psanet_tf.evaluation.run import run_evaluation
-from psanet_tf.evaluation.sources import open_labelers
+from psanet_tf.inference import labelers
+from psanet_tf.inference.sources import open_labelers
 from psanet_tf.keras_api import keras
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import prepare_data
@@ -34,7 +34,7 @@ def _photograph(rows, columns):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder whose network knows stripes by their width in pixels, and pictures of two sizes."""
+    """A run folder whose network knows stripes by their width in pixels, and images of two sizes."""
     root = tmp_path_factory.mktemp("stripes")
     for split, scale in (("train", 1), ("val", 1), ("large", 4)):
         for folder in ("images", "labels"):
@@ -111,7 +111,7 @@ def test_checking_and_training_warn_of_other_scales(run, capsys, tmp_path, monke
     monkeypatch.chdir(tmp_path)  # where the check writes its page
     override = "data.val_split=large"
     prepare_data(load_config(run.parent / "config.yaml", [override]))
-    warning = "warning: the training pictures have a long side of 120 pixels, those of split 'large' one of 480"
+    warning = "warning: the training images have a long side of 120 pixels, those of split 'large' one of 480"
     assert warning in capsys.readouterr().err
     _register()
     arguments = ["data", "check", "--config", str(run.parent / "config.yaml")]

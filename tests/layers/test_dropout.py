@@ -33,7 +33,7 @@ def test_whole_channels_are_dropped_in_training_only():
 
 
 def replica_masks(strategy, seed, steps=3):
-    """Kept channels, bool [steps, replicas, pictures, channels]."""
+    """Kept channels, bool [steps, replicas, images, channels]."""
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         layer = SpatialDropout2D(0.5)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from procedural_weights import state_dict
 
 from psanet_tf import PSALayer, load_semseg_weights, semseg_state_dict
-from psanet_tf.models.naming import SEMSEG
+from psanet_tf.weights.naming import SEMSEG
 
 CASES = [f"m{number:02d}" for number in range(21)]
 

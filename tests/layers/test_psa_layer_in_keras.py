@@ -204,7 +204,7 @@ def test_compiled_function_with_gradient_equals_eager(jit_compile):
 
 
 def signs(count, seed):
-    """Pictures with one marked pixel each, and, at every pixel, the sign of the mark."""
+    """Images with one marked pixel each, and, at every pixel, the sign of the mark."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 0.1, (count, 5, 5, 3)).astype("float32")
     sign = rng.choice([-1, 1], count)

@@ -13,7 +13,7 @@ from psanet_tf import (
     semseg_state_dict,
 )
 from psanet_tf.keras_api import LEGACY_KERAS, keras
-from psanet_tf.models import WeightsMismatchError
+from psanet_tf.weights.public_weights import WeightsMismatchError
 
 SMALL = {"num_classes": 5, "blocks": (1, 2, 2, 2), "width": 4, "variant": "mmseg", "mask_size": (4, 6)}
 SMALLEST = SMALL | {"blocks": (1, 1, 1, 1)}

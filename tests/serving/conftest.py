@@ -16,7 +16,7 @@ from psanet_tf.data.catalog import dataset_info
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.serving.server import Server
 
-# One scale, which is not 1: with each one more, a server's first picture takes a second longer.
+# One scale, which is not 1: with each one more, a server's first image takes a second longer.
 EVALUATE = EvaluateSection(base_size=60, scales=(0.75,), flip=True)
 
 
@@ -107,10 +107,10 @@ def address(server, request):
 
 @pytest.fixture(scope="session")
 def ask_attention():
-    """`ask_attention(servable, pictures, points)` -> answer of the signature."""
+    """`ask_attention(servable, images, points)` -> answer of the signature."""
 
-    def ask(servable, pictures, points):
-        data = np.array([tf.io.encode_png(picture).numpy() for picture in pictures], object)
+    def ask(servable, images, points):
+        data = np.array([tf.io.encode_png(image).numpy() for image in images], object)
         return servable.run("attention", {"image_bytes": data, "points": np.asarray(points, np.float32)})
 
     return ask
@@ -138,7 +138,7 @@ def evaluate():
 
 @pytest.fixture(scope="session")
 def window(network):
-    """What labels pictures as the small network's export should."""
+    """What labels images as the small network's export should."""
     return SlidingWindow(
         tf.function(network.inference()), network.num_classes, (33, 33), **EVALUATE.model_dump(exclude={"batch_size"})
     )

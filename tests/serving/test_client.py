@@ -1,4 +1,4 @@
-"""Client: addresses, repetitions, pictures of every kind, tiles."""
+"""Client: addresses, repetitions, images of every kind, tiles."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from PIL import Image
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.tiles import label_by_tiles
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 
 @pytest.mark.parametrize(
@@ -42,26 +42,26 @@ def test_tensorflow_servings_own_addresses(server):
 
 
 @pytest.mark.parametrize("form", ["array", "png path", "jpeg bytes", "bmp path"])
-def test_labels_of_a_picture(window, address, tmp_path, form):
-    picture = made_picture((50, 71), seed=4)
-    given = picture
+def test_labels_of_a_image(window, address, tmp_path, form):
+    image = made_image((50, 71), seed=4)
+    given = image
     if form.endswith("path"):
-        given = tmp_path / f"picture.{form[:3]}"
-        Image.fromarray(picture).save(given)
+        given = tmp_path / f"image.{form[:3]}"
+        Image.fromarray(image).save(given)
     elif form == "jpeg bytes":
-        given = tf.io.encode_jpeg(picture, quality=100).numpy()
+        given = tf.io.encode_jpeg(image, quality=100).numpy()
         (tmp_path / "p").write_bytes(given)
-        picture = np.asarray(Image.open(tmp_path / "p").convert("RGB"))
+        image = np.asarray(Image.open(tmp_path / "p").convert("RGB"))
     with Client(address) as client:
         labels = client.labels(given)
     assert labels.dtype == np.uint8
     assert len(np.unique(labels)) > 2
-    assert (labels == window.labels(picture)).mean() >= 0.999
+    assert (labels == window.labels(image)).mean() >= 0.999
 
 
-def test_what_is_no_picture(address, tmp_path):
+def test_what_is_no_image(address, tmp_path):
     with Client(address) as client:
-        with pytest.raises(ValueError, match="the picture is not a readable picture: unknown format"):
+        with pytest.raises(ValueError, match="the image is not a readable image: unknown format"):
             client.labels(b"hello")
         with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\], got float64 \[3, 3\]"):
             client.labels(np.zeros((3, 3)))
@@ -145,8 +145,8 @@ def test_nobody_listens(scheme):
 
 
 @pytest.mark.parametrize("size", [(50, 40), (64, 64), (65, 100), (200, 131)])
-def test_tiles_cover_a_picture(size):
-    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+def test_tiles_cover_a_image(size):
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     seen = []
 
     def label(tile):
@@ -154,8 +154,8 @@ def test_tiles_cover_a_picture(size):
         seen.append(tile.shape)
         return tile[..., 0]
 
-    result = label_by_tiles(picture, label, tile_size=64, overlap=16)
-    np.testing.assert_array_equal(result, picture[..., 0])
+    result = label_by_tiles(image, label, tile_size=64, overlap=16)
+    np.testing.assert_array_equal(result, image[..., 0])
     assert (len(seen) == 1) == (max(size) <= 64)
 
 
@@ -166,12 +166,12 @@ def test_neighbouring_tiles_share_the_overlap_evenly():
         return np.minimum(rows[:, None], columns[None]).astype(np.uint8)
 
     result = label_by_tiles(np.zeros((64, 300, 3), np.uint8), depth, tile_size=64, overlap=16)
-    # Away from the picture's own border every pixel lies at least about half the overlap deep in its tile.
+    # Away from the image's own border every pixel lies at least about half the overlap deep in its tile.
     assert result[30, 8:-8].min() >= 7
 
 
 @pytest.mark.parametrize("limit", ["none", "bytes", "pixels"])
-def test_pictures_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
+def test_images_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
     # Stands in for the server: a pixel's label is its red.
     def label(self, data):
         tile = np.asarray(Image.open(io.BytesIO(data)))
@@ -183,12 +183,12 @@ def test_pictures_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit
     monkeypatch.setattr(
         "psanet_tf.serving.client.label_by_tiles", functools.partial(label_by_tiles, tile_size=48, overlap=16)
     )
-    picture = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
     with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet") as client:
         if limit == "bytes":
             monkeypatch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 10_000)
         if limit == "pixels":
             client._metadata = dataclasses.replace(client.metadata(), max_pixels=90 * 70 - 1)
-        np.testing.assert_array_equal(client.labels(picture), picture[..., 0])
+        np.testing.assert_array_equal(client.labels(image), image[..., 0])
     # 90 rows take three tiles of 48 that overlap by 16, 70 columns two.
     assert sizes == ([(90, 70)] if limit == "none" else [(48, 48)] * 6)

@@ -11,13 +11,13 @@ from psanet_tf import __version__, attention_maps
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import read_image
-from psanet_tf.evaluation.whole_picture import any_size
+from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import keras
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.servable import Servable, operations_on_disk, signatures_on_disk
-from psanet_tf.serving.verification import made_picture, model_logits, verify_export
+from psanet_tf.serving.verification import made_image, model_logits, verify_export
 from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
 from psanet_tf.serving.warmup import read_warm_up, replay
 
@@ -30,7 +30,7 @@ def whole(network, classes, evaluate, tmp_path_factory):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_labels_scores_and_probabilities(network, servable, batch):
-    images = np.stack([made_picture((33, 33), seed=seed) for seed in range(batch)])
+    images = np.stack([made_image((33, 33), seed=seed) for seed in range(batch)])
     expected = np.stack([tf.nn.softmax(model_logits(network, image)) for image in images])
     answer = servable.run("serving_default", {"images": images})
     probabilities = servable.run("probabilities", {"images": images})["probabilities"]
@@ -42,13 +42,13 @@ def test_labels_scores_and_probabilities(network, servable, batch):
 
 
 @pytest.mark.parametrize("encode", [tf.io.encode_png, lambda x: tf.io.encode_jpeg(x, quality=95)])
-def test_pictures_of_any_size_are_labelled_as_by_the_sliding_window(window, servable, encode, tmp_path):
-    pictures = [made_picture(size, seed) for seed, size in enumerate([(70, 91), (40, 33), (33, 33)])]
-    data = np.array([encode(picture).numpy() for picture in pictures], object)
+def test_images_of_any_size_are_labelled_as_by_the_sliding_window(window, servable, encode, tmp_path):
+    images = [made_image(size, seed) for seed, size in enumerate([(70, 91), (40, 33), (33, 33)])]
+    data = np.array([encode(image).numpy() for image in images], object)
     answer = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"]
     for encoded, label in zip(data, answer, strict=True):
-        (tmp_path / "picture").write_bytes(encoded)
-        expected = window.labels(read_image(tmp_path / "picture"))
+        (tmp_path / "image").write_bytes(encoded)
+        expected = window.labels(read_image(tmp_path / "image"))
         label = tf.io.decode_png(label).numpy()
         assert label.shape == (*expected.shape, 1)
         assert (label[..., 0] == expected).mean() >= 0.999
@@ -56,7 +56,7 @@ def test_pictures_of_any_size_are_labelled_as_by_the_sliding_window(window, serv
 
 def test_a_whole_model_takes_any_size(network, whole):
     for size in [(33, 33), (41, 57), (50, 38)]:
-        image = made_picture(size)
+        image = made_image(size)
         padded = np.pad(image, [(0, -(size[0] - 1) % 8), (0, -(size[1] - 1) % 8), (0, 0)])
         answer = whole.run("serving_default", {"images": image[None]})["labels"][0]
         assert answer.shape == size
@@ -183,23 +183,23 @@ def test_every_signature_has_a_small_warm_up_record(model_folder, servable):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no JPEG or PNG picture"),
-        (b"this is no picture at all", "no JPEG or PNG picture"),
+        (b"", "no JPEG or PNG image"),
+        (b"this is no image at all", "no JPEG or PNG image"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 40, "Invalid JPEG"),
-        (b"GIF89a" + b"\0" * 40, "no JPEG or PNG picture"),
+        (b"GIF89a" + b"\0" * 40, "no JPEG or PNG image"),
     ],
 )
-def test_what_is_no_picture_is_refused(servable, data, message):
-    good = tf.io.encode_png(made_picture((33, 33))).numpy()
+def test_what_is_no_image_is_refused(servable, data, message):
+    good = tf.io.encode_png(made_image((33, 33))).numpy()
     with pytest.raises(ServingError, match=message) as caught:
         servable.run("predict_bytes", {"image_bytes": np.array([good, data], object)})
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
-def test_headers_of_huge_pictures_are_refused_before_decoding(servable):
-    png = bytearray(tf.io.encode_png(made_picture((33, 33))).numpy())
+def test_headers_of_huge_images_are_refused_before_decoding(servable):
+    png = bytearray(tf.io.encode_png(made_image((33, 33))).numpy())
     png[16:24] = (10_000).to_bytes(4, "big") * 2
-    jpeg = bytearray(tf.io.encode_jpeg(made_picture((33, 33))).numpy())
+    jpeg = bytearray(tf.io.encode_jpeg(made_image((33, 33))).numpy())
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = (10_000).to_bytes(2, "big") * 2
     for data in (png, jpeg):
@@ -208,8 +208,8 @@ def test_headers_of_huge_pictures_are_refused_before_decoding(servable):
         assert caught.value.code == "INVALID_ARGUMENT"
 
 
-def test_truncated_pictures_are_refused(servable):
-    png = tf.io.encode_png(made_picture((33, 33))).numpy()
+def test_truncated_images_are_refused(servable):
+    png = tf.io.encode_png(made_image((33, 33))).numpy()
     with pytest.raises(ServingError) as caught:
         servable.run("predict_bytes", {"image_bytes": np.array([png[: len(png) // 2]], object)})
     assert caught.value.code == "INVALID_ARGUMENT"
@@ -248,12 +248,12 @@ def test_compact_networks_and_those_of_one_direction_export_too(make_network, cl
         exported = export_saved_model(make_network(**arguments), tmp_path / "m", classes, brief, warm_up=warm_up)
         assert exported.agreement.labels >= 0.999
         outputs = signatures_on_disk(exported.path)["attention"].outputs
-        assert sorted(outputs) == [arguments["psa_type"], "picture_box"]
+        assert sorted(outputs) == [arguments["psa_type"], "image_box"]
 
 
-def test_attention_of_a_network_of_any_size_is_of_the_picture_at_its_own(network, whole, ask_attention):
-    picture, points = made_picture((50, 61)), [(4, 40), (60, 0)]
-    expected = attention_maps(any_size(network), picture, points)
-    answer = ask_attention(whole, [picture], [points])
+def test_attention_of_a_network_of_any_size_is_of_the_image_at_its_own(network, whole, ask_attention):
+    image, points = made_image((50, 61)), [(4, 40), (60, 0)]
+    expected = attention_maps(any_size(network), image, points)
+    answer = ask_attention(whole, [image], [points])
     assert answer["collect"].shape == (1, 2, *expected.placement.map_size)
     np.testing.assert_allclose(answer["collect"][0], expected.collect, atol=1e-5)

@@ -17,17 +17,17 @@ import tensorflow as tf
 
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 SECONDS = float(os.environ.get("PSANET_FUZZ_SECONDS", "3"))
 
 
 def valid_requests():
-    png = tf.io.encode_png(made_picture((20, 30))).numpy()
-    jpeg = tf.io.encode_jpeg(made_picture((20, 30))).numpy()
+    png = tf.io.encode_png(made_image((20, 30))).numpy()
+    jpeg = tf.io.encode_jpeg(made_image((20, 30))).numpy()
     encoded = [{"b64": base64.b64encode(data).decode()} for data in (png, jpeg)]
     return [
-        {"instances": [made_picture((33, 33)).tolist()]},
+        {"instances": [made_image((33, 33)).tolist()]},
         {"signature_name": "predict_bytes", "instances": encoded},
         {"signature_name": "attention", "inputs": {"image_bytes": encoded[:1], "points": [[[3, 4]]]}},
         {"signature_name": "metadata", "instances": ["all"]},
@@ -53,8 +53,8 @@ def mutated(data, draw):
     return bytes(data)
 
 
-def broken_picture(document, draw):
-    """Valid JSON with a damaged picture in it."""
+def broken_image(document, draw):
+    """Valid JSON with a damaged image in it."""
     document = json.loads(json.dumps(document))
     part = document["instances"] if "instances" in document else document["inputs"]["image_bytes"]
     if isinstance(part[0], dict):
@@ -64,7 +64,7 @@ def broken_picture(document, draw):
 
 def fuzz_rest(server, session, bodies, draw):
     body = draw.choice(bodies)
-    body = broken_picture(json.loads(body), draw) if draw.random() < 0.4 else mutated(body, draw)
+    body = broken_image(json.loads(body), draw) if draw.random() < 0.4 else mutated(body, draw)
     url = f"http://127.0.0.1:{server.rest_port}/v1/models/psanet:predict"
     answer = session.post(url, data=body, timeout=30)
     assert answer.status_code in (200, 400, 404), (answer.status_code, answer.text[:300], body[:300])
@@ -97,8 +97,8 @@ def test_random_requests(server):
     apis = serving_apis()
     messages = []
     for signature, inputs in (
-        ("serving_default", {"images": made_picture((33, 33))[None]}),
-        ("predict_bytes", {"image_bytes": np.array([tf.io.encode_png(made_picture((20, 30))).numpy()], object)}),
+        ("serving_default", {"images": made_image((33, 33))[None]}),
+        ("predict_bytes", {"image_bytes": np.array([tf.io.encode_png(made_image((20, 30))).numpy()], object)}),
     ):
         request = apis.predict_pb2.PredictRequest()
         request.model_spec.name = "psanet"
@@ -115,4 +115,4 @@ def test_random_requests(server):
             fuzz_grpc(channel, messages, draw)
             rounds += 1
     with Client(f"http://127.0.0.1:{server.rest_port}/psanet") as client:
-        assert client.labels(made_picture((20, 30))).shape == (20, 30)
+        assert client.labels(made_image((20, 30))).shape == (20, 30)

@@ -7,15 +7,15 @@ import tensorflow as tf
 from psanet_tf import SlidingWindow
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.normalization import normalize
-from psanet_tf.evaluation.whole_picture import any_size
+from psanet_tf.inference.whole_image import any_size
 from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 
-def graph_labels(predict, num_classes, crop_size, evaluate, picture):
+def graph_labels(predict, num_classes, crop_size, evaluate, image):
     window = GraphWindow(predict, num_classes, crop_size, evaluate)
     spec = tf.TensorSpec([None, None, 3], tf.uint8)
-    return tf.function(window.labels, [spec], autograph=False)(picture).numpy()
+    return tf.function(window.labels, [spec], autograph=False)(image).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +39,21 @@ def predict():
 )
 def test_labels_are_those_of_the_protocol(predict, size, arguments):
     evaluate = EvaluateSection(**arguments)
-    picture = made_picture(size, seed=3)
+    image = made_image(size, seed=3)
     reference = SlidingWindow(predict, 6, (33, 33), **evaluate.model_dump(exclude={"batch_size"}))
-    expected = reference.labels(picture)
+    expected = reference.labels(image)
     assert len(np.unique(expected)) > 2
-    labels = graph_labels(predict, 6, (33, 33), evaluate, picture)
+    labels = graph_labels(predict, 6, (33, 33), evaluate, image)
     assert labels.shape == size
     assert (labels == expected).mean() >= 0.999
 
 
-def test_a_network_of_any_size_sees_the_resized_picture_whole(network):
+def test_a_network_of_any_size_sees_the_resized_image_whole(network):
     inference = any_size(network).inference()
     evaluate = EvaluateSection(base_size=49, flip=False)
-    picture = made_picture((49, 41))  # 8n + 1 and the base size: nothing is resized or padded
-    expected = inference(normalize(picture)[None])[0].numpy().argmax(-1)
-    labels = graph_labels(inference, network.num_classes, None, evaluate, picture)
+    image = made_image((49, 41))  # 8n + 1 and the base size: nothing is resized or padded
+    expected = inference(normalize(image)[None])[0].numpy().argmax(-1)
+    labels = graph_labels(inference, network.num_classes, None, evaluate, image)
     assert len(np.unique(expected)) > 2
     assert (labels == expected).mean() >= 0.999
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 IMAGE = os.environ.get("PSANET_SERVING_IMAGE", "tensorflow/serving:2.20.0")
 
@@ -73,25 +73,25 @@ def stock(ports, request):
 
 
 def test_answers_are_those_of_the_saved_model(stock, servable):
-    images = np.stack([made_picture((33, 33), seed) for seed in range(2)])
+    images = np.stack([made_image((33, 33), seed) for seed in range(2)])
     expected = servable.run("serving_default", {"images": images})
     labels, scores = stock.label_images(images)
     assert (labels == expected["labels"]).mean() >= 0.999
     assert np.abs(scores.astype(int) - expected["scores"]).max() <= 1
-    picture = made_picture((50, 71))
-    data = np.array([tf.io.encode_png(picture).numpy()], object)
+    image = made_image((50, 71))
+    data = np.array([tf.io.encode_png(image).numpy()], object)
     expected = tf.io.decode_png(servable.run("predict_bytes", {"image_bytes": data})["label_bytes"][0])
-    assert (stock.labels(picture) == expected[..., 0]).numpy().mean() >= 0.999
+    assert (stock.labels(image) == expected[..., 0]).numpy().mean() >= 0.999
     points = np.float32([[[3, 4], [60, 40]]])
     expected = servable.run("attention", {"image_bytes": data, "points": points})
-    answer = stock.attention(picture, points[0])
+    answer = stock.attention(image, points[0])
     np.testing.assert_allclose(answer["collect"], expected["collect"][0], atol=1e-5)
     assert stock.metadata().crop_size == (33, 33)
 
 
 def test_malformed_requests_get_the_same_codes(stock):
     for signature, inputs in (
-        ("predict_bytes", {"image_bytes": np.array([b"no picture, though long enough for one"], object)}),
+        ("predict_bytes", {"image_bytes": np.array([b"no image, though long enough for one"], object)}),
         ("serving_default", {"images": np.zeros((1, 32, 33, 3), np.uint8)}),
         ("metadata", {"keys": np.array([b"everything"], object)}),
     ):

@@ -1,4 +1,4 @@
-"""The browser page in headless Chromium: a picture dropped in, a real click, what is then on the screen.
+"""The browser page in headless Chromium: an image dropped in, a real click, what is then on the screen.
 
 Screenshots go to the folder that PSANET_SCREENSHOTS names, or nowhere.
 """
@@ -15,7 +15,7 @@ from chromium import STATUS, browser, find_chromium
 from PIL import Image
 
 from psanet_tf.serving.server import Server
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian's package: chromium)")
 
@@ -32,9 +32,9 @@ async def pixels(page, selector, size):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "blobs.png"
-    Image.fromarray(made_picture((160, 240), seed=5)).save(path)
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "blobs.png"
+    Image.fromarray(made_image((160, 240), seed=5)).save(path)
     return path
 
 
@@ -44,14 +44,14 @@ async def screenshot(page, name):
         await page.screenshot(Path(folder) / f"{name}.png")
 
 
-def test_drop_a_picture_and_click_a_point(window, classes, server, picture):
-    labels = window.labels(np.asarray(Image.open(picture)))
+def test_drop_a_image_and_click_a_point(window, classes, server, image):
+    labels = window.labels(np.asarray(Image.open(image)))
 
     async def visit():
         async with browser() as page:
             await page.open(f"http://127.0.0.1:{server.rest_port}/")
             await screenshot(page, "1-empty")
-            await page.drop_file("#drop", picture)
+            await page.drop_file("#drop", image)
             await page.wait_for("!document.getElementById('side').hidden && !document.body.ariaBusy")
             await screenshot(page, "2-labelled")
             overlay = await pixels(page, "#overlay", (160, 240))
@@ -60,7 +60,7 @@ def test_drop_a_picture_and_click_a_point(window, classes, server, picture):
             assert set(await page.evaluate(LEGEND)) == found
             assert "160" in await page.evaluate(STATUS)
 
-            await page.click("#picture", across=0.25, down=0.75)
+            await page.click("#image", across=0.25, down=0.75)
             await page.wait_for("!document.getElementById('attention').hidden && !document.body.ariaBusy")
             await screenshot(page, "3-attention")
             x, y = map(int, re.fullmatch(r"Attention at (\d+), (\d+)\.", await page.evaluate(STATUS)).groups())
@@ -68,7 +68,7 @@ def test_drop_a_picture_and_click_a_point(window, classes, server, picture):
             maps = await page.evaluate("[...document.querySelectorAll('#maps canvas')].map(c => c.dataset.direction)")
             assert maps == ["collect", "distribute"]
             heat = (await pixels(page, "#maps canvas", (160, 240))).astype(int)
-            # The picture beneath is grey, without any difference; weights are red to yellow.
+            # The image beneath is grey, without any difference; weights are red to yellow.
             assert (heat[..., 0] - heat[..., 2]).max() > 30
             assert page.problems == []
 
@@ -76,16 +76,16 @@ def test_drop_a_picture_and_click_a_point(window, classes, server, picture):
 
 
 def test_errors_are_shown_as_the_server_words_them(server, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     tall = tmp_path / "tall.png"
-    Image.fromarray(made_picture((40, 30))).save(tall)
+    Image.fromarray(made_image((40, 30))).save(tall)
 
     async def visit():
         async with browser() as page:
             await page.open(f"http://127.0.0.1:{server.rest_port}/")
             await page.drop_file("#drop", tmp_path / "text.png")
             await page.wait_for("document.getElementById('status').className === 'error'")
-            assert "text.png is not a picture" in await page.evaluate(STATUS)
+            assert "text.png is not an image" in await page.evaluate(STATUS)
             wrong = f"http://127.0.0.1:{server.rest_port}/v1/models/other"
             await page.evaluate(f"document.getElementById('server').value = {wrong!r}")
             await page.drop_file("#drop", tall)
@@ -96,18 +96,18 @@ def test_errors_are_shown_as_the_server_words_them(server, tmp_path):
     asyncio.run(visit())
 
 
-def test_the_page_works_with_a_server_elsewhere_that_allows_it(model_folder, server, picture, tmp_path):
+def test_the_page_works_with_a_server_elsewhere_that_allows_it(model_folder, server, image, tmp_path):
     async def visit(other):
         async with browser() as page:
             # The page from one server, the model from another one: to the browser that is another origin.
             model = f"http://127.0.0.1:{other.rest_port}/v1/models/psanet"
             await page.open(f"http://127.0.0.1:{server.rest_port}/?server={model}")
-            await page.drop_file("#drop", picture)
+            await page.drop_file("#drop", image)
             await page.wait_for("!document.getElementById('side').hidden && !document.body.ariaBusy")
             assert len(await page.evaluate(LEGEND)) > 2
             assert page.problems == []
 
-    # Without warm-up: the one picture takes a part of its time.
+    # Without warm-up: the one image takes a part of its time.
     folder = shutil.copytree(model_folder, tmp_path / "psanet", ignore=shutil.ignore_patterns("assets.extra"))
     with Server(folder, rest_port=0, grpc_port=None, cors=True) as other:
         asyncio.run(visit(other))

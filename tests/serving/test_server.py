@@ -21,7 +21,7 @@ from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.protos import serving_apis
 from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.server import Server
-from psanet_tf.serving.verification import made_picture
+from psanet_tf.serving.verification import made_image
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def post(rest, document, path="/v1/models/psanet:predict"):
 
 
 def png(size=(33, 33), seed=0):
-    return tf.io.encode_png(made_picture(size, seed)).numpy()
+    return tf.io.encode_png(made_image(size, seed)).numpy()
 
 
 def test_keras_saved_model_grpc_and_rest_agree(network, servable, address):
-    images = np.stack([made_picture((33, 33), seed) for seed in range(3)])
+    images = np.stack([made_image((33, 33), seed) for seed in range(3)])
     keras_labels = network.inference()(normalize(images), training=False).numpy().argmax(-1)
     saved_model = servable.run("serving_default", {"images": images})
     with Client(address) as client:
@@ -58,16 +58,16 @@ def test_keras_saved_model_grpc_and_rest_agree(network, servable, address):
 
 
 def test_attention_over_both_protocols(network, address):
-    picture, points = made_picture((40, 61)), [(3, 4), (60, 39)]
-    expected = attention_maps(network, picture, points)
+    image, points = made_image((40, 61)), [(3, 4), (60, 39)]
+    expected = attention_maps(network, image, points)
     with Client(address) as client:
-        answer = client.attention(picture, points)
+        answer = client.attention(image, points)
     np.testing.assert_allclose(answer["collect"], expected.collect, atol=1e-5)
     np.testing.assert_allclose(answer["distribute"], expected.distribute, atol=1e-5)
 
 
 def test_rows_and_columns(rest):
-    image = made_picture((33, 33)).tolist()
+    image = made_image((33, 33)).tolist()
     rows = post(rest, {"instances": [image, image]}).json()["predictions"]
     columns = post(rest, {"inputs": {"images": [image]}}).json()["outputs"]
     assert len(rows) == 2
@@ -78,7 +78,7 @@ def test_rows_and_columns(rest):
 
 
 def test_versions_and_labels_that_are_not_there(server, rest, channel):
-    image = {"inputs": [made_picture((33, 33)).tolist()]}
+    image = {"inputs": [made_image((33, 33)).tolist()]}
     answer = post(rest, image, "/v1/models/psanet/versions/2:predict")
     assert (answer.status_code, answer.json()) == (
         404,
@@ -131,13 +131,13 @@ def huge_header():
 @pytest.mark.parametrize(
     ("signature", "inputs", "message"),
     [
-        ("predict_bytes", {"image_bytes": [b"no picture"]}, "is no JPEG or PNG picture"),
+        ("predict_bytes", {"image_bytes": [b"no image"]}, "is no JPEG or PNG image"),
         ("predict_bytes", {"image_bytes": [huge_header()]}, "10000 rows x 10000 columns; 1 to 32000000 pixels"),
         ("predict_bytes", {"image_bytes": [png()[:300]]}, "PNG"),
         ("serving_default", {"images": np.zeros((1, 32, 33, 3), np.uint8)}, r"must be uint8 \[-1,33,33,3\]"),
         ("serving_default", {"images": np.zeros((0, 33, 33, 3), np.uint8)}, "images"),
         ("serving_default", {}, "images"),
-        ("serving_default", {"pictures": np.zeros((1, 33, 33, 3), np.uint8)}, "images"),
+        ("serving_default", {"images": np.zeros((1, 33, 33, 3), np.uint8)}, "images"),
         ("attention", {"image_bytes": [png()], "points": np.float32([[[40, 1]]])}, r"points\[0\] must be x, y"),
         ("labels", {"images": np.zeros((1, 33, 33, 3), np.uint8)}, 'signature name: "labels" not found'),
         ("metadata", {"keys": [b"everything"]}, "keys must be among"),
@@ -187,7 +187,7 @@ def test_malformed_messages(channel, break_request, message):
     apis = serving_apis()
     request = apis.predict_pb2.PredictRequest()
     request.model_spec.name = "psanet"
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(made_picture((33, 33))[None]))
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(made_image((33, 33))[None]))
     break_request(request)
     with pytest.raises(grpc.RpcError, match=message) as caught:
         apis.prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
@@ -198,7 +198,7 @@ def test_outputs_can_be_chosen(channel):
     apis = serving_apis()
     request = apis.predict_pb2.PredictRequest(output_filter=["scores"])
     request.model_spec.name = "psanet"
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(made_picture((33, 33))[None]))
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(made_image((33, 33))[None]))
     answer = apis.prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
     assert list(answer.outputs) == ["scores"]
     assert answer.model_spec.version.value == 1
@@ -290,7 +290,7 @@ def test_deadlines(server):
         Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet", timeout=0.001) as client,
         pytest.raises(ServingError) as caught,
     ):
-        client.label_images(np.repeat(made_picture((33, 33))[None], 50, axis=0))
+        client.label_images(np.repeat(made_image((33, 33))[None], 50, axis=0))
     assert caught.value.code == "DEADLINE_EXCEEDED"
 
 

@@ -48,7 +48,7 @@ def program():
 
 @pytest.fixture(scope="session")
 def dataset_root(tmp_path_factory):
-    """18 training and 5 validation pictures of 40 x 44 in ADE20K's layout, with labels that depend on the colours."""
+    """18 training and 5 validation images of 40 x 44 in ADE20K's layout, with labels that depend on the colours."""
     root = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(0)
     for split, count in (("training", 18), ("validation", 5)):

@@ -10,9 +10,10 @@ from pytorch_writer import save_state_dict
 from psanet_tf import PSANet
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.keras_api import keras
-from psanet_tf.models import semseg_state_dict
-from psanet_tf.training.checkpoints import load_trained, plain_copy, save_checkpoint
-from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.checkpoints import plain_copy, save_checkpoint
+from psanet_tf.training.run_folder import TrainingFolder
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.semseg import semseg_state_dict
 
 SCENES = dataset_info("scenes")
 
@@ -58,14 +59,14 @@ def test_files_that_are_no_trained_networks(model, config_file, tmp_path):
         load_trained(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"holds neither best.keras nor last.keras"):
         load_trained(tmp_path)
-    RunFolder(tmp_path).config_file.write_text(config_file.read_text())
+    TrainingFolder(tmp_path).config_file.write_text(config_file.read_text())
     with pytest.raises(FileNotFoundError, match=r"its run has not come to the end of the first epoch"):
         load_trained(tmp_path)
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"exported holds neither .*: it is an exported SavedModel"):
         load_trained(tmp_path / "exported")
-    RunFolder(tmp_path).config_file.unlink()
+    TrainingFolder(tmp_path).config_file.unlink()
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     other.save(tmp_path / "dense.keras")
     with pytest.raises(ValueError, match=r"dense.keras holds a Sequential, not a PSANet"):
@@ -74,7 +75,7 @@ def test_files_that_are_no_trained_networks(model, config_file, tmp_path):
     (tmp_path / "cut.keras").write_bytes((tmp_path / "best.keras").read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"cut.keras is not a .keras file, or is cut short"):
         load_trained(tmp_path / "cut.keras")
-    run = RunFolder(tmp_path)
+    run = TrainingFolder(tmp_path)
     run.config_file.write_text(config_file.read_text())
     run.dataset_file.write_text(json.dumps(dataset_info("voc2012").to_dict()))
     with pytest.raises(ValueError, match=r"has 10 classes, but the dataset 'voc2012' has 21"):

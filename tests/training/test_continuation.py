@@ -23,7 +23,7 @@ from psanet_tf.training.continuation import (
     find_continuation,
     group_of,
 )
-from psanet_tf.training.run_folder import RunFolder, environment
+from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import Position
 
@@ -41,7 +41,7 @@ CHANGED = {
 @pytest.fixture
 def started(config, tmp_path):
     """A run folder as it is before the first step; 3 epochs."""
-    run = RunFolder(tmp_path / "run")
+    run = TrainingFolder(tmp_path / "run")
     checked = config()
     info = continuation_info(checked)
     with run.locked():
@@ -69,8 +69,8 @@ def test_every_key_of_a_configuration_is_in_one_group(config):
 
 
 def test_a_new_folder_and_a_folder_of_something_else(config, tmp_path):
-    run = RunFolder(tmp_path)
-    assert find_continuation(RunFolder(tmp_path / "new"), config()) is None
+    run = TrainingFolder(tmp_path)
+    assert find_continuation(TrainingFolder(tmp_path / "new"), config()) is None
     # What a run notes before it is one, and what a killed process leaves.
     run.schedule_file.write_text("{}")
     (tmp_path / ".config.abcdefgh.yaml").write_text("")
@@ -139,7 +139,7 @@ def copied(config, dataset_root, tmp_path):
     """(run folder that has started, `config` of a copy of its data, folder of that copy)."""
     root = tmp_path / "copy"
     shutil.copytree(dataset_root, root)
-    run = RunFolder(tmp_path / "run")
+    run = TrainingFolder(tmp_path / "run")
     start = config()
     with run.locked():
         run.write_facts(start, continuation_info(start), {}, Schedule(4, 3), check_data(run, start, False))
@@ -162,18 +162,18 @@ def test_data_that_changed_are_refused_with_what_to_do(copied):
         check_data(run, config(), True)
     for expected in (
         f"the data in {root} are not those that the run in {run.path} started with",
-        "split 'training' had 18 pictures, has 8",
+        "split 'training' had 18 images, has 8",
         "1 of 5 labels of split 'validation' changed (first: annotations/validation/3.png)",
         "Put them back, then the same command goes on",
         f"--init {run.last_file}",
     ):
         assert expected in str(error.value)
     # They are compared with those of the start, not with those of the last try.
-    with pytest.raises(ValueError, match="had 18 pictures, has 8"):
+    with pytest.raises(ValueError, match="had 18 images, has 8"):
         check_data(run, config(), True)
 
 
-def test_records_of_the_same_pictures_and_of_others(copied, tmp_path):
+def test_records_of_the_same_images_and_of_others(copied, tmp_path):
     run, config, root = copied
     for split in ("training", "validation"):
         write_records(config().data, split, tmp_path / "records")
@@ -191,26 +191,26 @@ def test_records_of_the_same_pictures_and_of_others(copied, tmp_path):
     label.write_bytes(before)
     image = root / "images" / "validation" / "3.jpg"
     image.write_bytes((root / "images" / "validation" / "4.jpg").read_bytes())
-    with pytest.raises(ValueError, match=r"1 of 5 pictures of split 'validation' are others \(first: images/vali"):
+    with pytest.raises(ValueError, match=r"1 of 5 images of split 'validation' are others \(first: images/vali"):
         check_data(run, config(), True)
     shutil.rmtree(root / "images" / "training")
     shutil.copytree(root / "images" / "validation", root / "images" / "training")
     for index in range(5, 18):
         (root / "annotations" / "training" / f"{index}.png").unlink()
-    with pytest.raises(ValueError, match=r"split 'training' had 18 pictures, has 5"):
+    with pytest.raises(ValueError, match=r"split 'training' had 18 images, has 5"):
         check_data(run, config(), True)
 
 
-def test_pictures_in_another_order_are_other_data(copied, monkeypatch):
+def test_images_in_another_order_are_other_data(copied, monkeypatch):
     run, config, _ = copied
     original = continuation.data_fingerprint
 
     def reversed_order(*arguments):
         found = original(*arguments)
-        return dataclasses.replace(found, pictures=dict(reversed(found.pictures.items())))
+        return dataclasses.replace(found, images=dict(reversed(found.files.items())))
 
     monkeypatch.setattr(continuation, "data_fingerprint", reversed_order)
-    with pytest.raises(ValueError, match="the pictures of split 'training' are in another order"):
+    with pytest.raises(ValueError, match="the images of split 'training' are in another order"):
         check_data(run, config(), True)
 
 

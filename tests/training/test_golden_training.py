@@ -8,8 +8,8 @@ from procedural_weights import state_dict
 from psanet_tf import PSANet, load_semseg_weights
 from psanet_tf.config import TrainSection
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.models import semseg_state_dict
 from psanet_tf.training.recipe import build_losses, build_optimizer
+from psanet_tf.weights.semseg import semseg_state_dict
 
 LOSS_LIMITS = (1e-6, 2e-4, 1e-3)
 WEIGHT_LIMITS = (1e-4, 2e-3, 5e-3)
@@ -35,7 +35,7 @@ def trained(golden):
     load_semseg_weights(model, state_dict(meta["state_dict_shapes"], meta["weights_seed"]))
     section = TrainSection(
         learning_rate=recipe["base_lr"],
-        power=recipe["power"],
+        poly_power=recipe["power"],
         momentum=recipe["momentum"],
         weight_decay=recipe["weight_decay"],
         aux_weight=recipe["aux_weight"],

@@ -53,17 +53,17 @@ def test_equals_torch(batch):
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_hard_example_mining_takes_pixels_below_the_threshold_and_each_pictures_hardest(batch):
+def test_hard_example_mining_takes_pixels_below_the_threshold_and_each_images_hardest(batch):
     labels, logits = batch
     probability = tf.nn.softmax(logits).numpy()
     true = np.take_along_axis(probability, np.where(labels == 255, 0, labels)[..., None].astype(int), -1)[..., 0]
     keep = (true < 0.3) & (labels != 255)
-    for picture in range(3):
-        valid = np.argwhere(labels[picture] != 255)
+    for image in range(3):
+        valid = np.argwhere(labels[image] != 255)
         count = int(np.ceil(0.5 * len(valid)))
-        hardest = sorted(valid.tolist(), key=lambda index: true[picture][tuple(index)])[:count]
+        hardest = sorted(valid.tolist(), key=lambda index: true[image][tuple(index)])[:count]
         for index in hardest:
-            keep[picture][tuple(index)] = True
+            keep[image][tuple(index)] = True
     loss = SegmentationLoss(ohem_threshold=0.3, ohem_min_kept=0.5)(labels, logits)
     assert float(loss) == pytest.approx(reference(labels, logits, keep=keep), rel=1e-6)
     assert 0 < keep.sum() < (labels != 255).sum()

@@ -17,9 +17,9 @@ import pytest
 from psanet_tf.config import load_config
 from psanet_tf.training import multi_worker, trainer
 from psanet_tf.training.agreement import data_in_words
-from psanet_tf.training.checkpoints import load_trained
 from psanet_tf.training.multi_worker import has_workers, set_workers
 from psanet_tf.training.trainer import train
+from psanet_tf.weights.checkpoints import load_trained
 
 OVERRIDES = (
     "model.use_psa=false",
@@ -132,9 +132,9 @@ def test_workers_with_different_settings_do_not_train(program, config_file, tmp_
     assert not (run_dir / "config.yaml").exists()
 
 
-def test_other_pictures_are_other_data(config, dataset_root, tmp_path):
+def test_other_images_are_other_data(config, dataset_root, tmp_path):
     words = data_in_words(config().data)
-    assert words["split 'training'"].startswith("18 pictures (names and sizes ")
+    assert words["split 'training'"].startswith("18 images (names and sizes ")
     shutil.copytree(dataset_root, tmp_path / "data")
     copied = config(f"data.root={tmp_path / 'data'}").data
     assert data_in_words(copied) == words
@@ -150,7 +150,7 @@ def test_others_wait_for_the_first_worker_to_write_the_scenes(config, dataset_ro
     def build_job(*arguments):
         raise ReachedError
 
-    monkeypatch.setattr(trainer, "leads", lambda strategy: False)
+    monkeypatch.setattr(trainer, "runs_as_chief", lambda strategy: False)
     monkeypatch.setattr(trainer, "build_job", build_job)
     monkeypatch.setattr(trainer.Agreement, "wait", lambda self: shutil.copytree(dataset_root, tmp_path / "scenes"))
     with pytest.raises(ReachedError):

@@ -207,7 +207,7 @@ def test_two_replicas_equal_one_device(two_replicas, options):
 
 
 def test_schedule_is_poly_with_warm_up():
-    schedule = build_schedule(TrainSection(learning_rate=0.02, power=0.9, warmup_steps=4), updates=10)
+    schedule = build_schedule(TrainSection(learning_rate=0.02, poly_power=0.9, warmup_steps=4), updates=10)
     rates = [float(schedule(i)) for i in range(10)]
     expected = [0.02 * (1 - i / 10) ** 0.9 * min(1, (i + 1) / 4) for i in range(10)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)

@@ -11,14 +11,15 @@ from psanet_tf import PSANet
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.files import NoSpaceError
 from psanet_tf.keras_api import keras
-from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.checkpoints import load_trained, plain_copy, save_checkpoint
+from psanet_tf.training.checkpoints import plain_copy, save_checkpoint
 from psanet_tf.training.distributed_optimizer import DistributedOptimizer
 from psanet_tf.training.optimizers import SGD
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
-from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.state import Position, previous_state, save_state
 from psanet_tf.training.tensorboard import TensorBoard
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.files import weights_identity
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def fill(model, value):
 @pytest.fixture(scope="module")
 def trained(model, tmp_path_factory):
     """Two epochs: the state of epoch 2 and the one of epoch 1 before it, the best of epoch 1."""
-    run = RunFolder(tmp_path_factory.mktemp("trained"))
+    run = TrainingFolder(tmp_path_factory.mktemp("trained"))
     plain = plain_copy(model)
     fill(model, 1)
     plain.set_weights(model.get_weights())
@@ -56,7 +57,7 @@ def trained(model, tmp_path_factory):
 def run(trained, model, tmp_path):
     shutil.copytree(trained.path, tmp_path / "run")
     fill(model, 0)
-    return RunFolder(tmp_path / "run")
+    return TrainingFolder(tmp_path / "run")
 
 
 def damage(file):
@@ -175,9 +176,9 @@ def test_space_for_checkpoints_is_looked_at_before(run, monkeypatch):
 
 def test_no_room_for_curves_is_said_which_tensorflow_does_not(model, tmp_path, monkeypatch):
     label = np.zeros((1, 33, 33), np.uint8)
-    pictures = tf.data.Dataset.from_tensors((np.zeros((1, 33, 33, 3), np.float32), {"logits": label}))
-    keeper = SimpleNamespace(records=SimpleNamespace(rows=[{"epoch": 1, "step": 4, "loss": 0.5}]))
-    curves = TensorBoard(tmp_path / "tensorboard", keeper, dataset_info("scenes"), pictures, zoom_factor=8)
+    images = tf.data.Dataset.from_tensors((np.zeros((1, 33, 33, 3), np.float32), {"logits": label}))
+    checkpoints = SimpleNamespace(records=SimpleNamespace(rows=[{"epoch": 1, "step": 4, "loss": 0.5}]))
+    curves = TensorBoard(tmp_path / "tensorboard", checkpoints, dataset_info("scenes"), images, zoom_factor=8)
     curves.set_model(model)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("usage", (), {"free": 100_000}))
     with pytest.raises(NoSpaceError, match=r"no space left to write .*tensorboard/events: needs about 139.2 kB, 100.0"):

@@ -6,13 +6,13 @@ from psanet_tf.data.catalog import info_of
 from psanet_tf.data.scenes import write_scenes
 from psanet_tf.training import trainer
 from psanet_tf.training.continuation import check_data
-from psanet_tf.training.run_folder import RunFolder, environment
+from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.trainer import train
 
 
 def test_wrong_folders(config, tmp_path, monkeypatch):
-    started, checked = RunFolder(tmp_path / "started"), config()
+    started, checked = TrainingFolder(tmp_path / "started"), config()
     with started.locked():
         fingerprints = check_data(started, checked, False)
         started.write_facts(checked, info_of(checked.data), environment(["CPU:0"]), Schedule(4, 3), fingerprints)
@@ -29,7 +29,7 @@ def test_wrong_folders(config, tmp_path, monkeypatch):
         train(config(), thesis)
     with pytest.raises(OSError, match="cannot be written"):
         train(config(), thesis / "run")
-    with RunFolder(tmp_path / "held").locked(), pytest.raises(OSError, match="another process is training"):
+    with TrainingFolder(tmp_path / "held").locked(), pytest.raises(OSError, match="another process is training"):
         train(config(), tmp_path / "held")
     free = type("usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
@@ -39,9 +39,9 @@ def test_wrong_folders(config, tmp_path, monkeypatch):
 
 
 def test_wrong_data_and_numbers(config, tmp_path):
-    with pytest.raises(ValueError, match=r"train.batch_size: 3 pictures cannot be shared equally by 2 replicas; 2 can"):
+    with pytest.raises(ValueError, match=r"train.batch_size: 3 images cannot be shared equally by 2 replicas; 2 can"):
         train(config("train.batch_size=3", "train.cpu_replicas=2"), tmp_path / "a")
-    with pytest.raises(ValueError, match=r"18 pictures, fewer than one batch of 20"):
+    with pytest.raises(ValueError, match=r"18 images, fewer than one batch of 20"):
         train(config("train.batch_size=20"), tmp_path / "b")
     with pytest.raises(ValueError, match=r"train.accumulation_steps: 13 steps per update, but the run has 12"):
         train(config("train.accumulation_steps=13"), tmp_path / "c")

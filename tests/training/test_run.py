@@ -18,15 +18,15 @@ from psanet_cli.app import _register, app
 from psanet_tf.config import load_config
 from psanet_tf.data.pipeline import evaluation_dataset
 from psanet_tf.keras_api import keras
-from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.callbacks import Keeper
-from psanet_tf.training.checkpoints import load_trained
+from psanet_tf.training.callbacks import CheckpointCallback
 from psanet_tf.training.interruption import SIGNALS, TrainingInterrupted
-from psanet_tf.training.run_folder import RunFolder
+from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.trainer import train
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.files import weights_identity
 
-STEPS = 4  # of an epoch: 18 pictures in batches of 4
+STEPS = 4  # of an epoch: 18 images in batches of 4
 # Crops that are not of the form 8n + 1; two replicas.
 RECIPE = (
     "model.use_psa=false",
@@ -137,7 +137,7 @@ def test_checkpoint_holds_weights_only_and_comes_back_with_its_facts(uninterrupt
     assert last.stat().st_size < 1.5 * 4 * trained.model.count_params() + 500_000
 
 
-def test_tensorboard_has_curves_and_pictures(uninterrupted):
+def test_tensorboard_has_curves_and_images(uninterrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(uninterrupted.tensorboard_folder), size_guidance={"tensors": 0})
@@ -146,13 +146,13 @@ def test_tensorboard_has_curves_and_pictures(uninterrupted):
     expected = {"loss/training", "loss/validation", "miou/training", "miou/validation", "learning_rate/training"}
     assert expected <= tags
     assert [event.step for event in events.Tensors("miou/validation")] == [4, 8, 12]
-    pictures = events.Tensors("input, truth, prediction")[-1].tensor_proto.string_val
-    assert (int(pictures[0]), int(pictures[1]), len(pictures) - 2) == (3 * 48, 40, 4)
+    images = events.Tensors("input, truth, prediction")[-1].tensor_proto.string_val
+    assert (int(images[0]), int(images[1]), len(images) - 2) == (3 * 48, 40, 4)
     # They are those of the last weights, called on all of them at once.
     config, info = uninterrupted.read_config(), uninterrupted.read_info()
     images, _ = next(iter(evaluation_dataset(config, 4)))
     labels = np.argmax(load_trained(uninterrupted.last_file).model(images, training=False)["logits"], axis=-1)
-    predicted = np.stack([tf.io.decode_png(picture)[:, 96:] for picture in pictures[2:]])
+    predicted = np.stack([tf.io.decode_png(image)[:, 96:] for image in images[2:]])
     assert np.mean(np.all(predicted == info.colors[labels], axis=-1)) > 0.999
 
 
@@ -197,14 +197,14 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
     uninterrupted, program, config_file, tmp_path, monkeypatch, capfd
 ):
     config = load_config(config_file, RECIPE)
-    run = RunFolder(tmp_path)
+    run = TrainingFolder(tmp_path)
     killed_at_step_2(program, config_file, run)
     # As if in the middle of a save: the state's name is free, a half-written one lies there.
     run.state_file.rename(tmp_path / "state.previous.npz")
     (tmp_path / ".state.abcdefgh.npz").write_bytes(b"half")
 
     done = []
-    after_step, after_validation_batch = Keeper.on_train_batch_end, Keeper.on_test_batch_end
+    after_step, after_validation_batch = CheckpointCallback.on_train_batch_end, CheckpointCallback.on_test_batch_end
 
     def counted(self, batch, logs=None):
         after_step(self, batch, logs)
@@ -215,10 +215,10 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
             os.kill(os.getpid(), signal.SIGINT)
         after_validation_batch(self, batch, logs)
 
-    monkeypatch.setattr(Keeper, "on_train_batch_end", counted)
+    monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", counted)
     handlers = [signal.getsignal(number) for number in SIGNALS]
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted) as stopped:
-        patch.setattr(Keeper, "on_test_batch_end", interrupted)
+        patch.setattr(CheckpointCallback, "on_test_batch_end", interrupted)
         train(config, tmp_path)
     assert done == [0, 1, *range(STEPS), *range(STEPS)]
     assert not (tmp_path / ".state.abcdefgh.npz").exists()
@@ -243,7 +243,7 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
 def copy(uninterrupted, tmp_path):
     """A copy of the finished run that a test may spoil."""
     shutil.copytree(uninterrupted.path, tmp_path / "copy")
-    return RunFolder(tmp_path / "copy")
+    return TrainingFolder(tmp_path / "copy")
 
 
 def test_neither_damaged_states_nor_changed_data_start_a_run_over(copy, dataset_root, tmp_path):
@@ -254,7 +254,7 @@ def test_neither_damaged_states_nor_changed_data_start_a_run_over(copy, dataset_
         (fewer / "images" / "training" / f"{index}.jpg").unlink()
         (fewer / "annotations" / "training" / f"{index}.png").unlink()
     before = {file: file.read_bytes() for file in copy.path.glob("*.*")}
-    with pytest.raises(ValueError, match=r"split 'training' had 18 pictures, has 8.*--init .*last.keras takes over"):
+    with pytest.raises(ValueError, match=r"split 'training' had 18 images, has 8.*--init .*last.keras takes over"):
         train(load_config(copy.config_file, [f"data.root={fewer}", "train.epochs=4"]), copy.path, extend=True)
     for name in ("state.npz", "state.previous.npz"):
         before[copy.path / name] = before[copy.path / name][:1000]

@@ -1,4 +1,4 @@
-"""The pictures for TensorBoard: a graph, one picture at a time."""
+"""The images for TensorBoard: a graph, one image at a time."""
 
 import types
 
@@ -10,7 +10,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.training.tensorboard import TensorBoard
 
 
-def test_the_model_is_called_in_a_graph_on_one_picture_at_a_time(tmp_path):
+def test_the_model_is_called_in_a_graph_on_one_image_at_a_time(tmp_path):
     calls = []
 
     class Network(keras.Model):
@@ -27,8 +27,8 @@ def test_the_model_is_called_in_a_graph_on_one_picture_at_a_time(tmp_path):
     model = Network()
     model.optimizer = types.SimpleNamespace(averages=None)
     callback.set_model(model)
-    pictures = callback._pictures()
-    np.testing.assert_array_equal(pictures[:, :, 17:34], info.colors[labels[:4]])
-    np.testing.assert_array_equal(pictures[:, :, 34:], info.colors[np.argmax(images[:4], axis=-1)])
+    drawn = callback._images()
+    np.testing.assert_array_equal(drawn[:, :, 17:34], info.colors[labels[:4]])
+    np.testing.assert_array_equal(drawn[:, :, 34:], info.colors[np.argmax(images[:4], axis=-1)])
     assert calls and not any(eagerly for eagerly, _ in calls)
     assert {count for _, count in calls} == {1}

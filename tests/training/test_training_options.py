@@ -8,11 +8,12 @@ from psanet_tf.config import Config, TrainSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.models import build_model
-from psanet_tf.models.weights_files import weights_identity
-from psanet_tf.training.checkpoints import load_trained, save_checkpoint
+from psanet_tf.training.checkpoints import save_checkpoint
 from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.trainer import build_job, train
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.files import weights_identity
 
 
 def test_average_coarse_labels_half_precision_and_no_auxiliary_loss_end_in_a_plain_checkpoint(config, tmp_path):
@@ -88,14 +89,14 @@ def norm_layers(model):
 
 
 def assert_labels_and_maps(model, size):
-    """A model of crops of 40 x 48 labels pictures of another size, and shows its attention on maps of `size`."""
+    """A model of crops of 40 x 48 labels images of another size, and shows its attention on maps of `size`."""
     assert model.output["logits"].shape[1:3] == (40, 48)
-    picture = np.random.default_rng(0).integers(0, 256, (50, 61, 3), "uint8")
+    image = np.random.default_rng(0).integers(0, 256, (50, 61, 3), "uint8")
     window = SlidingWindow(model.inference(), model.num_classes, (40, 48), base_size=61)
-    probabilities = window(picture)
+    probabilities = window(image)
     assert probabilities.shape == (50, 61, model.num_classes)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
-    maps = attention_maps(model, picture, [(3, 4), (60, 49)])
+    maps = attention_maps(model, image, [(3, 4), (60, 49)])
     assert maps.collect.shape == maps.distribute.shape == (2, *size)
     np.testing.assert_allclose(maps.collect.sum(axis=(1, 2)), 1, atol=1e-4)
 

@@ -45,25 +45,25 @@ def test_overlay_blends_and_shows_ignored_pixels_as_they_are():
     np.testing.assert_array_equal(result[:, 1], image[:, 1])
 
 
-def test_overlay_has_the_pictures_size_with_and_without_legend():
+def test_overlay_has_the_images_size_with_and_without_legend():
     image = np.zeros((200, 300, 3), "uint8")
     labels = np.zeros((200, 300), int)
     plain, with_legend = overlay(image, labels, COLORS), overlay(image, labels, COLORS, NAMES)
     assert with_legend.shape == image.shape
     different = (plain != with_legend).any(-1)
     rows, columns = np.nonzero(different)
-    # One panel in the lower left corner, under a third of the picture.
+    # One panel in the lower left corner, under a third of the image.
     assert rows.max() == 199
     assert columns.min() == 0
     assert 0.005 < different.mean() < 0.3
 
 
-def test_a_picture_too_small_for_a_legend_has_none():
+def test_a_image_too_small_for_a_legend_has_none():
     image, labels = np.zeros((6, 6, 3), "uint8"), np.zeros((6, 6), int)
     np.testing.assert_array_equal(overlay(image, labels, COLORS, NAMES), overlay(image, labels, COLORS))
 
 
-def test_many_classes_do_not_cover_the_picture():
+def test_many_classes_do_not_cover_the_image():
     info = dataset_info("ade20k")
     labels = np.arange(400 * 300).reshape(300, 400) % 150
     image = np.zeros((300, 400, 3), "uint8")

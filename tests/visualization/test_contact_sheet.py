@@ -32,7 +32,7 @@ def report(**changes):
         "examples": [None] * 4,
         "findings": [],
         "pixels": np.array([6, 2, 0]),
-        "pictures": np.array([2, 1, 0]),
+        "images": np.array([2, 1, 0]),
         "ignored_pixels": 8,
         "sizes": [(4, 8), (8, 4), (4, 8)],
     }
@@ -44,14 +44,14 @@ def write(tmp_path, reports, samples, **keys):
     return (tmp_path / "check.html").read_text()
 
 
-def test_pictures_have_texts_and_nothing_is_fetched(tmp_path):
+def test_images_have_texts_and_nothing_is_fetched(tmp_path):
     image = np.full((1000, 2000, 3), 128, np.uint8)
     labels = np.repeat(np.array([[0, 1, 1, 255]], np.uint8), 500, axis=1).repeat(1000, axis=0)
     text = write(tmp_path, [report()], [[("p<1>", image, labels)]])
-    pictures = Elements(text).of("img")
-    assert [picture["alt"] for picture in pictures] == ["p<1>", "labels of p<1>: <land>, sea"]
-    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
-    assert all((picture["width"], picture["height"]) == ("360", "180") for picture in pictures)
+    elements = Elements(text).of("img")
+    assert [element["alt"] for element in elements] == ["p<1>", "labels of p<1>: <land>, sea"]
+    assert all(element["src"].startswith("data:image/jpeg;base64,") for element in elements)
+    assert all((element["width"], element["height"]) == ("360", "180") for element in elements)
     assert "<land>" not in re.sub(r'alt="[^"]*"', "", text)
     assert not re.search(r"(src|href)=\"(?!data:)", text)
     assert "<land> 67%" in text.replace("&lt;", "<").replace("&gt;", ">")
@@ -88,8 +88,6 @@ def test_findings_and_warnings_are_told(tmp_path):
 
 
 def test_a_split_of_which_nothing_can_be_used(tmp_path):
-    text = write(
-        tmp_path, [report(pixels=np.zeros(3, int), pictures=np.zeros(3, int), ignored_pixels=0, sizes=[])], [[]]
-    )
+    text = write(tmp_path, [report(pixels=np.zeros(3, int), images=np.zeros(3, int), ignored_pixels=0, sizes=[])], [[]])
     assert re.search(r"<b>0</b><span>with usable labels", text)
     assert "Nothing is wrong" in text

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from psanet_cli.app import _register, app
 from psanet_tf import PSANet, semseg_state_dict
-from psanet_tf.training.initial_weights import load_initial_weights
 from psanet_tf.weights import registry
 from psanet_tf.weights.fetch import cached_file, fetch_weights, is_remote
+from psanet_tf.weights.initial_weights import load_initial_weights
 
 NAME = "torchvision/resnet50_imagenet1k_v1"
 SMALL = {"num_classes": 3, "blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 33, 3)}
@@ -117,7 +117,7 @@ def test_imagenet_stands_for_the_backbone_that_fits(monkeypatch):
         asked.append(source)
         raise OSError("no network")
 
-    monkeypatch.setattr("psanet_tf.training.initial_weights.fetch_weights", refuse)
+    monkeypatch.setattr("psanet_tf.weights.initial_weights.fetch_weights", refuse)
     monkeypatch.setattr("psanet_tf.models.psanet.BLOCKS", {50: (1, 1, 1, 1)})
     model = PSANet(3, stem="classic", stride_in_1x1=True, input_shape=(33, 33, 3), use_psa=False)
     with pytest.raises(OSError, match="no network"):

@@ -1,4 +1,4 @@
-// Labels a picture and shows the attention of a clicked point, through TensorFlow Serving's REST API.
+// Labels an image and shows the attention of a clicked point, through TensorFlow Serving's REST API.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -11,7 +11,7 @@ const HEAT = [[80, 0, 20, 0], [180, 20, 30, 150], [250, 140, 20, 210], [255, 250
 
 let metadata = null; // of the model at `$("server").value`
 let metadataOf = null;
-let picture = null; // {data: base64, bitmap}
+let image = null; // {data: base64, bitmap}
 let asked = 0; // number of the newest question; answers to older ones are dropped
 
 $("server").value = new URLSearchParams(location.search).get("server") ||
@@ -64,14 +64,14 @@ function open(file) {
   if (!file) return;
   ask(`Labelling ${file.name} …`, async (current) => {
     const started = performance.now();
-    // Labels are for the picture as it is to be seen, so an orientation tag is followed.
+    // Labels are for the image as it is to be seen, so an orientation tag is followed.
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => {
-      throw new Error(`${file.name} is not a picture that this browser can read.`);
+      throw new Error(`${file.name} is not an image that this browser can read.`);
     });
     const data = await toBase64(await asJpegOrPng(file, bitmap));
     if (!current()) return "";
-    picture = { data, bitmap };
-    showPicture(bitmap);
+    image = { data, bitmap };
+    showImage(bitmap);
     const { class_names: names, colors } = await loadMetadata();
     const answer = await predict({ signature_name: "predict_bytes", instances: [{ b64: data }] });
     const labels = await decodeLabels(answer.predictions[0].b64);
@@ -99,12 +99,12 @@ function toBase64(blob) {
   });
 }
 
-function showPicture(bitmap) {
-  for (const id of ["picture", "overlay"]) {
+function showImage(bitmap) {
+  for (const id of ["image", "overlay"]) {
     $(id).width = bitmap.width;
     $(id).height = bitmap.height;
   }
-  $("picture").getContext("2d").drawImage(bitmap, 0, 0);
+  $("image").getContext("2d").drawImage(bitmap, 0, 0);
   // As wide as there is room, as long as it stays on the screen.
   $("stage").style.width = `min(100%, ${75 * bitmap.width / bitmap.height}vh)`;
   $("drop").classList.add("filled");
@@ -158,11 +158,11 @@ function element(tag, className, text = "") {
 
 function showAttentionAt(event) {
   if (!metadata || !metadata.directions.length) return;
-  const box = $("picture").getBoundingClientRect();
+  const box = $("image").getBoundingClientRect();
   const across = (event.clientX - box.left) / box.width;
   const down = (event.clientY - box.top) / box.height;
   if (across < 0 || across >= 1 || down < 0 || down >= 1) return;
-  const { bitmap, data } = picture;
+  const { bitmap, data } = image;
   const x = Math.floor(across * bitmap.width);
   const y = Math.floor(down * bitmap.height);
   $("marker").style.left = `${100 * across}%`;
@@ -176,7 +176,7 @@ function showAttentionAt(event) {
     if (!current()) return "";
     const { outputs } = answer;
     $("maps").replaceChildren(...metadata.directions.map((direction) =>
-      heatFigure(direction, outputs[direction][0][0], outputs.picture_box[0], x, y)));
+      heatFigure(direction, outputs[direction][0][0], outputs.image_box[0], x, y)));
     $("attention").hidden = false;
     return `Attention at ${x}, ${y}.`;
   });
@@ -187,16 +187,16 @@ function heatFigure(direction, rows, [top, left, bottom, right], x, y) {
   const width = rows[0].length;
   const most = Math.max(...rows.flat());
   const map = new OffscreenCanvas(width, height);
-  const image = new ImageData(width, height);
-  rows.flat().forEach((weight, index) => image.data.set(heat(most > 0 ? weight / most : 0), 4 * index));
-  map.getContext("2d").putImageData(image, 0, 0);
+  const pixels = new ImageData(width, height);
+  rows.flat().forEach((weight, index) => pixels.data.set(heat(most > 0 ? weight / most : 0), 4 * index));
+  map.getContext("2d").putImageData(pixels, 0, 0);
   const canvas = document.createElement("canvas");
-  canvas.width = picture.bitmap.width;
-  canvas.height = picture.bitmap.height;
+  canvas.width = image.bitmap.width;
+  canvas.height = image.bitmap.height;
   canvas.dataset.direction = direction;
   const context = canvas.getContext("2d");
   context.filter = "grayscale(1) brightness(.6)";
-  context.drawImage(picture.bitmap, 0, 0);
+  context.drawImage(image.bitmap, 0, 0);
   context.filter = "none";
   context.imageSmoothingQuality = "high";
   // Map row r has its centre at r; on the canvas that is r + 1/2.

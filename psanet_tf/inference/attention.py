@@ -1,0 +1,161 @@
+"""What the attention of a trained PSANet looks at, point by point."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.data.normalization import normalize
+from psanet_tf.feature_sizes import feature_size, shrunk_size
+from psanet_tf.inference.sliding_window import checked_image
+from psanet_tf.inference.whole_image import padded_length
+from psanet_tf.keras_api import keras
+from psanet_tf.ops import resize_bilinear
+
+DIRECTIONS = ("collect", "distribute")
+LONGEST_SIDE = 1025  # of what a network of any size is shown; the attention grows with its fourth power
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where an image lies in the network's input, and the map of attention positions over that.
+
+    Attributes:
+        image_size: (H, W) of the image.
+        resized_size: (H, W) of the image as the network sees it.
+        offset: (top, left) of the resized image in the input.
+        input_size: (H, W) of the input.
+        map_size: (h, w) of the attention's map; its corners are the corners of the input.
+    """
+
+    image_size: tuple[int, int]
+    resized_size: tuple[int, int]
+    offset: tuple[int, int]
+    input_size: tuple[int, int]
+    map_size: tuple[int, int]
+
+    def position(self, x, y):
+        """Row and column of the attention map that the pixel (x, y) of the image falls on."""
+        indices = []
+        for axis, coordinate in enumerate((y, x)):
+            scale = self.resized_size[axis] / self.image_size[axis]
+            in_input = (coordinate + 0.5) * scale - 0.5 + self.offset[axis]
+            step = (self.input_size[axis] - 1) / max(1, self.map_size[axis] - 1)
+            indices.append(int(np.clip(round(in_input / step), 0, self.map_size[axis] - 1)))
+        return tuple(indices)
+
+    def to_image(self, maps):
+        """Brings maps [P, h, w] to float32 [P, H, W]: the weights at the image's own pixels."""
+        full = resize_bilinear(tf.convert_to_tensor(maps, tf.float32)[..., None], self.input_size)
+        (top, left), (height, width) = self.offset, self.resized_size
+        return tf.image.resize(full[:, top : top + height, left : left + width], self.image_size)[..., 0].numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMaps:
+    """Attention at some points of an image.
+
+    Attributes:
+        points: ((x, y), ...) in pixels of the image.
+        collect: float32 [P, h, w] or None: the weight with which each point gathers from each position. With
+            `psa_softmax` each map sums to 1.
+        distribute: float32 [P, h, w] or None: the weight that each position gives to what the point hands out. With
+            `psa_softmax` the weights that one position gives to all points of the map sum to 1.
+        placement: where the maps lie on the image; ``placement.to_image(maps.collect)`` are heat maps of the
+            image's size.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    collect: np.ndarray | None
+    distribute: np.ndarray | None
+    placement: Placement
+
+    def directions(self):
+        """{"collect": maps, "distribute": maps}, those that the network has."""
+        return {name: getattr(self, name) for name in DIRECTIONS if getattr(self, name) is not None}
+
+
+def attention_maps(model, image, points):
+    """Attention maps of a PSANet (paper, section 3.1 and figure 6) at points of an image.
+
+    A network of one size sees the image reduced to fit into its crop, and padded with the mean colour; one of any
+    size sees it at its own size, up to 1025 pixels.
+
+    Args:
+        model: `PSANet` with attention.
+        image: uint8 [H, W, 3], RGB.
+        points: sequence of (x, y), pixels from the left and from the top.
+
+    Returns:
+        AttentionMaps.
+
+    Raises:
+        ValueError: the network has no attention, no points, a point outside of the image, or `image` is not uint8
+            [H, W, 3].
+
+    Example:
+        >>> maps = attention_maps(model, image, [(310, 220)])
+        >>> heat = maps.placement.to_image(maps.collect)[0]     # float32 [H, W]
+    """
+    image = checked_image(image)
+    height, width = image.shape[:2]
+    points = tuple((float(x), float(y)) for x, y in points)
+    if not points:
+        raise ValueError("attention_maps needs at least one point (x, y)")
+    for x, y in points:
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"point {x:g},{y:g} lies outside of the image: x must be below {width}, y below {height}")
+    matrices, placement = attention_matrices(model, image)
+    positions = [placement.position(x, y) for x, y in points]
+    flat = [row * placement.map_size[1] + column for row, column in positions]
+    shape = (len(points), *placement.map_size)
+    collect, distribute = (matrices.get(name) for name in DIRECTIONS)
+    return AttentionMaps(
+        points,
+        None if collect is None else collect[flat].reshape(shape),
+        None if distribute is None else distribute[:, flat].T.reshape(shape),
+        placement,
+    )
+
+
+def attention_matrices(model, image):
+    """The attention between all positions.
+
+    Returns:
+        ({direction: float32 [h * w, h * w]}, Placement); rows are destinations, columns sources.
+    """
+    config = model.get_config()
+    if not config["use_psa"]:
+        raise ValueError(f"{model.name!r} was built with use_psa=False and has no attention to show")
+    layer = model.get_layer("psa")
+    placement = _place(image.shape[:2], model.input_shape[1:3], config["shrink_factor"], config["variant"])
+    resized = tf.image.resize(image, placement.resized_size)
+    (top, left), size = placement.offset, placement.input_size
+    padding = [[first, size[axis] - first - placement.resized_size[axis]] for axis, first in enumerate((top, left))]
+    # The mean colour is 0 once normalized.
+    inputs = tf.pad(normalize(resized), [*padding, [0, 0]])[None]
+    features = keras.Model(model.inputs[0], layer.input)(inputs, training=False)
+    attention = layer.attention(features)
+    return {name: tf.cast(matrix[0], tf.float32).numpy() for name, matrix in attention.items()}, placement
+
+
+def grid_points(size, rows, columns):
+    """((x, y), ...) in the middles of rows x columns equal cells of an image of `size` (H, W), row by row."""
+    height, width = size
+    return tuple(
+        (int((column + 0.5) * width / columns), int((row + 0.5) * height / rows))
+        for row in range(rows)
+        for column in range(columns)
+    )
+
+
+def _place(image_size, crop_size, shrink_factor, variant):
+    if None in crop_size:
+        scale = min(1.0, LONGEST_SIDE / max(image_size))
+    else:
+        scale = min(1.0, *(crop / length for crop, length in zip(crop_size, image_size, strict=True)))
+    resized = tuple(max(1, round(scale * length)) for length in image_size)
+    size = tuple(padded_length(length) for length in resized) if None in crop_size else tuple(crop_size)
+    offset = tuple((full - length) // 2 for full, length in zip(size, resized, strict=True))
+    map_size = shrunk_size(feature_size(size), shrink_factor, variant)
+    return Placement(tuple(image_size), resized, offset, size, map_size)

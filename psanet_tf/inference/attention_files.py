@@ -1,0 +1,72 @@
+"""Attention maps as images and as a page."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from psanet_tf.data.readers import read_image
+from psanet_tf.files import atomic_file
+from psanet_tf.inference.attention import attention_maps, grid_points
+from psanet_tf.inference.attention_page import attention_view
+from psanet_tf.visualization.heatmap import heat_colors, heat_overlay, mark_point
+from psanet_tf.visualization.pages import write_page
+from psanet_tf.visualization.sheet import image_sheet
+
+_TITLES = {"collect": "collect: where it gathers from", "distribute": "distribute: whom it informs"}
+_GRID_ROWS, _GRID_COLUMNS = 3, 4
+_CELL_WIDTH = 480
+
+
+def write_attention(model, image_path, out, points=(), grid=False):
+    """Writes a sheet of heat maps and a page on which every point of the image can be hovered.
+
+    Args:
+        model: `PSANet` with attention.
+        image_path: image.
+        out: folder; gets ``NAME_attention.png`` and ``NAME_attention.html``.
+        points: ((x, y), ...), one row of the sheet each.
+        grid: show a grid of 3 x 4 points instead.
+
+    Returns:
+        (path of the sheet, path of the page).
+
+    Raises:
+        ValueError: no points, a point outside of the image, a network without attention, or no image.
+    """
+    if bool(points) == bool(grid):
+        raise ValueError("give either points, such as --point 310,220, or --grid")
+    image = read_image(image_path)
+    points = grid_points(image.shape[:2], _GRID_ROWS, _GRID_COLUMNS) if grid else points
+    maps = attention_maps(model, image, points)
+    out, name = Path(out), Path(image_path).stem
+    sheet, page = out / f"{name}_attention.png", out / f"{name}_attention.html"
+    with atomic_file(sheet) as temporary:
+        Image.fromarray(attention_sheet(image, maps)).save(temporary)
+    view = attention_view(model, image, name)
+    write_page(page, "attention.html.j2", views=[view], heat_colors=heat_colors().tolist())
+    return sheet, page
+
+
+def attention_sheet(image, maps):
+    """One row per point: the image with the point, and its maps laid over the image, directions side by side.
+
+    Args:
+        image: uint8 [H, W, 3].
+        maps: `AttentionMaps` of it.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    directions = maps.directions()
+    rows, captions = [], []
+    for index, point in enumerate(maps.points):
+        marked = Image.fromarray(image)
+        mark_point(marked, point)
+        heats = [maps.placement.to_image(values[index : index + 1])[0] for values in directions.values()]
+        rows.append([np.asarray(marked), *(heat_overlay(image, heat, point) for heat in heats)])
+        peaks = ", ".join(f"{name} {values[index].max():.2g}" for name, values in directions.items())
+        even = 1 / np.prod(maps.placement.map_size)
+        captions.append(f"point {point[0]:g},{point[1]:g}; largest weights: {peaks} (all even: {even:.2g})")
+    titles = ["image", *(_TITLES[name] for name in directions)]
+    return image_sheet(rows, titles, captions, _CELL_WIDTH)

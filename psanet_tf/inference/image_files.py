@@ -1,0 +1,61 @@
+"""Labels image files that have no labels of their own."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from psanet_tf.data.readers import read_image
+from psanet_tf.files import atomic_file
+from psanet_tf.inference.parallel import on_all_devices
+from psanet_tf.visualization.colors import save_label_png
+from psanet_tf.visualization.legend import legend_strip
+from psanet_tf.visualization.overlay import add_legend, class_shares, overlay
+from psanet_tf.visualization.sheet import image_sheet
+
+_SHEET_CELL_WIDTH = 1024
+
+
+def label_images(labelers, images, info, out, write_also=None):
+    """Writes ``labels/NAME.png``, ``overlays/NAME.png`` and ``side_by_side/NAME.png`` for each image.
+
+    Args:
+        labelers: one object per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``.
+        images: list of `InputFile`, none of them a video.
+        info: DatasetInfo.
+        out: folder.
+        write_also: called with the NAME and the uint8 label map [H, W] of each image, for further files.
+
+    Returns:
+        {path: message} of the images that could not be read.
+    """
+    out = Path(out)
+
+    def work(labeler, image):
+        try:
+            pixels = read_image(image.path)
+        except (ValueError, OSError) as error:
+            return str(error)
+        labels = labeler.labels(pixels)
+        _write(pixels, labels, image.name, info, out)
+        if write_also is not None:
+            write_also(image.name, labels)
+        return None
+
+    results = on_all_devices(labelers, images, work, "labelling")
+    return {image.path: message for image, message in results if message is not None}
+
+
+def _write(image, labels, name, info, out):
+    save_label_png(out / "labels" / f"{name}.png", labels, info.colors)
+    plain = overlay(image, labels, info.colors)
+    _save(out / "overlays" / f"{name}.png", add_legend(plain, labels, info.colors, info.class_names))
+    width = min(image.shape[1], _SHEET_CELL_WIDTH)
+    footer = legend_strip(class_shares(labels), info.colors, info.class_names, max(320, 2 * (width + 8) + 8))
+    sheet = image_sheet([[image, plain]], ("input", "prediction"), cell_width=width, footer=footer)
+    _save(out / "side_by_side" / f"{name}.png", sheet)
+
+
+def _save(path, image):
+    with atomic_file(path) as temporary:
+        Image.fromarray(np.asarray(image)).save(temporary, format="PNG")

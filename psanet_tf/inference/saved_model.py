@@ -1,0 +1,74 @@
+"""Labels images with an exported SavedModel, by the protocol that is in its graph."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.inference.sliding_window import checked_image
+
+_GRAPH_FILE = "saved_model.pb"
+
+
+def saved_model_folder(path):
+    """`path` if it holds a SavedModel, or the newest of the versions ``1``, ``2``, ... in it; None if there is none."""
+    path = Path(path)
+    if (path / _GRAPH_FILE).is_file():
+        return path
+    versions = [child for child in path.glob("[0-9]*") if child.name.isdecimal() and (child / _GRAPH_FILE).is_file()]
+    return max(versions, key=lambda child: int(child.name), default=None)
+
+
+class SavedModelLabeler:
+    """A model that `psanet export` wrote.
+
+    Args:
+        path: folder of the SavedModel.
+
+    Attributes:
+        info: DatasetInfo of its classes.
+        base_size: as of `Source`.
+
+    Raises:
+        ValueError: it cannot be loaded, or does not have the signatures of `psanet export`.
+    """
+
+    def __init__(self, path):
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(f"{path} cannot be loaded as a SavedModel: {error}") from None
+        missing = {"predict_bytes", "metadata"} - set(self._model.signatures)
+        if missing:
+            raise ValueError(
+                f"{path} lacks the signatures {', '.join(sorted(missing))}: it was not made by psanet export"
+            )
+        answer = self._model.signatures["metadata"](keys=tf.constant(["all"]))
+        metadata = json.loads(answer["values"].numpy()[0])
+        self.info = DatasetInfo(
+            metadata["dataset"],
+            tuple(metadata["class_names"]),
+            np.array(metadata["colors"]),
+            metadata["ignore_label"],
+            long_side=metadata.get("training_long_side"),
+        )
+        self.base_size = metadata["base_size"]
+
+    def labels(self, image):
+        """uint8 [H, W] for a uint8 RGB image [H, W, 3].
+
+        Raises:
+            ValueError: the image is larger than the model takes.
+        """
+        stream = io.BytesIO()
+        # Fast and lossless: the graph decodes it at once.
+        Image.fromarray(checked_image(image)).save(stream, format="PNG", compress_level=1)
+        try:
+            answer = self._model.signatures["predict_bytes"](image_bytes=tf.constant([stream.getvalue()]))
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"the SavedModel refused the image: {error.message}") from None
+        return np.asarray(Image.open(io.BytesIO(answer["label_bytes"].numpy()[0])))

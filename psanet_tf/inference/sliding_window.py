@@ -1,0 +1,216 @@
+"""The paper's evaluation protocol: overlapping crops, mirrored crops, several scales, in bounded memory."""
+
+import itertools
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.data.normalization import normalize
+from psanet_tf.inference.row_bands import RowBuffer, resize_rows
+
+_BAND_BYTES = 64 * 2**20
+MAX_CLASSES = 254  # label images hold one byte per pixel, and 255 marks ignored ones
+
+
+class SlidingWindow:
+    """Labels images of any size with a network that takes crops of one size.
+
+    For each scale the image is resized (long side ``round(scale * base_size)``; bilinear, half-pixel centres), padded
+    with the mean colour up to the crop, and cut into crops at a distance of ``ceil(crop * stride_rate)``, the last one
+    flush with the border. Softmax probabilities of a crop and its mirror image are averaged, those of overlapping
+    crops too; the result is resized to the image and averaged over the scales. That is what the scores of the paper
+    (section 4) and of its public implementation are made with.
+
+    Probabilities are computed row by row of crops and leave as bands of finished rows, so `labels` never holds the
+    K-channel result of a whole image.
+
+    Args:
+        predict: maps normalized crops, float32 [B, h, w, 3], to logits [B, h, w, K]; B varies up to `batch_size`.
+        num_classes: K, at most 254.
+        crop_size: (h, w) in pixels.
+        base_size: long side, in pixels, of an image at scale 1.
+        scales: factors of `base_size`.
+        flip: average with the mirrored crop.
+        stride_rate: distance of neighbouring crops over the crop's size, in (0, 1].
+        batch_size: images per call of `predict`; a crop and its mirror image are two. A GPU does more at once, memory
+            permitting.
+
+    Raises:
+        ValueError: an argument out of its range; the message names it.
+
+    Example:
+        >>> window = SlidingWindow(tf.function(model.inference()), 150, (465, 465), scales=(0.5, 1.0, 1.5))
+        >>> probabilities = window(image)      # image: uint8 [H, W, 3] -> float32 [H, W, 150]
+        >>> labels = window.labels(image)      # uint8 [H, W]
+    """
+
+    def __init__(
+        self, predict, num_classes, crop_size, base_size=512, scales=(1.0,), flip=True, stride_rate=2 / 3, batch_size=2
+    ):
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise ValueError(f"num_classes must be 1 to {MAX_CLASSES}, got {num_classes}")
+        crop_size = tuple(int(size) for size in crop_size)
+        if len(crop_size) != 2 or min(crop_size) < 1:
+            raise ValueError(f"crop_size must be two positive numbers (rows, columns), got {crop_size}")
+        if base_size < 1:
+            raise ValueError(f"base_size must be at least 1 pixel, got {base_size}")
+        scales = tuple(float(scale) for scale in scales)
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales must be one or more positive numbers, got {scales}")
+        if not 0 < stride_rate <= 1:
+            raise ValueError(f"stride_rate must be above 0 and at most 1, got {stride_rate}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.predict = predict
+        self.num_classes = num_classes
+        self.crop_size = crop_size
+        self.base_size = base_size
+        self.scales = scales
+        self.flip = flip
+        self.stride_rate = stride_rate
+        self.batch_size = batch_size
+
+    def __call__(self, image):
+        """Probabilities of a whole image.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+
+        Returns:
+            float32 NumPy array [H, W, K]; sums to 1 over K. For a large image with many classes prefer `bands`.
+
+        Raises:
+            ValueError: `image` is of another shape or dtype, or `predict` answers with another shape.
+        """
+        image = checked_image(image)
+        result = np.empty((*image.shape[:2], self.num_classes), np.float32)
+        for first_row, probabilities in self.bands(image):
+            result[first_row : first_row + probabilities.shape[0]] = probabilities
+        return result
+
+    def labels(self, image):
+        """The most probable class of every pixel, uint8 NumPy array [H, W]; arguments and errors as of a call."""
+        image = checked_image(image)
+        result = np.empty(image.shape[:2], np.uint8)
+        for first_row, probabilities in self.bands(image):
+            result[first_row : first_row + probabilities.shape[0]] = tf.argmax(probabilities, -1, tf.int32)
+        return result
+
+    def bands(self, image):
+        """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
+        image = checked_image(image)
+        height, width = image.shape[:2]
+        buffers = []
+        for scale in self.scales:
+            size = scaled_size(image.shape[:2], self.base_size, scale)
+            buffers.append(RowBuffer(self._rows_at(image, size), size))
+        rows_per_band = max(1, _BAND_BYTES // (width * self.num_classes * 4))
+        for first_row in range(0, height, rows_per_band):
+            rows = min(rows_per_band, height - first_row)
+            total = None
+            for buffer in buffers:
+                band = resize_rows(buffer, first_row, rows, (height, width))
+                total = band if total is None else total + band
+            yield first_row, total / len(self.scales)
+
+    def _rows_at(self, image, size):
+        """Yields float32 [rows, w, K] from top to bottom: the probabilities of the image resized to `size`."""
+        (height, width), (crop_height, crop_width) = size, self.crop_size
+        below, right = max(0, crop_height - height), max(0, crop_width - width)
+        top, left = below // 2, right // 2
+        # The mean colour is 0 once normalized.
+        padding = [[top, below - top], [left, right - left], [0, 0]]
+        padded = tf.pad(normalize(tf.image.resize(image, size)), padding)
+        row_origins = crop_origins(height + below, crop_height, self.stride_rate)
+        column_origins = crop_origins(width + right, crop_width, self.stride_rate)
+        coverage = _coverage(row_origins, crop_height)[:, None, None] * _coverage(column_origins, crop_width)[:, None]
+        coverage *= 2 if self.flip else 1
+        unfinished = None  # sums over the crops so far, of the rows that the next crops cover too
+        for origin, next_origin in itertools.pairwise([*row_origins, height + below]):
+            sums = _add_overlapping(self._strip(padded, origin, column_origins), unfinished, axis=0)
+            # New arrays, not views, and none that outlives its use: while this generator waits, all that it keeps in
+            # memory are the unfinished rows.
+            unfinished = sums[next_origin - origin :] + 0
+            begin, end = max(origin, top), min(next_origin, top + height)
+            if begin < end:
+                sums = sums[begin - origin : end - origin, left : left + width]
+                finished = [sums / coverage[begin:end, left : left + width]]
+                del sums
+                yield finished.pop()
+
+    def _strip(self, padded, row, column_origins):
+        """float32 [h, w, K]: sum over the crops of one row, whose upper edge is `row`."""
+        finished, unfinished = [], None
+        next_origins = [*column_origins[1:], padded.shape[1]]
+        probabilities = self._row_probabilities(padded, row, column_origins)
+        for origin, next_origin, probability in zip(column_origins, next_origins, probabilities, strict=True):
+            sums = _add_overlapping(probability, unfinished, axis=1)
+            finished.append(sums[:, : next_origin - origin])
+            unfinished = sums[:, next_origin - origin :]
+        return finished[0] if len(finished) == 1 else tf.concat(finished, axis=1)
+
+    def _row_probabilities(self, padded, row, column_origins):
+        """Yields float32 [h, w, K] for the crops of one row, from left to right."""
+        height, width = self.crop_size
+        crops_per_call = max(1, self.batch_size // (2 if self.flip else 1))
+        for first in range(0, len(column_origins), crops_per_call):
+            origins = column_origins[first : first + crops_per_call]
+            crops = tf.stack([padded[row : row + height, x : x + width] for x in origins])
+            yield from self._crop_probabilities(crops)
+
+    def _crop_probabilities(self, crops):
+        """Yields float32 [h, w, K] for each crop of [B, h, w, 3]; the sum of crop and mirror image where both count."""
+        count = crops.shape[0]
+        images = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
+        logits = tf.convert_to_tensor(self.predict(images))
+        expected = (*images.shape[:3], self.num_classes)
+        if tuple(logits.shape) != expected:
+            raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
+        # One crop at a time: the temporaries stay small.
+        for index in range(count):
+            probability = tf.nn.softmax(tf.cast(logits[index], tf.float32))
+            if self.flip:
+                mirrored = tf.nn.softmax(tf.cast(logits[count + index], tf.float32))
+                probability += tf.reverse(mirrored, [1])
+            yield probability
+
+
+def checked_image(image):
+    """`image` as a NumPy array; ValueError if it is not uint8 [H, W, 3]."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image must be uint8 [H, W, 3] (RGB), got {image.dtype} {list(image.shape)}")
+    return image
+
+
+def scaled_size(size, base_size, scale):
+    """(height, width) with the long side round(scale * base_size), halves to even as the public implementation has."""
+    height, width = size
+    long_side = max(1, round(scale * base_size))
+    if height > width:
+        return long_side, max(1, round(long_side / height * width))
+    return max(1, round(long_side / width * height)), long_side
+
+
+def crop_origins(length, crop, stride_rate):
+    """Where crops begin along an axis: a fixed distance apart, the last one flush with the end."""
+    stride = math.ceil(crop * stride_rate)
+    count = math.ceil((length - crop) / stride) + 1
+    return [min(index * stride, length - crop) for index in range(count)]
+
+
+def _coverage(origins, crop):
+    """float32 [length]: how many crops lie over each position."""
+    coverage = np.zeros(origins[-1] + crop, np.float32)
+    for origin in origins:
+        coverage[origin : origin + crop] += 1
+    return coverage
+
+
+def _add_overlapping(array, earlier, axis):
+    """`array` with `earlier`, shorter along `axis`, added to its beginning; None adds nothing."""
+    if earlier is None or earlier.shape[axis] == 0:
+        return array
+    overlap, rest = tf.split(array, [earlier.shape[axis], array.shape[axis] - earlier.shape[axis]], axis=axis)
+    return tf.concat([earlier + overlap, rest], axis=axis)

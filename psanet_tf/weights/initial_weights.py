@@ -1,0 +1,93 @@
+"""Where a run's weights come from, other than from random numbers."""
+
+from pathlib import Path
+
+from psanet_tf.models.resnet import BLOCKS
+from psanet_tf.weights.backbones import read_keras_applications
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.fetch import fetch_weights, is_remote
+from psanet_tf.weights.files import kind_of_weights
+from psanet_tf.weights.naming import naming_of
+from psanet_tf.weights.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
+from psanet_tf.weights.registry import backbone_for
+from psanet_tf.weights.state_dicts import read_state_dict
+
+_WANTED = (
+    "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
+    ".safetensors of semseg, MMSegmentation or a torchvision ResNet, or an .h5 of a keras.applications ResNet"
+)
+
+
+def load_initial_weights(model, source):
+    """Sets as many weights as a file has for this network; the whole backbone at least.
+
+    Args:
+        model: PSANet.
+        source: "imagenet" for a published backbone that fits; a name of published weights or a URL, which are fetched;
+            run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
+            implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications
+            ResNet.
+
+    Returns:
+        Lines of text: what was taken, and what was not and why.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be fetched.
+        ValueError: no such weights, values that are not finite, or a backbone of another shape; nothing has been
+            changed then.
+    """
+    if source == "imagenet":
+        source = _imagenet_backbone(model)
+    path = fetch_weights(source) if is_remote(source) else Path(source)
+    state = _read(path, model)
+    try:
+        result = load_public_weights(model, state, skip_mismatch=[part for part in PARTS if part != "backbone"])
+    except WeightsMismatchError as error:
+        message = f"train.init: {source} does not fit this network (model.depth or blocks, width, stem?):"
+        raise WeightsMismatchError(message, error.problems) from None
+    naming, skipped = naming_of(model), {}
+    classifiers = (naming.heads["head_classifier"], naming.heads["aux_classifier"])
+    for name, reason in result.skipped.items():
+        part = PARTS[naming.part_of(name)]
+        if name not in state:
+            skipped.setdefault(part, "not in the file")
+        elif name.startswith(classifiers):
+            skipped[f"classifier of the {part}"] = f"{len(state[name])} classes there, {model.num_classes} here"
+        else:
+            skipped[name] = reason
+    number = len(result.loaded) + len(result.skipped)
+    lines = [f"initial weights from {source}: {len(result.loaded)} of {number} tensors taken"]
+    return lines + [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
+
+
+def _imagenet_backbone(model):
+    arguments = model.get_config()
+    if arguments["blocks"] is not None or arguments["width"] != 64:
+        raise ValueError("train.init: imagenet needs a network of model.depth 50, 101 or 152 and model.width 64")
+    try:
+        return backbone_for(arguments["depth"], arguments["stem"], arguments["stride_in_1x1"]).name
+    except ValueError as error:
+        raise ValueError(f"train.init: imagenet: {error}") from None
+
+
+def _read(path, model):
+    if path.is_dir() or path.suffix == ".keras":
+        try:
+            return public_state_dict(load_trained(path).model)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"train.init: {error}; {_WANTED}") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"train.init: there is no file or run folder {path}; {_WANTED}")
+    kind = kind_of_weights(path)
+    if kind == "HDF5":
+        arguments = model.get_config()
+        if arguments["stem"] != "classic" or not arguments["stride_in_1x1"]:
+            raise ValueError(
+                f"train.init: weights of keras.applications ({path}) need model.stem: classic and "
+                "model.stride_in_1x1: true"
+            )
+        return read_keras_applications(path, arguments["blocks"] or BLOCKS[arguments["depth"]])
+    if kind not in ("PyTorch", "safetensors"):
+        raise ValueError(f"train.init: {path} holds no weights but {kind}; {_WANTED}")
+    return read_state_dict(path)
