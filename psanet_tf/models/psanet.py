@@ -1,5 +1,8 @@
 """`PSANet`: dilated ResNet, point-wise spatial attention, main and auxiliary head."""
 
+import json
+from typing import Any
+
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer, SpatialDropout2D
 from psanet_tf.layers.arguments import checked_bool
@@ -142,6 +145,7 @@ class PSANet(keras.Model):
         }
         super().__init__(inputs=images, outputs=outputs, name=config["name"])
         self._arguments = config
+        self._description = None
         if not trainable:
             self.trainable = False
 
@@ -153,6 +157,19 @@ class PSANet(keras.Model):
     def num_classes(self) -> int:
         return self._arguments["num_classes"]
 
+    @property
+    def description(self) -> dict[str, Any] | None:
+        """What is known about the trained network besides its weights, for JSON; see `psanet_tf.weights.description`.
+
+        `.keras` files carry it along, and `from_config` takes it over.
+        """
+        return None if self._description is None else json.loads(self._description)
+
+    @description.setter
+    def description(self, values: dict[str, Any] | None) -> None:
+        # As text: Keras would wrap dicts and lists to look for layers in them.
+        self._description = None if values is None else json.dumps(values)
+
     def inference(self) -> keras.Model:
         """A `keras.Model` images [N, H, W, 3] -> logits [N, H, W, K], with this model's weights, not copies."""
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
@@ -160,13 +177,15 @@ class PSANet(keras.Model):
     def get_config(self):
         flags = sublayer_flags(self)
         config = {**self._arguments, "trainable": self.trainable}
-        return config | ({"layers_trainable": flags} if flags else {})
+        config |= {"layers_trainable": flags} if flags else {}
+        return config | ({} if self._description is None else {"description": self.description})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        flags = config.pop("layers_trainable", {})
+        flags, description = config.pop("layers_trainable", {}), config.pop("description", None)
         model = cls(**config)
+        model.description = description
         set_sublayer_flags(model, flags)
         return model
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from procedural_weights import state_dict
 
 from psanet_tf import PSANet, load_mmseg_weights
-from psanet_tf.inference.mmseg_protocol import MMSegProtocol, fitted, fitted_size
+from psanet_tf.inference.mmseg_protocol import MMSegProtocol, fitted
 
 
 @pytest.mark.parametrize("name", ["whole", "slide"])
@@ -38,9 +38,7 @@ def test_logits_and_labels_are_mmsegmentations(golden, name, monkeypatch):
     assert np.abs(logits[::step, ::step] - arrays["logits"]).max() <= 1e-2 * largest
     assert (labels == arrays["label"]).mean() >= 0.99
     # Fed with the very same resized image.
-    monkeypatch.setattr(
-        "psanet_tf.inference.mmseg_protocol.fitted", lambda *_: tf.cast(arrays["resized"], tf.float32)
-    )
+    monkeypatch.setattr("psanet_tf.inference.mmseg_protocol.fitted", lambda *_: tf.cast(arrays["resized"], tf.float32))
     logits = protocol.logits(image).numpy()
     assert np.abs(logits[::step, ::step] - arrays["logits"]).max() <= 2e-5 * largest
     assert np.array_equal(protocol.labels(image), arrays["label"])
