@@ -18,6 +18,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+WEIGHTS = (
+    "Name of psanet weights list, URL, run folder, .keras, .pth or .safetensors file, or folder of an exported "
+    "SavedModel."
+)
+
 
 def main():
     """Entry point of the `psanet` command. Exit status: 0 success, 1 failure, 2 wrong input."""

@@ -5,19 +5,21 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import app
+from psanet_cli.app import WEIGHTS, app
 
 
 @app.command()
 def attention(
     image: Annotated[Path, typer.Option(help="Image.")],
-    weights: Annotated[Path, typer.Option(help="Run folder, .keras file, or .pth of the original.")],
+    weights: Annotated[str, typer.Option(help=WEIGHTS)],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="Pixels from the left and the top; may be repeated.")
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="A sheet of 3 x 4 points instead.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path("attention"),
-    config: Annotated[Path | None, typer.Option(help="Configuration, for .pth files.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration; default: the run folder's, or what the weights tell.")
+    ] = None,
 ):
     """Show where points gather from (collect) and whom they inform (distribute), as heat maps over the image.
 
@@ -30,9 +32,9 @@ def attention(
     """
     points = [_parse(text) for text in point or ()]
     from psanet_tf.inference.attention_files import write_attention
-    from psanet_tf.weights.checkpoints import load_trained
+    from psanet_tf.inference.segmenter import Segmenter
 
-    sheet, page = write_attention(load_trained(weights, config).model, image, out, points, grid)
+    sheet, page = write_attention(Segmenter.load(weights, config), image, out, points, grid)
     print(f"heat maps: {sheet}")
     print(f"page to hover over: {page}")
 

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import app
+from psanet_cli.app import WEIGHTS, app
 
 PAPER_SCALES = "evaluate.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
 
 
 @app.command()
 def evaluate(
-    weights: Annotated[Path, typer.Option(help="Run folder of psanet train, .keras file, or .pth of the original.")],
+    weights: Annotated[str, typer.Option(help=WEIGHTS)],
     config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: RUN_DIR/evaluation.")] = None,
     overrides: Annotated[
@@ -34,6 +34,7 @@ def evaluate(
     \b
     Examples:
       psanet evaluate --weights runs/psanet
+      psanet evaluate --weights mmseg/psanet_r50-d8_4xb4-80k_ade20k-512x512 --config configs/ade20k/psanet50.yaml
       psanet evaluate --weights psanet50.pth --config configs/ade20k/psanet50.yaml --multi-scale --out results
     """
     from psanet_tf.evaluation.run import run_evaluation

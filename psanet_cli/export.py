@@ -1,12 +1,13 @@
 """`psanet export`: a trained network becomes a SavedModel for TensorFlow Serving."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from psanet_cli.app import app
+from psanet_cli.app import WEIGHTS, app
 
 
 class Precision(StrEnum):
@@ -21,7 +22,7 @@ class Implementation(StrEnum):
 
 @app.command()
 def export(
-    weights: Annotated[Path, typer.Option(help="Run folder of `psanet train`, or a .keras file.")],
+    weights: Annotated[str, typer.Option(help=WEIGHTS)],
     out: Annotated[Path, typer.Option(help="Folder of the model; the export becomes its next version, 1, 2, ...")],
     config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
     overrides: Annotated[
@@ -45,24 +46,21 @@ def export(
 
     Example: psanet export --weights runs/scenes --out models/psanet
     """
-    from psanet_tf.config import load_config
+    from psanet_tf.data.catalog import numbered_classes
+    from psanet_tf.inference.saved_model import saved_model_folder
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.weights.checkpoints import load_trained
-    from psanet_tf.weights.run_folder import config_beside
 
-    beside = config or config_beside(weights)
-    if beside is None and overrides:
-        raise ValueError(f"{weights} lies in no run folder: overrides need a configuration to apply to")
-    settings = load_config(beside, overrides or ()) if beside else None
-    # Without --config the run's own classes and scale count, whatever became of the data.
-    trained = load_trained(weights, settings if config else None)
+    if saved_model_folder(weights):
+        raise ValueError(f"{weights} is exported already; export needs the weights that it was made of")
+    trained = load_trained(weights, config, overrides or ())
     if trained.info is None:
-        raise ValueError(f"{weights} does not say which classes its labels are: give the configuration with --config")
+        print(f"note: nothing names the classes of {weights}: they are called class 0, class 1, ...", file=sys.stderr)
     exported = export_saved_model(
         trained.model,
         out,
-        trained.info,
-        evaluate=settings and settings.evaluate,
+        trained.info or numbered_classes(trained.model.num_classes),
+        evaluate=trained.evaluate,
         precision=precision.value,
         implementation=implementation.value,
         whole=whole,

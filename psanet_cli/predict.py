@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import app
+from psanet_cli.app import WEIGHTS, app
 
 
 @app.command()
@@ -15,8 +15,8 @@ def predict(
         list[str], typer.Argument(metavar="INPUT...", help="Images, videos, folders of them, or quoted patterns.")
     ],
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Run folder, .keras file, .pth of the original, or folder of an exported SavedModel."),
+        str | None,
+        typer.Option(help=WEIGHTS),
     ] = None,
     server: Annotated[
         str | None,
@@ -41,6 +41,7 @@ def predict(
 
     \b
     Examples:
+      psanet predict photo.jpg --weights mmseg/psanet_r101-d8_4xb4-160k_ade20k-512x512
       psanet predict photo.jpg --weights runs/psanet
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
@@ -55,12 +56,12 @@ def predict(
         from psanet_tf.inference.video import pyav
 
         pyav()  # an error now, not when the images are done
-    source = _open(weights, server, config, overrides or (), whole)
-    labelers, info = source.labelers, source.info
+    segmenter = _open(weights, server, config, overrides or (), whole)
+    labelers, info = segmenter.labelers, segmenter.info
     videos = [file for file in files if is_video(file.path)]
     images = [file for file in files if not is_video(file.path)]
     seen = median_long_side([file.path for file in images])
-    if warning := scale_warning(info.long_side, source.base_size, seen):
+    if warning := scale_warning(info.long_side, segmenter.base_size, seen):
         print(f"warning: {warning}", file=sys.stderr)
     write_also = _submission_writer(out / "submission", info) if submission else None
     failures = label_images(labelers, images, info, out, write_also) if images else {}
@@ -82,20 +83,18 @@ def predict(
 def _open(weights, server, config, overrides, whole):
     if (weights is None) == (server is None):
         raise ValueError("give either --weights or --server")
-    if server is None:
-        from psanet_tf.inference.sources import open_labelers
+    from psanet_tf.inference.segmenter import Segmenter
 
-        return open_labelers(weights, config, overrides, whole)
+    if server is None:
+        return Segmenter.load(weights, config, overrides, whole)
     if config or overrides or whole:
         raise ValueError(
             f"{server} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
-    from psanet_tf.inference.sources import Source
     from psanet_tf.serving.labeler import ServedLabeler
 
-    labeler = ServedLabeler(server)
-    return Source((labeler,), labeler.info, labeler.base_size)
+    return Segmenter.of_labeler(ServedLabeler(server))
 
 
 def _submission_writer(folder, info):

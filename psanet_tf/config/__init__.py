@@ -2,7 +2,7 @@
 
 from psanet_tf.config.data import AugmentationSection, DataSection
 from psanet_tf.config.evaluate import EvaluateSection
-from psanet_tf.config.loading import Config, dump_config, flat_config, load_config
+from psanet_tf.config.loading import Config, dump_config, flat_config, load_config, override_evaluate
 from psanet_tf.config.model import ModelSection
 from psanet_tf.config.train import TrainSection
 
@@ -16,4 +16,5 @@ __all__ = [
     "dump_config",
     "flat_config",
     "load_config",
+    "override_evaluate",
 ]

@@ -11,6 +11,10 @@ _OF_SEMSEG = ("base_size", "stride_rate")
 _OF_MMSEG = ("mode", "scale", "crop_size", "stride")
 
 
+def _is_mmseg(values: dict[str, Any]) -> bool:
+    return values["protocol"] == "mmseg"
+
+
 class EvaluateSection(Section):
     protocol: Literal["semseg", "mmseg"] = Field(
         "semseg", description="semseg: the paper's sliding window; mmseg: MMSegmentation's"
@@ -23,7 +27,8 @@ class EvaluateSection(Section):
     )
     stride_rate: float = Field(2 / 3, gt=0, le=1, description="semseg: distance of crops over their size")
     mode: Literal["whole", "slide"] | None = Field(
-        None, description="mmseg: the resized image in one pass (default), or crop by crop"
+        default_factory=lambda values: "whole" if _is_mmseg(values) else None,
+        description="mmseg: the resized image in one pass (default), or crop by crop",
     )
     scale: tuple[_Pixels, _Pixels] | None = Field(
         None, description="mmseg: [long side, short side], in pixels, into which an image at scale 1 is fitted"
@@ -35,32 +40,20 @@ class EvaluateSection(Section):
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0,), min_length=1, description="factors of the size at scale 1; probabilities are averaged over them"
     )
-    flip: bool | None = Field(
-        None, description="average with the mirror image; default: true for semseg, false for mmseg"
+    flip: bool = Field(
+        default_factory=lambda values: not _is_mmseg(values),
+        description="average with the mirror image; default: true for semseg, false for mmseg",
     )
     batch_size: int = Field(
         2, ge=1, description="images per call of the network; a crop and its mirror image are two; more suits GPUs"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve(cls, values: Any) -> Any:
-        """Defaults that depend on the protocol, so that a section says all that it means."""
-        if not isinstance(values, dict):
-            return values
-        is_mmseg = values.get("protocol", "semseg") == "mmseg"
-        resolved = dict(values)
-        if values.get("flip") is None:
-            resolved["flip"] = not is_mmseg
-        if is_mmseg and values.get("mode") is None:
-            resolved["mode"] = "whole"
-        return resolved
-
     @model_validator(mode="after")
     def _keys_of_the_protocol(self) -> "EvaluateSection":
         is_mmseg = self.protocol == "mmseg"
         for name in _OF_SEMSEG if is_mmseg else _OF_MMSEG:
-            if getattr(self, name) != type(self).model_fields[name].default:
+            default = type(self).model_fields[name].default if is_mmseg else None
+            if getattr(self, name) != default:
                 other = "semseg" if is_mmseg else "mmseg"
                 raise ValueError(f"{name} belongs to protocol {other}, the protocol is {self.protocol}")
         if is_mmseg:

@@ -94,6 +94,33 @@ def load_config(path, overrides=()):
         raise ValueError(f"{path} is not a valid configuration:\n{_describe(error)}") from None
 
 
+def override_evaluate(section, overrides, source):
+    """An `EvaluateSection` with overrides, for weights without a configuration.
+
+    Args:
+        section: EvaluateSection, or None for the defaults.
+        overrides: strings ``"evaluate.key=value"``.
+        source: what messages call the weights.
+
+    Returns:
+        EvaluateSection.
+
+    Raises:
+        ValueError: an override of another section, an unknown key, an impossible value.
+    """
+    tree = {"evaluate": {} if section is None else section.model_dump(mode="json")}
+    for override in overrides:
+        if not override.startswith("evaluate."):
+            raise ValueError(
+                f"{source} lies in no run folder: only keys of evaluate can be set without --config, got {override!r}"
+            )
+        _apply_override(tree, override)
+    try:
+        return EvaluateSection.model_validate_json(json.dumps(tree["evaluate"], default=str))
+    except pydantic.ValidationError as error:
+        raise ValueError(f"the overrides for {source} do not fit:\n{_describe(error)}") from None
+
+
 def dump_config(config):
     """The configuration as YAML text that `load_config` reads back to an equal one."""
     stream = io.StringIO()

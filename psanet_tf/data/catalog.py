@@ -171,6 +171,11 @@ def distinct_colors(count):
     return colors
 
 
+def numbered_classes(count):
+    """`DatasetInfo` of classes without known names: "class 0", "class 1", ... in colours that differ."""
+    return DatasetInfo("unnamed", tuple(f"class {index}" for index in range(count)), distinct_colors(count))
+
+
 def label_value_table(info, train_ids=False):
     """How values in a dataset's label files become train ids.
 

@@ -1,5 +1,6 @@
 """A whole evaluation: from weights and a configuration to tables, images and a report."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.fingerprint import data_fingerprint
+from psanet_tf.data.fingerprint import data_fingerprint, describe_classes
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import median_long_side, scale_warning
 from psanet_tf.evaluation.evaluator import evaluate
@@ -17,9 +18,11 @@ from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
 from psanet_tf.files import atomic_file
-from psanet_tf.inference.labelers import load_labelers
+from psanet_tf.inference.saved_model import saved_model_folder
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.weights.checkpoints import checkpoint_file
+from psanet_tf.weights.fetch import is_remote
 from psanet_tf.weights.files import weights_identity
 from psanet_tf.weights.run_folder import config_beside
 
@@ -33,8 +36,8 @@ def run_evaluation(
     weights, the image or its labels changed since; lines on standard error say so.
 
     Args:
-        weights: run folder, ``.keras`` or ``.pth`` file.
-        out: folder of the results; default: ``evaluation`` in the run folder.
+        weights: as of `Segmenter.load`.
+        out: folder of the results; default: ``evaluation`` in the run folder, or here for weights that are fetched.
         config_path: configuration file; default: the run folder's.
         overrides: strings ``"section.key=value"``.
         split: default: ``data.val_split``.
@@ -50,12 +53,13 @@ def run_evaluation(
         ValueError, OSError: bad weights, configuration or data; a split without labels; other classes than the network
             was trained with; other settings than `out` has results of; or not one image could be read.
     """
-    weights = Path(weights)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 image, got {limit}")
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
-    checkpoint_file(weights)
+    exported = saved_model_folder(weights)
+    if not is_remote(weights) and not exported:
+        checkpoint_file(weights)
     config_path = config_path or config_beside(weights)
     if config_path is None:
         raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")
@@ -65,18 +69,22 @@ def run_evaluation(
     examples = spread(list_examples(config.data, split), limit)
     check_labelled(examples, info, split)
     folder = EvaluationFolder(out or default_folder(weights))
-    network = load_labelers(weights, config, config.evaluate, whole)
-    info, protocol = network.info, network.evaluate
+    segmenter = Segmenter.load(weights, None if exported else config, overrides, whole)
+    if different := describe_classes(segmenter.classes, info.class_names):
+        raise ValueError(
+            f"{weights} was trained with other classes than the dataset {info.name!r} has: {'; '.join(different)}"
+        )
+    info, protocol = dataclasses.replace(info, long_side=segmenter.info.long_side), segmenter.evaluate
     warning = scale_warning(
-        info.long_side, protocol and protocol.base_size, median_long_side(examples), f"those of split {split!r}"
+        info.long_side, segmenter.base_size, median_long_side(examples), f"those of split {split!r}"
     )
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     settings = {
         "weights": {
-            "path": str(weights.resolve()),
-            "file": str(network.path.resolve()),
-            "identity": weights_identity(network.path),
+            "path": str(weights) if is_remote(weights) else str(Path(weights).resolve()),
+            "file": str(segmenter.path.resolve()),
+            "identity": weights_identity(segmenter.path),
         },
         # How many crops are labelled at a time changes nothing.
         "evaluate": (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
@@ -85,14 +93,14 @@ def run_evaluation(
     fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)
     for line in folder.start(settings, config.data, info, fingerprint):
         print(line, file=sys.stderr)
-    records, failures = evaluate(network.labelers, examples, info, folder, fingerprint, submission)
+    records, failures = evaluate(segmenter.labelers, examples, info, folder, fingerprint, submission)
     if not records:
         raise ValueError("not one image could be read:\n  " + "\n  ".join(failures.values()))
     fingerprint.subset(records).save(folder.fingerprint_file)
     records = list(records.values())
     summary = summarize(records, info, failures)
     _write_images(folder, records, worst)
-    write_report(folder, summary, records, network.model)
+    write_report(folder, summary, records, segmenter.model)
     write_tables(folder, summary, records)
     return folder, summary
 
@@ -105,8 +113,11 @@ def spread(examples, limit):
 
 
 def default_folder(weights):
-    """Where results go if nothing else is said."""
-    return (weights if weights.is_dir() else weights.parent) / "evaluation"
+    """Where results go if nothing else is said: beside the weights, or here for those that were fetched."""
+    if is_remote(weights):
+        return Path("evaluation")
+    path = Path(weights)
+    return (path if path.is_dir() else path.parent) / "evaluation"
 
 
 def _write_images(folder, records, worst):

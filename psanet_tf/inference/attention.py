@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.feature_sizes import feature_size, shrunk_size
-from psanet_tf.inference.sliding_window import checked_image
+from psanet_tf.inference.labeler import checked_image
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
 from psanet_tf.ops import resize_bilinear

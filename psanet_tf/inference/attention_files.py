@@ -7,7 +7,7 @@ from PIL import Image
 
 from psanet_tf.data.readers import read_image
 from psanet_tf.files import atomic_file
-from psanet_tf.inference.attention import attention_maps, grid_points
+from psanet_tf.inference.attention import grid_points
 from psanet_tf.inference.attention_page import attention_view
 from psanet_tf.visualization.heatmap import heat_colors, heat_overlay, mark_point
 from psanet_tf.visualization.pages import write_page
@@ -18,11 +18,11 @@ _GRID_ROWS, _GRID_COLUMNS = 3, 4
 _CELL_WIDTH = 480
 
 
-def write_attention(model, image_path, out, points=(), grid=False):
+def write_attention(segmenter, image_path, out, points=(), grid=False):
     """Writes a sheet of heat maps and a page on which every point of the image can be hovered.
 
     Args:
-        model: `PSANet` with attention.
+        segmenter: `Segmenter` of a network with attention.
         image_path: image.
         out: folder; gets ``NAME_attention.png`` and ``NAME_attention.html``.
         points: ((x, y), ...), one row of the sheet each.
@@ -38,12 +38,12 @@ def write_attention(model, image_path, out, points=(), grid=False):
         raise ValueError("give either points, such as --point 310,220, or --grid")
     image = read_image(image_path)
     points = grid_points(image.shape[:2], _GRID_ROWS, _GRID_COLUMNS) if grid else points
-    maps = attention_maps(model, image, points)
+    maps = segmenter.attention(image, points)
     out, name = Path(out), Path(image_path).stem
     sheet, page = out / f"{name}_attention.png", out / f"{name}_attention.html"
     with atomic_file(sheet) as temporary:
         Image.fromarray(attention_sheet(image, maps)).save(temporary)
-    view = attention_view(model, image, name)
+    view = attention_view(segmenter.model, image, name)
     write_page(page, "attention.html.j2", views=[view], heat_colors=heat_colors().tolist())
     return sheet, page
 

@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
-from psanet_tf.inference.sliding_window import checked_image
+from psanet_tf.inference.labeler import Labeler, checked_image
 from psanet_tf.ops import resize_bilinear
 
 _BAND_BYTES = 64 * 2**20
 
 
-class MMSegProtocol:
+class MMSegProtocol(Labeler):
     """Labels images of any size with a network that takes any size.
 
     For each factor the uint8 image is resized to fit into ``factor * scale``, rounded, normalized, and seen by the
@@ -44,8 +44,7 @@ class MMSegProtocol:
         flip: bool = False,
         batch_size: int = 2,
     ) -> None:
-        self.predict = predict
-        self.num_classes = num_classes
+        super().__init__(predict, num_classes)
         self.scale = tuple(scale)
         self.align_corners = align_corners
         self.crop_size = crop_size and tuple(crop_size)
@@ -53,32 +52,6 @@ class MMSegProtocol:
         self.scales = tuple(scales)
         self.flip = flip
         self.batch_size = batch_size
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Probabilities of a whole image.
-
-        Args:
-            image: uint8 [H, W, 3], RGB.
-
-        Returns:
-            float32 [H, W, K]; sums to 1 over K.
-
-        Raises:
-            ValueError: `image` is of another shape or dtype, or `predict` answers with another shape.
-        """
-        image = checked_image(image)
-        result = np.empty((*image.shape[:2], self.num_classes), np.float32)
-        for first_row, probabilities in self.bands(image):
-            result[first_row : first_row + probabilities.shape[0]] = probabilities
-        return result
-
-    def labels(self, image: np.ndarray) -> np.ndarray:
-        """The most probable class of every pixel, uint8 [H, W]; arguments and errors as of a call."""
-        image = checked_image(image)
-        result = np.empty(image.shape[:2], np.uint8)
-        for first_row, probabilities in self.bands(image):
-            result[first_row : first_row + probabilities.shape[0]] = tf.argmax(probabilities, -1, tf.int32)
-        return result
 
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 [rows, W, K]."""
@@ -129,13 +102,6 @@ class MMSegProtocol:
                 sums[top : top + rows, left : left + columns] += logits
                 counts[top : top + rows, left : left + columns] += 1
         return tf.convert_to_tensor(sums / counts)
-
-    def _predicted(self, images):
-        logits = tf.cast(self.predict(images), tf.float32)
-        expected = (*images.shape[:3], self.num_classes)
-        if tuple(logits.shape) != expected:
-            raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
-        return logits
 
 
 def fitted(image: np.ndarray, scale: Sequence[int]) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.inference.sliding_window import checked_image
+from psanet_tf.inference.labeler import checked_image
 
 _GRAPH_FILE = "saved_model.pb"
 

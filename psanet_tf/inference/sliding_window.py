@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
+from psanet_tf.inference.labeler import Labeler, checked_image
 from psanet_tf.inference.row_bands import RowBuffer, resize_rows
 
 _BAND_BYTES = 64 * 2**20
-MAX_CLASSES = 254  # label images hold one byte per pixel, and 255 marks ignored ones
 
 
-class SlidingWindow:
+class SlidingWindow(Labeler):
     """Labels images of any size with a network that takes crops of one size.
 
     For each scale the image is resized (long side ``round(scale * base_size)``; bilinear, half-pixel centres), padded
@@ -48,8 +48,7 @@ class SlidingWindow:
     def __init__(
         self, predict, num_classes, crop_size, base_size=512, scales=(1.0,), flip=True, stride_rate=2 / 3, batch_size=2
     ):
-        if not 1 <= num_classes <= MAX_CLASSES:
-            raise ValueError(f"num_classes must be 1 to {MAX_CLASSES}, got {num_classes}")
+        super().__init__(predict, num_classes)
         crop_size = tuple(int(size) for size in crop_size)
         if len(crop_size) != 2 or min(crop_size) < 1:
             raise ValueError(f"crop_size must be two positive numbers (rows, columns), got {crop_size}")
@@ -62,40 +61,12 @@ class SlidingWindow:
             raise ValueError(f"stride_rate must be above 0 and at most 1, got {stride_rate}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.predict = predict
-        self.num_classes = num_classes
         self.crop_size = crop_size
         self.base_size = base_size
         self.scales = scales
         self.flip = flip
         self.stride_rate = stride_rate
         self.batch_size = batch_size
-
-    def __call__(self, image):
-        """Probabilities of a whole image.
-
-        Args:
-            image: uint8 [H, W, 3], RGB.
-
-        Returns:
-            float32 NumPy array [H, W, K]; sums to 1 over K. For a large image with many classes prefer `bands`.
-
-        Raises:
-            ValueError: `image` is of another shape or dtype, or `predict` answers with another shape.
-        """
-        image = checked_image(image)
-        result = np.empty((*image.shape[:2], self.num_classes), np.float32)
-        for first_row, probabilities in self.bands(image):
-            result[first_row : first_row + probabilities.shape[0]] = probabilities
-        return result
-
-    def labels(self, image):
-        """The most probable class of every pixel, uint8 NumPy array [H, W]; arguments and errors as of a call."""
-        image = checked_image(image)
-        result = np.empty(image.shape[:2], np.uint8)
-        for first_row, probabilities in self.bands(image):
-            result[first_row : first_row + probabilities.shape[0]] = tf.argmax(probabilities, -1, tf.int32)
-        return result
 
     def bands(self, image):
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
@@ -163,25 +134,14 @@ class SlidingWindow:
         """Yields float32 [h, w, K] for each crop of [B, h, w, 3]; the sum of crop and mirror image where both count."""
         count = crops.shape[0]
         images = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
-        logits = tf.convert_to_tensor(self.predict(images))
-        expected = (*images.shape[:3], self.num_classes)
-        if tuple(logits.shape) != expected:
-            raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
+        logits = self._predicted(images)
         # One crop at a time: the temporaries stay small.
         for index in range(count):
-            probability = tf.nn.softmax(tf.cast(logits[index], tf.float32))
+            probability = tf.nn.softmax(logits[index])
             if self.flip:
-                mirrored = tf.nn.softmax(tf.cast(logits[count + index], tf.float32))
+                mirrored = tf.nn.softmax(logits[count + index])
                 probability += tf.reverse(mirrored, [1])
             yield probability
-
-
-def checked_image(image):
-    """`image` as a NumPy array; ValueError if it is not uint8 [H, W, 3]."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image must be uint8 [H, W, 3] (RGB), got {image.dtype} {list(image.shape)}")
-    return image
 
 
 def scaled_size(size, base_size, scale):

@@ -1,48 +1,38 @@
 """An image in one pass at its own size, without the sliding window."""
 
-import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.feature_sizes import OUTPUT_STRIDE, feature_size, shrunk_size
-from psanet_tf.inference.sliding_window import checked_image
+from psanet_tf.inference.labeler import Labeler, checked_image
 from psanet_tf.models import PSANet
 
 
-class WholeImage:
-    """Labels images of any size in one pass, padded with the mean colour up to 8n+1 rows and columns.
+class WholeImage(Labeler):
+    """Labels images of any size in one pass.
 
     Faster than `SlidingWindow` and not the protocol of the published scores: the network sees sizes that it was not
     trained on, and memory grows with the image.
 
     Args:
-        predict: maps normalized images, float32 [1, 8m+1, 8n+1, 3], to logits of that size.
+        predict: maps normalized images, float32 [1, h, w, 3], to logits of that size.
         num_classes: K.
+        padded: images are padded with the mean colour up to 8n+1 rows and columns, where features and pixels align.
     """
 
-    def __init__(self, predict, num_classes):
-        self.predict = predict
-        self.num_classes = num_classes
+    def __init__(self, predict, num_classes, padded=True):
+        super().__init__(predict, num_classes)
+        self.padded = padded
 
-    def __call__(self, image):
-        """Probabilities, float32 NumPy array [H, W, K], of a uint8 RGB image [H, W, 3]."""
-        return tf.nn.softmax(self._logits(image)).numpy()
-
-    def labels(self, image):
-        """The most probable class of every pixel, uint8 NumPy array [H, W]."""
-        return tf.argmax(self._logits(image), -1, tf.int32).numpy().astype(np.uint8)
-
-    def _logits(self, image):
+    def bands(self, image):
         image = checked_image(image)
         height, width = image.shape[:2]
-        padded_size = [padded_length(length) for length in (height, width)]
-        # The mean colour is 0 once normalized.
-        padding = [[0, padded_size[0] - height], [0, padded_size[1] - width], [0, 0]]
-        logits = tf.convert_to_tensor(self.predict(tf.pad(normalize(image), padding)[None]))
-        expected = (1, *padded_size, self.num_classes)
-        if tuple(logits.shape) != expected:
-            raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
-        return tf.cast(logits[0, :height, :width], tf.float32)
+        inputs = normalize(image)
+        if self.padded:
+            # The mean colour is 0 once normalized.
+            inputs = tf.pad(inputs, [[0, padded_length(height) - height], [0, padded_length(width) - width], [0, 0]])
+        logits = self._predicted(inputs[None])
+        yield 0, tf.nn.softmax(logits[0, :height, :width])
 
 
 def padded_length(length):

@@ -33,6 +33,7 @@ from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import Position, save_state
 from psanet_tf.training.strategy import build_strategy
 from psanet_tf.training.tensorboard import TensorBoard
+from psanet_tf.weights.description import Description, describe
 from psanet_tf.weights.initial_weights import load_initial_weights
 
 
@@ -206,6 +207,7 @@ def build_job(config, strategy, steps=None):
     keras.utils.set_random_seed(section.seed)
     with strategy.scope():
         model = build_model(config, info.num_classes, zoom_factor=section.zoom_factor, dtype=section.precision)
+        describe(model, Description(info, config.evaluate))
         if section.freeze_batch_norm:
             _freeze(model, lambda layer: isinstance(layer, BatchNormalization))
         if section.aux_weight == 0:

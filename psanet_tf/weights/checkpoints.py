@@ -1,94 +1,137 @@
-"""From a run folder or a file of weights to the trained network, with what is known about it."""
+"""From whatever names trained weights to the network, with what is known about it."""
 
 import dataclasses
 import difflib
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from psanet_tf.config import Config, load_config
+from psanet_tf.config import Config, EvaluateSection, load_config, override_evaluate
 from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.fingerprint import describe_classes
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model
+from psanet_tf.weights.description import Description, describe, description_of
+from psanet_tf.weights.fetch import fetch_weights, is_remote
+from psanet_tf.weights.public_files import load_public_file, load_published_network
 from psanet_tf.weights.public_weights import load_public_weights
+from psanet_tf.weights.registry import find_published, is_published_name
 from psanet_tf.weights.run_folder import RunFolder
+
+PUBLIC_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network and what its run folder says about it.
+    """A trained network and what is known about it.
 
     Attributes:
-        model: PSANet.
-        config: Config, or None if there is none.
-        info: DatasetInfo, or None if neither the run folder nor a configuration names the classes.
+        model: PSANet; its description says the same as `info` and `evaluate`.
+        config: Config, given or of the run; None if there is none.
+        info: DatasetInfo, or None if nothing names the classes.
+        evaluate: EvaluateSection by which it labels images, or None if nothing says so.
         path: the file that was read.
     """
 
     model: PSANet
     config: Config | None
     info: DatasetInfo | None
+    evaluate: EvaluateSection | None
     path: Path
 
 
-def load_trained(path, config=None):
+def load_trained(
+    source: str | os.PathLike, config: Config | str | os.PathLike | None = None, overrides: Sequence[str] = ()
+) -> Trained:
     """Reads a trained network.
 
     Args:
-        path: a run folder (its best.keras is taken, or last.keras where nothing was validated), a `.keras`
-            file (beside it, or one folder up, its run's config.yaml and dataset.json are looked for), or a
-            ``.pth`` or ``.safetensors`` file of a public implementation.
-        config: Config, or the path of one; it takes precedence over the run's, and a ``.pth`` or
-            ``.safetensors`` file needs it.
+        source: a run folder (its best.keras is taken, or last.keras where nothing was validated); a `.keras` file
+            (beside it, or one folder up, its run's config.yaml and dataset.json are looked for); a name of published
+            weights or a URL, which are fetched; or a ``.pth`` or ``.safetensors`` file of a public implementation.
+        config: Config, or the path of one; it takes precedence over the run's. What it says of prediction counts, but
+            for weights with another protocol of their own, which it has to name: `evaluate.protocol`.
+        overrides: strings ``"section.key=value"`` for the configuration; without one, keys of `evaluate` for the
+            protocol that the weights bring along.
 
     Returns:
         Trained.
 
     Raises:
         FileNotFoundError: no such file, or a run folder without a checkpoint.
-        ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset;
-            such a file without configuration; a configuration with other classes than the run's.
+        OSError: it cannot be fetched.
+        ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset; a
+            configuration with other classes than the run's; overrides with nothing to apply to.
     """
-    path = checkpoint_file(path)
+    path = fetch_weights(os.fspath(source)) if is_remote(source) else checkpoint_file(source)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
     known = run and run.read_info()
+    info = None
     if config is not None:
-        config = config if isinstance(config, Config) else load_config(config)
+        config = config if isinstance(config, Config) else load_config(config, overrides)
         info = info_of(config.data)
         if known is not None:
             _check_classes(path, known, info, run)
             info = dataclasses.replace(info, long_side=known.long_side)
-    else:
-        config, info = run and run.read_config(), known
+    elif run is not None:
+        config, info = load_config(run.config_file, overrides), known
     if config is not None and info is not None:
         info = with_long_side(info, config.data)
-    if path.suffix in (".pth", ".safetensors"):
-        if config is None:
-            raise ValueError(f"{path} does not say which network it belongs to: give its configuration")
-        model = build_model(config, info.num_classes)
-        load_public_weights(model, path)
-    else:
-        model = _load_model(path)
+    model = _model(source, path, config, info)
+    description = description_of(model)
+    if info is not None and description is not None and run is None:
+        _check_classes(path, description.info, info)
+        info = dataclasses.replace(info, long_side=description.info.long_side or info.long_side)
+    info = info or (description and description.info)
     if info is not None and info.num_classes != model.num_classes:
         raise ValueError(
             f"{path} has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
         )
-    return Trained(model, config, info, path)
+    evaluate = _evaluate(config, description and description.evaluate, overrides, source)
+    if info is not None:
+        describe(model, Description(info, evaluate, description and description.source))
+    return Trained(model, config, info, evaluate, path)
 
 
-def _check_classes(path, known, info, run):
+def _model(source, path, config, info):
+    if is_remote(source) and is_published_name(os.fspath(source)):
+        return load_published_network(find_published(os.fspath(source)), path)
+    if path.suffix in PUBLIC_SUFFIXES:
+        if config is None:
+            return load_public_file(path, os.fspath(source))
+        model = build_model(config, info.num_classes)
+        load_public_weights(model, path)
+        return model
+    return _load_model(path)
+
+
+def _evaluate(config, own, overrides, source):
+    """The protocol by which a network labels images: the configuration's, or its own."""
+    if config is None:
+        if own is None and overrides:
+            raise ValueError(
+                f"{source} lies in no run folder and brings no protocol along: overrides need a configuration"
+            )
+        return override_evaluate(own, overrides, source) if overrides else own
+    section = config.evaluate
+    if own is not None and own.protocol != section.protocol and "protocol" not in section.model_fields_set:
+        return override_evaluate(own, [text for text in overrides if text.startswith("evaluate.")], source)
+    return section
+
+
+def _check_classes(path, known, info, run=None):
     """Scores and images would be given under wrong names."""
     different = describe_classes(known.class_names, info.class_names)
     if different:
         raise ValueError(
             f"{path} was trained with other classes than the dataset {info.name!r} has now: {'; '.join(different)}; "
-            f"give the data the classes in {run.dataset_file}, or train again"
+            f"give the data the classes {f'in {run.dataset_file}' if run else 'of the network'}, or train again"
         )
 
 
-def checkpoint_file(path):
+def checkpoint_file(path: str | os.PathLike) -> Path:
     """The file that a run folder or file of weights stands for.
 
     Args:
@@ -112,7 +155,9 @@ def checkpoint_file(path):
     if not path.is_file():
         near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
         hint = f"; near that name there is {path.parent / near[0]}" if near else ""
-        raise FileNotFoundError(f"there is no run folder or checkpoint {path}{hint}")
+        raise FileNotFoundError(
+            f"there is no run folder or checkpoint {path}{hint} (and no such name in psanet weights list)"
+        )
     return path
 
 

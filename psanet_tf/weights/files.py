@@ -20,10 +20,11 @@ def weights_identity(path):
     Reads the whole file, about a second per GB.
 
     Args:
-        path: a file of weights: `.keras`, ``.pth``, or another.
+        path: a file of weights: `.keras`, ``.pth``, or another; or the folder of a SavedModel.
 
     Returns:
-        64 hexadecimal digits: SHA-256 of network and weights in a `.keras` file, of the bytes of any other.
+        64 hexadecimal digits: SHA-256 of network and weights in a `.keras` file, of the bytes of any other, and of
+        names and bytes of all files of a folder.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -36,8 +37,13 @@ def weights_identity(path):
             if name in _IDENTIFYING:
                 digest.update(chunk)
         return digest.hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: digest).hexdigest()
+    for file_path in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file_path.is_file():
+            if path.is_dir():
+                digest.update(f"{file_path.relative_to(path)}\0".encode())
+            with open(file_path, "rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def check_keras_file(path):

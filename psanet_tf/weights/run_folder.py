@@ -1,6 +1,7 @@
 """The folder of one training run: where its files lie, and what it says about the network."""
 
 import json
+import os
 from pathlib import Path
 
 from psanet_tf.config import load_config
@@ -54,7 +55,8 @@ class RunFolder:
         return load_config(self.config_file) if self.config_file.is_file() else None
 
 
-def config_beside(weights):
+def config_beside(weights: str | os.PathLike) -> Path | None:
     """The configuration of the run folder that the weights are, or lie in; None if there is none."""
-    folders = [weights, *weights.resolve().parents[:2]]
+    path = Path(weights)
+    folders = [path, *path.resolve().parents[:2]]
     return next((RunFolder(folder).config_file for folder in folders if RunFolder(folder).config_file.is_file()), None)

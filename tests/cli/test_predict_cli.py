@@ -89,12 +89,12 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
 def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path):
     from psanet_tf.config import EvaluateSection
     from psanet_tf.data.catalog import dataset_info
-    from psanet_tf.inference.labelers import load_labelers
+    from psanet_tf.inference.segmenter import Segmenter
     from psanet_tf.serving.export import export_saved_model
     from psanet_tf.serving.server import Server
 
     section = EvaluateSection(base_size=56)
-    model = load_labelers(evaluated_runs / "fcn", section=section).model
+    model = Segmenter.load(evaluated_runs / "fcn").model
     export_saved_model(model, tmp_path / "model", dataset_info("scenes"), section, warm_up=False)
     with Server(tmp_path / "model", rest_port=0, grpc_port=None) as server:
         address = f"http://127.0.0.1:{server.rest_port}/model"

@@ -1,5 +1,6 @@
 """A whole evaluation: scores, files, resuming, images that cannot be read."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -10,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
-from psanet_tf.inference.labelers import load_labelers
+from psanet_tf.inference import segmenter
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.metrics import segmentation_scores
-from psanet_tf.training import checkpoints
+from psanet_tf.weights import checkpoints
 from psanet_tf.weights.checkpoints import checkpoint_file
 
 CLASSES = dataset_info("scenes").num_classes
@@ -35,19 +36,24 @@ def loaded_once():
     """Networks are loaded and traced once for all tests; those of equal weights are one, whatever their path."""
     networks = {}
 
-    def load(weights, config=None, section=None, whole=False):
+    original = Segmenter.load
+
+    def load(weights, config=None, overrides=(), whole=False):
         path = checkpoint_file(weights)
-        key = file_digest(path), section.model_dump_json(), whole
+        key = file_digest(path), config.evaluate.model_dump_json(), whole
         if key not in networks:
-            networks[key] = load_labelers(weights, config, section, whole)
+            networks[key] = original(weights, config, overrides, whole)
+        loaded = copy.copy(networks[key])
         # What the weights and the configuration say of the classes, though, is read each time.
+        loaded.model.description = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checkpoints, "_load_model", lambda path: networks[key].model)
-            trained = checkpoints.load_trained(weights, config)
-        return dataclasses.replace(networks[key], info=trained.info, path=trained.path)
+            patch.setattr(checkpoints, "_load_model", lambda path: loaded.model)
+            trained = checkpoints.load_trained(weights, config, overrides)
+        loaded.info, loaded.path = trained.info, trained.path
+        return loaded
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "load_labelers", load)
+        patch.setattr(Segmenter, "load", load)
         yield load
 
 
@@ -58,9 +64,10 @@ def labelled(loaded_once, monkeypatch):
 
     def counting(*arguments):
         network = loaded_once(*arguments)
-        return dataclasses.replace(network, labelers=[Counting(labeler, seen) for labeler in network.labelers])
+        network.labelers = [Counting(labeler, seen) for labeler in network.labelers]
+        return network
 
-    monkeypatch.setattr(run_module, "load_labelers", counting)
+    monkeypatch.setattr(Segmenter, "load", counting)
     return seen
 
 
@@ -178,18 +185,16 @@ def test_images_that_cannot_be_read_are_reported_and_the_others_done(evaluated_r
 
 
 def test_two_devices_give_the_scores_of_one(evaluated_runs, evaluated, tmp_path, monkeypatch):
-    def on_two(weights, config_path, section, whole):
-        return load_labelers(weights, config_path, section, whole, devices=["CPU:0", "CPU:1"])
-
-    monkeypatch.setattr(run_module, "load_labelers", on_two)
+    monkeypatch.setattr(segmenter, "_devices", lambda: ["CPU:0", "CPU:1"])
     _, summary = run_evaluation(evaluated_runs / "psanet", tmp_path / "out")
     assert summary == evaluated[1]
 
 
-def test_labelers_compute_on_their_own_device(evaluated_runs):
+def test_labelers_compute_on_their_own_device(evaluated_runs, monkeypatch):
     import tensorflow as tf
 
-    network = load_labelers(evaluated_runs / "fcn", section=EvaluateSection(base_size=56), devices=["CPU:0", "CPU:1"])
+    monkeypatch.setattr(segmenter, "_devices", lambda: ["CPU:0", "CPU:1"])
+    network = Segmenter.load(evaluated_runs / "fcn")
     seen = []
     for labeler in network.labelers:
         predict = labeler.labeler.predict

@@ -15,8 +15,8 @@ from psanet_tf.config import dump_config, load_config
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.evaluation.run import run_evaluation
-from psanet_tf.inference import labelers
-from psanet_tf.inference.sources import open_labelers
+from psanet_tf.inference import protocols
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.keras_api import keras
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import prepare_data
@@ -67,7 +67,7 @@ def knows_widths(monkeypatch):
         slope = tf.nn.avg_pool2d(tf.pad(steps, [[0, 0], [0, 0], [0, 1], [0, 0]]), (1, 9), 1, "SAME")
         return tf.concat([slope - 0.45, 0.45 - slope], -1)
 
-    monkeypatch.setattr(labelers, "_inference", lambda model, size: predict)
+    monkeypatch.setattr(protocols, "_inference", lambda model, size: predict)
 
 
 def test_large_photographs_score_as_small_ones(run, knows_widths, tmp_path, capsys):
@@ -83,7 +83,7 @@ def test_large_photographs_score_as_small_ones(run, knows_widths, tmp_path, caps
     _, wrong = run_evaluation(run, tmp_path / "wrong", split="large", overrides=["evaluate.base_size=480"], worst=0)
     assert wrong["miou"] < 0.5
     assert "set 120" in capsys.readouterr().err
-    (labeler,) = open_labelers(run).labelers
+    (labeler,) = Segmenter.load(run).labelers
     image, label = _photograph(240, 480)
     assert (labeler.labels(image) == label).mean() > 0.9
 
@@ -92,18 +92,18 @@ def test_the_scale_stays_with_the_weights(run, knows_widths, tmp_path):
     moved = shutil.copytree(run, tmp_path / "run")
     config = (moved / "config.yaml").read_text()
     (moved / "config.yaml").write_text(config.replace(str(run.parent / "data"), str(tmp_path / "nowhere")))
-    source = open_labelers(moved)
+    source = Segmenter.load(moved)
     assert source.base_size == 120
     assert source.info.class_names == ("narrow", "wide")
-    assert open_labelers(moved, overrides=["evaluate.base_size=60"]).base_size == 60
-    assert open_labelers(moved, whole=True).base_size is None
+    assert Segmenter.load(moved, overrides=["evaluate.base_size=60"]).base_size == 60
+    assert Segmenter.load(moved, whole=True).base_size is None
 
 
 def test_exports_and_what_serves_them_know_the_scale(run, tmp_path, monkeypatch):
-    network = labelers.load_labelers(run)
+    network = Segmenter.load(run)
     monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
     export_saved_model(network.model, tmp_path / "m", network.info, warm_up=False)
-    source = open_labelers(tmp_path / "m")
+    source = Segmenter.load(tmp_path / "m")
     assert (source.base_size, source.info.long_side) == (120, 120)
 
 

@@ -8,6 +8,7 @@ from psanet_tf import PSANet, attention_maps
 from psanet_tf.data.normalization import normalize
 from psanet_tf.inference.attention import Placement, attention_matrices, grid_points
 from psanet_tf.inference.attention_files import attention_sheet, write_attention
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.keras_api import keras
 
 
@@ -114,11 +115,11 @@ def test_sheet_and_page(model, image, tmp_path):
     from PIL import Image
 
     Image.fromarray(image).save(tmp_path / "image.png")
-    sheet, page = write_attention(model, tmp_path / "image.png", tmp_path / "out", grid=True)
+    sheet, page = write_attention(Segmenter(model, whole=True), tmp_path / "image.png", tmp_path / "out", grid=True)
     assert Image.open(sheet).width > 3 * 480
     assert "image: hover or touch a point" in page.read_text()
     with pytest.raises(ValueError, match="either points"):
-        write_attention(model, tmp_path / "image.png", tmp_path / "out")
+        write_attention(Segmenter(model, whole=True), tmp_path / "image.png", tmp_path / "out")
     one = attention_sheet(image, attention_maps(model, image, [(3, 4)]))
     assert one.shape[1] == 3 * (480 + 8) + 8
 

@@ -1,0 +1,85 @@
+"""From a network and a section of a configuration to what labels images: one protocol, on one device."""
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.config import EvaluateSection
+from psanet_tf.inference.labeler import Labeler
+from psanet_tf.inference.mmseg_protocol import MMSegProtocol
+from psanet_tf.inference.sliding_window import SlidingWindow
+from psanet_tf.inference.whole_image import WholeImage, any_size
+from psanet_tf.models import PSANet
+
+
+def build_labeler(model: PSANet, evaluate: EvaluateSection | None) -> Labeler:
+    """The labeler of a network.
+
+    Args:
+        model: `PSANet`.
+        evaluate: `EvaluateSection`, with a `base_size` where its protocol is "semseg"; None: one pass at the image's
+            own size.
+
+    Raises:
+        ValueError: a network of any size with a protocol that needs its crop, or one of a single size with one that
+            shows it other sizes.
+    """
+    if evaluate is None:
+        model = any_size(model)
+        return WholeImage(_inference(model, (None, None)), model.num_classes, padded=model.variant == "semseg")
+    if evaluate.protocol == "mmseg":
+        model = any_size(model)
+        return MMSegProtocol(
+            _inference(model, (None, None)),
+            model.num_classes,
+            evaluate.scale,
+            model.get_config()["align_corners"],
+            evaluate.crop_size,
+            evaluate.stride,
+            evaluate.scales,
+            evaluate.flip,
+            evaluate.batch_size,
+        )
+    crop_size = tuple(model.input_shape[1:3])
+    if None in crop_size:
+        raise ValueError(
+            f"{model.name!r} takes any size, so a sliding window cannot tell its crop; label images whole, or by "
+            "evaluate.protocol=mmseg"
+        )
+    return SlidingWindow(
+        _inference(model, crop_size),
+        model.num_classes,
+        crop_size,
+        base_size=evaluate.base_size,
+        scales=evaluate.scales,
+        flip=evaluate.flip,
+        stride_rate=evaluate.stride_rate,
+        batch_size=evaluate.batch_size,
+    )
+
+
+class OnDevice:
+    """Runs a labeler's work on one device, whatever thread calls it."""
+
+    def __init__(self, labeler: Labeler, device: str) -> None:
+        self.labeler = labeler
+        self.device = device
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        with tf.device(self.device):
+            return self.labeler(image)
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        with tf.device(self.device):
+            return self.labeler.labels(image)
+
+    def confidence(self, image: np.ndarray) -> np.ndarray:
+        with tf.device(self.device):
+            return self.labeler.confidence(image)
+
+
+def _inference(model, size):
+    inference = model.inference()
+    return tf.function(
+        lambda images: inference(images, training=False),
+        input_signature=[tf.TensorSpec([None, *size, 3], tf.float32)],
+    )

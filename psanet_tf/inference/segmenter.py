@@ -1,0 +1,235 @@
+"""`Segmenter`: one object that labels images, whatever its weights are."""
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.config import EvaluateSection
+from psanet_tf.data.catalog import numbered_classes
+from psanet_tf.data.scale import with_base_size
+from psanet_tf.inference.attention import AttentionMaps, attention_maps
+from psanet_tf.inference.given_images import GivenImage, as_pixels
+from psanet_tf.inference.protocols import OnDevice, build_labeler
+from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folder
+from psanet_tf.models import PSANet
+from psanet_tf.visualization.overlay import overlay
+from psanet_tf.weights.checkpoints import load_trained
+from psanet_tf.weights.description import description_of
+
+_DEFAULT_BASE_SIZE = 512
+
+
+class Segmenter:
+    """Labels images with a trained network, by the protocol that belongs to its weights.
+
+    Args:
+        model: `PSANet`.
+        classes: K names; default: those that the model's file carries, else "class 0", "class 1", ...
+        colors: [K, 3] values 0 to 255; default: those that the model's file carries, else distinct ones.
+        evaluate: `EvaluateSection`, or its keys as a mapping, such as
+            ``{"protocol": "mmseg", "scale": (2048, 512)}``; default: what the model's file carries, else the paper's
+            sliding window at one scale.
+        whole: one pass per image at its own size instead.
+
+    Attributes:
+        model: `PSANet`, or None for an exported or served model.
+        classes: tuple of K names.
+        colors: uint8 [K, 3].
+        info: `DatasetInfo` of them.
+        evaluate: `EvaluateSection` by which images are labelled; None where they are seen whole, or for an exported or
+            served model.
+        path: the file, or folder of a SavedModel, that it was loaded from; None if it was not.
+        base_size: long side, in pixels, to which images are resized at scale 1; None if none is fixed.
+
+    Raises:
+        TypeError: `model` is no PSANet.
+        ValueError: another number of names or colours than classes; a protocol that the model cannot follow.
+
+    Example:
+        >>> segmenter = Segmenter.load("mmseg/psanet_r50-d8_4xb2-80k_cityscapes-769x769")
+        >>> labels = segmenter.labels("street.jpg")     # uint8 [H, W]
+        >>> segmenter.classes[labels[200, 300]]
+        'road'
+    """
+
+    def __init__(
+        self,
+        model: PSANet,
+        classes: Sequence[str] | None = None,
+        colors: Any = None,
+        evaluate: EvaluateSection | Mapping[str, Any] | None = None,
+        whole: bool = False,
+    ) -> None:
+        if not isinstance(model, PSANet):
+            raise TypeError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
+        known = description_of(model)
+        if isinstance(evaluate, Mapping):
+            evaluate = EvaluateSection.model_validate(dict(evaluate), strict=False)
+        evaluate = evaluate or (known and known.evaluate) or EvaluateSection()
+        self.model = model
+        self.path = None
+        self.info = _info(model, known and known.info, classes, colors)
+        self.evaluate = None if whole else _with_base_size(evaluate, known and known.info, model)
+        self.base_size = self.evaluate and self.evaluate.base_size
+        self._labeler = OnDevice(build_labeler(model, self.evaluate), _devices()[0])
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike,
+        config: Any = None,
+        overrides: Sequence[str] = (),
+        whole: bool = False,
+    ) -> "Segmenter":
+        """Loads trained weights, wherever they are.
+
+        Args:
+            source: name of published weights (``psanet weights list``) or a URL, which are fetched; run folder;
+                ``.keras``, ``.pth`` or ``.safetensors`` file; or folder of a SavedModel that `psanet export` wrote.
+            config: `Config`, or the path of one; default: that of the run folder, or what the weights bring along.
+            overrides: strings ``"evaluate.key=value"``.
+            whole: one pass per image at its own size.
+
+        Raises:
+            ValueError, OSError: weights, configuration or overrides that cannot be used; the message says why.
+        """
+        if folder := saved_model_folder(source):
+            if config or overrides or whole:
+                raise ValueError(
+                    f"{source} is a SavedModel: its sizes and scales were fixed when it was exported, "
+                    "so it takes neither a configuration nor overrides nor --whole"
+                )
+            segmenter = cls.of_labeler(SavedModelLabeler(folder))
+            segmenter.path = folder
+            return segmenter
+        with tf.device(_devices()[0]):
+            trained = load_trained(source, config, overrides)
+        if trained.info is None:
+            print(
+                f"note: nothing names the classes of {source}: they are called class 0, class 1, ...", file=sys.stderr
+            )
+        segmenter = cls(trained.model, evaluate=trained.evaluate, whole=whole)
+        segmenter.path = trained.path
+        return segmenter
+
+    @classmethod
+    def of_labeler(cls, labeler: Any) -> "Segmenter":
+        """A segmenter around an exported or served model.
+
+        Args:
+            labeler: object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``, ``info`` (DatasetInfo) and ``base_size``.
+        """
+        segmenter = cls.__new__(cls)
+        segmenter.model = segmenter.evaluate = segmenter.path = None
+        segmenter.info, segmenter.base_size = labeler.info, labeler.base_size
+        segmenter._labeler = labeler
+        return segmenter
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.info.class_names
+
+    @property
+    def colors(self) -> np.ndarray:
+        return self.info.colors
+
+    @functools.cached_property
+    def labelers(self) -> tuple:
+        """What labels arrays uint8 [H, W, 3], one object per device: all GPUs, or the CPU."""
+        others = []
+        for device in _devices()[1:] if self.model is not None else ():
+            with tf.device(device):
+                copy = PSANet.from_config(self.model.get_config())
+                copy.set_weights(self.model.get_weights())
+                others.append(OnDevice(build_labeler(copy, self.evaluate), device))
+        return (self._labeler, *others)
+
+    def labels(self, image: GivenImage) -> np.ndarray:
+        """The most probable class of every pixel.
+
+        Args:
+            image: path, bytes of a file, PIL image (all turned as their orientation tag says), or uint8 [H, W, 3], RGB.
+
+        Returns:
+            uint8 [H, W], indices of `classes`.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: `image` is none of these; see `as_pixels`.
+        """
+        return self._labeler.labels(as_pixels(image))
+
+    def probabilities(self, image: GivenImage) -> np.ndarray:
+        """float32 [H, W, K], summing to 1 over the classes; arguments and errors as of `labels`.
+
+        Raises:
+            ValueError: also for an exported or served model, which gives labels only.
+        """
+        return self._of_network("probabilities")(as_pixels(image))
+
+    def confidence(self, image: GivenImage) -> np.ndarray:
+        """The probability of the label of every pixel, float32 [H, W]; arguments and errors as of `probabilities`."""
+        return self._of_network("confidence").confidence(as_pixels(image))
+
+    def overlay(self, image: GivenImage, legend: bool = True) -> np.ndarray:
+        """The image with its labels laid over, and a legend of the classes in it where there is room for one.
+
+        Returns:
+            uint8 [H, W, 3]; arguments and errors as of `labels`.
+        """
+        pixels = as_pixels(image)
+        return overlay(pixels, self._labeler.labels(pixels), self.colors, self.classes if legend else None)
+
+    def attention(self, image: GivenImage, points: Sequence[tuple[float, float]]) -> AttentionMaps:
+        """Where points of the image gather from and whom they inform; see `attention_maps`.
+
+        Args:
+            image: as of `labels`.
+            points: sequence of (x, y), pixels from the left and from the top.
+
+        Raises:
+            ValueError: a network without attention, or an exported or served model; a point outside of the image.
+        """
+        self._of_network("attention")
+        return attention_maps(self.model, as_pixels(image), points)
+
+    def _of_network(self, what):
+        if self.model is None:
+            raise ValueError(
+                f"an exported or served model gives labels only: for {what} load the weights that it was made of"
+            )
+        return self._labeler
+
+
+def _devices():
+    return [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
+
+
+def _info(model, known, classes, colors):
+    count = model.num_classes
+    if known is not None and classes is None and colors is None:
+        return known
+    known = known or numbered_classes(count)
+    classes = known.class_names if classes is None else tuple(classes)
+    colors = known.colors if colors is None else np.asarray(colors)
+    if len(classes) != count:
+        raise ValueError(f"classes: the model has {count}, got {len(classes)} names")
+    return dataclasses.replace(known, class_names=classes, colors=colors)
+
+
+def _with_base_size(evaluate, info, model):
+    if evaluate.protocol == "mmseg" or evaluate.base_size is not None:
+        return evaluate
+    if info is None:
+        print(
+            f"warning: nothing tells at which scale {model.name!r} was trained: images are resized to a long side of "
+            f"{_DEFAULT_BASE_SIZE} pixels; set evaluate.base_size",
+            file=sys.stderr,
+        )
+        return evaluate.model_copy(update={"base_size": _DEFAULT_BASE_SIZE})
+    return with_base_size(evaluate, info)
