@@ -1,12 +1,15 @@
 """`psanet weights`: published weights by name."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from psanet_cli.app import app
+from psanet_cli.app import WEIGHTS, app
 
-weights = typer.Typer(help="Published weights by name: list them, see what is known about them, fetch them.")
+weights = typer.Typer(
+    help="Published weights by name: list them, see what is known about them, fetch, convert and check them."
+)
 app.add_typer(weights, name="weights", no_args_is_help=True)
 
 _NAME = typer.Argument(metavar="NAME", help="As psanet weights list shows it.")
@@ -70,6 +73,40 @@ def fetch(name: Annotated[str, _NAME]):
     from psanet_tf.weights.fetch import fetch_weights
 
     print(fetch_weights(name))
+
+
+@weights.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=WEIGHTS)],
+    out: Annotated[Path, typer.Option(help="The .keras file to write.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration, where the weights do not tell theirs.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. evaluate.flip=true.")
+    ] = None,
+):
+    """Write a .keras file that carries classes, colours, preprocessing and prediction protocol along.
+
+    Example: psanet weights convert mmseg/psanet_r50-d8_4xb4-80k_ade20k-512x512 --out ade.keras
+    """
+    from psanet_tf.weights.conversion import convert_weights
+
+    trained = convert_weights(source, out, config, overrides or ())
+    if trained.info is None:
+        print("nothing names its classes: they will be called class 0, class 1, ...")
+    else:
+        print(
+            f"classes: {trained.info.num_classes} of {trained.info.name}, the first is {trained.info.class_names[0]!r}"
+        )
+    print(f"protocol: {trained.evaluate.protocol if trained.evaluate else 'not known, semseg will be taken'}")
+    print(out)
+
+
+@weights.command()
+def check(name: Annotated[str, _NAME]):
+    """Fetch published weights, and see whether every tensor finds its place in their network."""
+    from psanet_tf.weights.conversion import check_published
+
+    print(check_published(name))
 
 
 def _pairs(values):

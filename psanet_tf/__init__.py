@@ -5,6 +5,7 @@ registered by then.
 """
 
 from psanet_tf.inference.attention import attention_maps
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.sliding_window import SlidingWindow
 from psanet_tf.layers import PSALayer
 from psanet_tf.models import PSANet
@@ -17,6 +18,7 @@ __version__ = "0.2.0"
 __all__ = [
     "PSALayer",
     "PSANet",
+    "Segmenter",
     "SlidingWindow",
     "attention_maps",
     "load_mmseg_weights",

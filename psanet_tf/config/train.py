@@ -66,6 +66,9 @@ class TrainSection(Section):
     )
 
     sync_batch_norm: bool = Field(True, description="batch statistics over all replicas")
+    freeze: tuple[str, ...] = Field(
+        (), description="layers that stay as they are: [backbone], or names and patterns such as layer1_*, psa, head_*"
+    )
     freeze_batch_norm: bool = Field(
         False, description="batch normalization keeps its statistics, scales and shifts as they are in init"
     )
@@ -99,6 +102,8 @@ class TrainSection(Section):
             )
         if self.optimizer == "sgd" and self.optimizer_arguments:
             raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
+        if self.freeze and self.init is None:
+            raise ValueError("freeze needs init: random weights would stay random")
         if self.freeze_batch_norm and self.init is None:
             raise ValueError("freeze_batch_norm needs init: batch normalization of random weights has no statistics")
         return self

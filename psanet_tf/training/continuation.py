@@ -70,6 +70,7 @@ FIXED = (
     "train.ohem_min_kept",
     "train.zoom_factor",
     "train.sync_batch_norm",
+    "train.freeze",
     "train.freeze_batch_norm",
     "train.precision",
 )

@@ -16,13 +16,13 @@ from psanet_tf.data.scale import config_scale_warnings, with_long_side
 from psanet_tf.data.scenes import write_scenes
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
 from psanet_tf.keras_api import keras
-from psanet_tf.layers import BatchNormalization
 from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
 from psanet_tf.training.agreement import Agreement, data_in_words, settings_in_words
 from psanet_tf.training.averaging import ValidateAverage
 from psanet_tf.training.callbacks import CheckpointCallback, Progress
 from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
+from psanet_tf.training.freezing import freeze, freeze_batch_norm
 from psanet_tf.training.interruption import StopSignals
 from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, runs_as_chief
@@ -208,10 +208,11 @@ def build_job(config, strategy, steps=None):
     with strategy.scope():
         model = build_model(config, info.num_classes, zoom_factor=section.zoom_factor, dtype=section.precision)
         describe(model, Description(info, config.evaluate))
+        freeze(model, section.freeze)
         if section.freeze_batch_norm:
-            _freeze(model, lambda layer: isinstance(layer, BatchNormalization))
+            freeze_batch_norm(model)
         if section.aux_weight == 0:
-            _freeze(model, lambda layer: layer.name.startswith("aux_"))
+            freeze(model, ["aux_*"])
         optimizer = build_optimizer(section, updates)
         model.compile(
             optimizer,
@@ -342,12 +343,6 @@ def _validated_epochs(section):
     return [epoch for epoch in range(1, section.epochs + 1) if epoch % section.validate_every == 0] + (
         [section.epochs] if section.epochs % section.validate_every else []
     )
-
-
-def _freeze(model, which):
-    for layer in model._flatten_layers(include_self=False):
-        if which(layer):
-            layer.trainable = False
 
 
 def _checkpoint_sizes(job):

@@ -5,13 +5,17 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from psanet_tf import PSANet
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.evaluation.run import run_evaluation
+from psanet_tf.inference.given_images import as_pixels
 from psanet_tf.inference.protocols import build_labeler
 from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folder
 from psanet_tf.inference.segmenter import Segmenter
+from psanet_tf.visualization.overlay import overlay
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,8 @@ def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_
     assert (labeler.labels(image) == expected).mean() > 0.999
     with pytest.raises(ValueError, match="is a SavedModel"):
         Segmenter.load(tmp_path / "m", whole=True)
+    with pytest.raises(ValueError, match="gives labels only: for probabilities load the weights"):
+        exported.probabilities(image)
 
 
 def test_other_saved_models_are_refused(tmp_path):
@@ -101,3 +107,67 @@ def test_no_weights(evaluated_runs, tmp_path):
             label(tmp_path / "empty")
         with pytest.raises(FileNotFoundError, match=r"no run folder of psanet train, but one above .*fcn"):
             label(evaluated_runs)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    model = PSANet(4, blocks=(1, 1, 1, 1), width=8, input_shape=(33, 33, 3), use_psa=True)
+    return Segmenter(model, classes=["sky", "sea", "land", "ice"], evaluate={"base_size": 48, "flip": False})
+
+
+def test_every_form_of_an_image_is_the_same_image(segmenter, tmp_path):
+    rng = np.random.default_rng(0)
+    upright = rng.integers(0, 256, (24, 40, 3)).astype("uint8")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, to be turned clockwise
+    lying = Image.fromarray(np.rot90(upright).copy())
+    lying.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        forms = [tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), opened, upright]
+        for form in forms:
+            np.testing.assert_array_equal(as_pixels(form), upright)
+    with pytest.raises(TypeError, match=r"image must be a path, the bytes of a file, a PIL image.*got list"):
+        segmenter.labels([1, 2])
+    with pytest.raises(ValueError, match=r"image must be uint8 \[H, W, 3\]"):
+        segmenter.labels(upright[..., 0])
+    with pytest.raises(FileNotFoundError, match="none.jpg"):
+        segmenter.labels("none.jpg")
+
+
+def test_pil_images_of_every_mode_are_read_as_their_files(tmp_path):
+    rng = np.random.default_rng(1)
+    colors = Image.fromarray(rng.integers(0, 256, (5, 6, 3)).astype("uint8"))
+    for mode in ("L", "LA", "RGB", "RGBA", "P", "1", "CMYK"):
+        image = colors.convert(mode)
+        path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+        image.save(path)
+        np.testing.assert_array_equal(as_pixels(image), as_pixels(path), err_msg=mode)
+    with pytest.raises(ValueError, match="a PIL image of mode F has no sure meaning"):
+        as_pixels(Image.new("F", (3, 3)))
+
+
+def test_labels_confidence_and_overlay_are_made_of_the_probabilities(segmenter, image):
+    probabilities = segmenter.probabilities(image)
+    assert probabilities.shape == (50, 70, 4)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    labels = segmenter.labels(image)
+    np.testing.assert_array_equal(labels, probabilities.argmax(-1))
+    np.testing.assert_allclose(segmenter.confidence(image), probabilities.max(-1), atol=1e-6)
+    np.testing.assert_array_equal(segmenter.overlay(image, legend=False), overlay(image, labels, segmenter.colors))
+    maps = segmenter.attention(image, [(3, 4)])
+    np.testing.assert_allclose(maps.collect.sum((1, 2)), 1, atol=1e-5)
+
+
+def test_classes_and_colors_are_given_or_numbered(segmenter):
+    assert segmenter.classes == ("sky", "sea", "land", "ice")
+    model = segmenter.model
+    colors = np.arange(12).reshape(4, 3)
+    other = Segmenter(model, colors=colors, evaluate={"base_size": 48})
+    assert other.classes == ("class 0", "class 1", "class 2", "class 3")
+    np.testing.assert_array_equal(other.colors, colors)
+    with pytest.raises(ValueError, match="classes: the model has 4, got 2 names"):
+        Segmenter(model, classes=["a", "b"])
+    with pytest.raises(TypeError, match="model must be a psanet_tf.PSANet, got str"):
+        Segmenter("net.keras")
+    with pytest.raises(ValueError, match="mode belongs to protocol mmseg, the protocol is semseg"):
+        Segmenter(model, evaluate={"mode": "whole"})

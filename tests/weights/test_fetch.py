@@ -1,10 +1,7 @@
 """Weights by name and by URL, in the library and on the command line."""
 
 import dataclasses
-import functools
 import hashlib
-import http.server
-import threading
 
 import numpy as np
 import pytest
@@ -19,30 +16,6 @@ from psanet_tf.weights.initial_weights import load_initial_weights
 
 NAME = "torchvision/resnet50_imagenet1k_v1"
 SMALL = {"num_classes": 3, "blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 33, 3)}
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("PSANET_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "weights"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder, and the address under which it is served."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    (tmp_path / "served").mkdir()
-    handler = functools.partial(Handler, directory=tmp_path / "served")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield tmp_path / "served", f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
