@@ -1,14 +1,20 @@
 """A cache folder, and a server of files, for tests of weights that are fetched."""
 
+import contextlib
 import functools
 import http.server
 import threading
 
 import pytest
 
+from psanet_tf.ops import OpUnavailableError, load_op_library
+
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
+    # The compiled op's library is kept there, too: loaded before, it need not be built anew.
+    with contextlib.suppress(OpUnavailableError):
+        load_op_library()
     monkeypatch.setenv("PSANET_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "weights"
 
