@@ -112,6 +112,7 @@ class PSANet(keras.Model):
             # From Keras 3's clone_model, which does this where a constructor takes *args and **kwargs.
             super().__init__(num_classes, depth, name=name)
             self._arguments = {**network_arguments(self.layers), "name": name}
+            self._description = None  # of a trained network, which a clone with new weights is not
             return
         # Legacy Keras wants no attribute set before the functional constructor has run.
         config = dict(locals())
