@@ -40,7 +40,7 @@ def loaded_once():
 
     def load(weights, config=None, overrides=(), whole=False):
         path = checkpoint_file(weights)
-        key = file_digest(path), config.evaluate.model_dump_json(), whole
+        key = file_digest(path), config and config.evaluate.model_dump_json(), whole, segmenter._devices()[-1]
         if key not in networks:
             networks[key] = original(weights, config, overrides, whole)
         loaded = copy.copy(networks[key])
