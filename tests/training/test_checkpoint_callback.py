@@ -1,4 +1,4 @@
-"""`CheckpointCallback`, called as `fit` calls it: when it saves, and what happens when saving or the loss goes wrong."""
+"""`CheckpointCallback`, called as `fit` calls it: when it saves, and what happens when saving or the loss fails."""
 
 import signal
 from types import SimpleNamespace
