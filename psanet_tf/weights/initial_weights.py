@@ -9,7 +9,7 @@ from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.files import kind_of_weights
 from psanet_tf.weights.naming import naming_of
 from psanet_tf.weights.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
-from psanet_tf.weights.registry import backbone_for
+from psanet_tf.weights.registry import backbone_for, find_published, is_published_name
 from psanet_tf.weights.state_dicts import read_state_dict
 
 _WANTED = (
@@ -39,6 +39,9 @@ def load_initial_weights(model, source):
     """
     if source == "imagenet":
         source = _imagenet_backbone(model)
+    hints = []
+    if is_remote(source) and is_published_name(source):
+        hints = _settings_of_published(find_published(source), model)
     path = fetch_weights(source) if is_remote(source) else Path(source)
     state = _read(path, model)
     try:
@@ -58,7 +61,31 @@ def load_initial_weights(model, source):
             skipped[name] = reason
     number = len(result.loaded) + len(result.skipped)
     lines = [f"initial weights from {source}: {len(result.loaded)} of {number} tensors taken"]
-    return lines + [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
+    lines += [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
+    return lines + hints
+
+
+def _settings_of_published(entry, model):
+    """Lines about settings under which published weights mean something else; ValueError where they mean nothing."""
+    if entry.is_backbone:
+        return []
+    arguments = model.get_config()
+    wanted = {"depth": entry.depth, "stem": entry.stem, **entry.model}
+    different = [
+        f"model.{key}={_as_yaml(wanted[key])}"
+        for key in ("variant", "depth", "stem", "mask_size", "align_corners")
+        if key in wanted and arguments[key] != wanted[key]
+    ]
+    if not different:
+        return []
+    settings = " ".join(f"--set {setting}" for setting in different)
+    if any(setting.startswith(("model.variant", "model.depth", "model.stem")) for setting in different):
+        raise ValueError(f"train.init: {entry.name} are weights of another network; for theirs: {settings}")
+    return [f"{entry.name} were trained with other settings; theirs: {settings}"]
+
+
+def _as_yaml(value):
+    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else str(value).lower()
 
 
 def _imagenet_backbone(model):

@@ -17,6 +17,7 @@ from psanet_tf.weights import registry
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.conversion import check_published, convert_weights
 from psanet_tf.weights.description import Description, describe, description_of
+from psanet_tf.weights.initial_weights import load_initial_weights
 from psanet_tf.weights.public_files import network_arguments
 
 NAME = "mmseg/tiny"
@@ -80,6 +81,22 @@ def test_a_converted_file_needs_nothing_else(published, network, tmp_path):
         convert_weights(NAME, out)
     with pytest.raises(ValueError, match=r"must end in .keras"):
         convert_weights(NAME, tmp_path / "net.h5")
+
+
+def test_fine_tuning_takes_all_but_the_classifiers(published, network):
+    target = PSANet(**MMSEG | {"num_classes": 3, "depth": 50, "input_shape": (33, 33, 3)})
+    lines = load_initial_weights(target, NAME)
+    assert lines[0].startswith(f"initial weights from {NAME}: {len(network.weights) - 4} of {len(network.weights)} ")
+    assert sorted(lines[1:]) == [
+        "skipped classifier of the auxiliary head: 21 classes there, 3 here; it starts from random weights",
+        "skipped classifier of the main head: 21 classes there, 3 here; it starts from random weights",
+    ]
+    for one, two in zip(target.get_layer("psa").get_weights(), network.get_layer("psa").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match="weights of another network; for theirs: --set model.variant=mmseg --set mo"):
+        load_initial_weights(PSANet(3, **TINY, input_shape=(33, 33, 3)), NAME)
+    larger = PSANet(**MMSEG | {"mask_size": (8, 8), "input_shape": (33, 33, 3)})
+    assert load_initial_weights(larger, NAME)[-1].endswith("other settings; theirs: --set model.mask_size=[6,6]")
 
 
 def test_checking_counts_tensors(published, network):
