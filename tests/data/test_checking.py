@@ -260,7 +260,7 @@ def test_images_in_two_splits(custom):
     assert len(check_splits(data, ["train", "train"])) == 1
 
 
-def test_a_image_damaged_in_the_middle_is_found(scenes_root, scenes_config, tmp_path):
+def test_an_image_damaged_in_the_middle_is_found(scenes_root, scenes_config, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(scenes_root, root)
     path = root / "images/training/scene_training_000003.jpg"

@@ -138,7 +138,7 @@ def test_missing_folders_lists_and_labels_are_named(tmp_path):
         list_examples(DataSection(dataset="voc2012", root=str(tmp_path)), "train_aug")
 
 
-def test_a_image_that_is_none_or_cut_short_is_named(tmp_path):
+def test_an_image_that_is_none_or_cut_short_is_named(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"a\.jpg is not a readable image"):
@@ -204,7 +204,7 @@ def turned_photo(path, orientation):
     Image.new("RGB", SIZE[::-1]).save(path, exif=exif)
 
 
-def test_labels_drawn_on_a_image_as_it_is_stored_are_refused(tmp_path):
+def test_labels_drawn_on_an_image_as_it_is_stored_are_refused(tmp_path):
     turned_photo(tmp_path / "images/training/a.jpg", 6)
     write_label(tmp_path / "annotations/training/a.png", [1])
     data = DataSection(root=str(tmp_path))

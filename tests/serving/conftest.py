@@ -140,7 +140,10 @@ def evaluate():
 def window(network):
     """What labels images as the small network's export should."""
     return SlidingWindow(
-        tf.function(network.inference()), network.num_classes, (33, 33), **EVALUATE.model_dump(exclude={"batch_size"})
+        tf.function(network.inference()),
+        network.num_classes,
+        (33, 33),
+        **EVALUATE.model_dump(include={"base_size", "scales", "flip", "stride_rate"}),
     )
 
 

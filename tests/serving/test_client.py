@@ -42,7 +42,7 @@ def test_tensorflow_servings_own_addresses(server):
 
 
 @pytest.mark.parametrize("form", ["array", "png path", "jpeg bytes", "bmp path"])
-def test_labels_of_a_image(window, address, tmp_path, form):
+def test_labels_of_an_image(window, address, tmp_path, form):
     image = made_image((50, 71), seed=4)
     given = image
     if form.endswith("path"):
@@ -145,7 +145,7 @@ def test_nobody_listens(scheme):
 
 
 @pytest.mark.parametrize("size", [(50, 40), (64, 64), (65, 100), (200, 131)])
-def test_tiles_cover_a_image(size):
+def test_tiles_cover_an_image(size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     seen = []
 

@@ -44,7 +44,7 @@ async def screenshot(page, name):
         await page.screenshot(Path(folder) / f"{name}.png")
 
 
-def test_drop_a_image_and_click_a_point(window, classes, server, image):
+def test_drop_an_image_and_click_a_point(window, classes, server, image):
     labels = window.labels(np.asarray(Image.open(image)))
 
     async def visit():

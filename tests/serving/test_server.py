@@ -137,7 +137,7 @@ def huge_header():
         ("serving_default", {"images": np.zeros((1, 32, 33, 3), np.uint8)}, r"must be uint8 \[-1,33,33,3\]"),
         ("serving_default", {"images": np.zeros((0, 33, 33, 3), np.uint8)}, "images"),
         ("serving_default", {}, "images"),
-        ("serving_default", {"images": np.zeros((1, 33, 33, 3), np.uint8)}, "images"),
+        ("serving_default", {"pixels": np.zeros((1, 33, 33, 3), np.uint8)}, "images"),
         ("attention", {"image_bytes": [png()], "points": np.float32([[[40, 1]]])}, r"points\[0\] must be x, y"),
         ("labels", {"images": np.zeros((1, 33, 33, 3), np.uint8)}, 'signature name: "labels" not found'),
         ("metadata", {"keys": [b"everything"]}, "keys must be among"),

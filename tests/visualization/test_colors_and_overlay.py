@@ -58,7 +58,7 @@ def test_overlay_has_the_images_size_with_and_without_legend():
     assert 0.005 < different.mean() < 0.3
 
 
-def test_a_image_too_small_for_a_legend_has_none():
+def test_an_image_too_small_for_a_legend_has_none():
     image, labels = np.zeros((6, 6, 3), "uint8"), np.zeros((6, 6), int)
     np.testing.assert_array_equal(overlay(image, labels, COLORS, NAMES), overlay(image, labels, COLORS))
 

@@ -61,7 +61,7 @@ def test_confusion_colours_follow_the_shares():
     assert color(0, 0)[0] < color(0, 1)[0] < 255
 
 
-def test_confusion_of_many_classes_stays_a_image():
+def test_confusion_of_many_classes_stays_an_image():
     image = confusion_image(np.eye(150), [f"class {index}" for index in range(150)])
     assert 1350 < image.shape[0] < 1700
 
