@@ -150,11 +150,11 @@ def test_the_pipeline(dataset, tmp_path, data_format):
         (tmp_path / "names.txt").write_text("\n".join(f"class {index}" for index in range(254)))
         data = data.model_copy(update={"format": "tfrecord", "root": str(tmp_path)})
     with readable_pipeline_errors(data):
-        for name, (image, label) in zip(names, pipeline_examples(data), strict=False):
+        for name, (pixels, label) in zip(names, pipeline_examples(data), strict=False):
             image, values = expected[name]
             top, left = [(crop - size) // 2 for crop, size in zip(CROP, values.shape, strict=True)]
             rows, columns = slice(top, top + len(values)), slice(left, left + values.shape[1])
-            assert np.array_equal(image[rows, columns], image), name
+            assert np.array_equal(pixels[rows, columns], image), name
             assert np.array_equal(label[rows, columns], values), name
 
 

@@ -40,7 +40,9 @@ def predict():
 def test_labels_are_those_of_the_protocol(predict, size, arguments):
     evaluate = EvaluateSection(**arguments)
     image = made_image(size, seed=3)
-    reference = SlidingWindow(predict, 6, (33, 33), **evaluate.model_dump(exclude={"batch_size"}))
+    reference = SlidingWindow(
+        predict, 6, (33, 33), **evaluate.model_dump(include={"base_size", "scales", "flip", "stride_rate"})
+    )
     expected = reference.labels(image)
     assert len(np.unique(expected)) > 2
     labels = graph_labels(predict, 6, (33, 33), evaluate, image)

@@ -207,7 +207,7 @@ def test_images_in_another_order_are_other_data(copied, monkeypatch):
 
     def reversed_order(*arguments):
         found = original(*arguments)
-        return dataclasses.replace(found, images=dict(reversed(found.files.items())))
+        return dataclasses.replace(found, images=dict(reversed(found.images.items())))
 
     monkeypatch.setattr(continuation, "data_fingerprint", reversed_order)
     with pytest.raises(ValueError, match="the images of split 'training' are in another order"):

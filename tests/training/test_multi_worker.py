@@ -89,7 +89,7 @@ def once_they_train(run_dir, processes):
             process.kill()
 
 
-def test_stopped_and_dead_workers_stop_the_other_and_all_together_end_as_one_process(program, config_file, tmp_path):
+def test_stopped_workers_stop_the_other_and_all_together_end_as_one_process(program, config_file, tmp_path):
     run_dir, often = tmp_path / "two", "train.save_every_steps=1"
     first, second = start(program, config_file, run_dir, often)
     with once_they_train(run_dir, (first, second)):
@@ -98,30 +98,54 @@ def test_stopped_and_dead_workers_stop_the_other_and_all_together_end_as_one_pro
     assert all("psanet: stopped by SIGTERM in epoch 1 of 2" in log for log in logs(run_dir))
     assert saved(run_dir)[0] == 0
 
-    first, second = start(program, config_file, run_dir, often)
-    with once_they_train(run_dir, (first, second)):
-        second.send_signal(signal.SIGKILL)
-        second.wait()
-        assert first.wait(SECONDS_TO_NOTICE) == 1
-    # Nothing but what the command says: no lines of TensorFlow about collective operations, devices, or oneDNN.
-    log = logs(run_dir)[0]
-    assert "another worker is gone; give the same command on all workers again" in log
-    assert not [
-        line for line in log.splitlines() if re.match(r"\d{4}-\d\d-\d\d .*: [IEW] |[IEW]\d{4} |WARNING: ", line)
-    ]
-
     assert end(start(program, config_file, run_dir, often), 240) == [0, 0], logs(run_dir)
     one = train(load_config(config_file, OVERRIDES), tmp_path / "one").run
     for ours, theirs in zip(
         *(load_trained(run).model.get_weights() for run in (one.last_file, run_dir / "last.keras")), strict=True
     ):
-        assert np.max(np.abs(ours - theirs)) <= 1e-5 * max(np.max(np.abs(ours)), 1e-3)
+        # Shifts begin at 0 and are sums of gradients that nearly cancel: their rounding is that of larger numbers.
+        assert np.max(np.abs(ours - theirs)) <= 1e-5 * max(np.max(np.abs(ours)), 0.05)
     rows = [
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (one.path, run_dir)
     ]
     for ours, theirs in zip(*rows, strict=True):
         for key in ours.keys() - {"seconds", "images_per_second"}:
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+
+
+# In the place of a training: steps without end in which the workers meet, as they do in those of `fit`.
+MEETING = """
+from psanet_tf.training import trainer
+def meet(config, run_dir, **options):
+    strategy = trainer.build_multi_worker_strategy()
+    with trainer._lost_workers(strategy):
+        while True:
+            trainer.Agreement(strategy).wait()
+            print("met", flush=True)
+trainer.train = meet
+"""
+
+
+def test_a_dead_worker_ends_the_other(program, config_file, tmp_path):
+    run_dir = tmp_path / "two"
+    before, _, main = program.rpartition(";")
+    first, second = start(f"{before}\n{MEETING}\n{main.strip()}", config_file, run_dir)
+    try:
+        deadline = time.monotonic() + 240
+        while not all("met" in log for log in logs(run_dir)):
+            assert time.monotonic() < deadline and first.poll() is None, logs(run_dir)
+            time.sleep(0.02)
+        second.send_signal(signal.SIGKILL)
+        second.wait()
+        assert first.wait(SECONDS_TO_NOTICE) == 1
+    finally:
+        end((first, second), SECONDS_TO_NOTICE)
+    # Nothing but what the command says: no lines of TensorFlow about collective operations, devices, or oneDNN.
+    log = logs(run_dir)[0]
+    assert "another worker is gone; give the same command on all workers again" in log
+    assert not [
+        line for line in log.splitlines() if re.match(r"\d{4}-\d\d-\d\d .*: [IEW] |[IEW]\d{4} |WARNING: ", line)
+    ]
 
 
 def test_workers_with_different_settings_do_not_train(program, config_file, tmp_path):
