@@ -18,7 +18,7 @@ def write_report(folder, summary, records, model):
         folder: `EvaluationFolder`.
         summary: see `summarize`.
         records: list of `ImageRecord`.
-        model: `PSANet`; its attention is shown if it has any.
+        model: `PSANet`, whose attention is shown if it has any; None for an exported one.
     """
     info, settings, examples = folder.info, folder.settings, folder.examples()
     ranking = worst_first(records)
@@ -91,7 +91,7 @@ def _row(folder, record, examples):
 
 
 def _attention(folder, ranking, examples, model):
-    if not model.get_config()["use_psa"]:
+    if model is None or not model.get_config()["use_psa"]:
         return []
     count = min(_ATTENTION_IMAGES, len(ranking))
     chosen = [ranking[index * (len(ranking) - 1) // max(1, count - 1)] for index in range(count)]

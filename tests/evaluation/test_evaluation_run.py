@@ -14,6 +14,7 @@ from PIL import Image
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
+from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
@@ -145,6 +146,13 @@ def test_a_network_without_attention_gets_a_report_without(evaluated_runs, tmp_p
     folder, _ = run_evaluation(evaluated_runs / "fcn", tmp_path / "out", limit=2, worst=0)
     assert 'class="attention"' not in (folder.path / "report.html").read_text()
     assert not (folder.path / "worst.png").exists()
+
+
+def test_an_exported_network_gets_a_report_without_attention(evaluated, tmp_path):
+    folder, summary = evaluated
+    copied = EvaluationFolder(shutil.copytree(folder.path, tmp_path / "copied"))
+    write_report(copied, summary, list(copied.records().values()), None)
+    assert 'class="attention"' not in (copied.path / "report.html").read_text()
 
 
 def test_finished_images_are_not_done_again(evaluated_runs, tmp_path, labelled):
