@@ -21,6 +21,7 @@ value = train id + 1.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -91,7 +92,7 @@ def write_scenes(root, train=600, validation=100, size=161, seed=0):
                 temporary / "images" / split / f"{name}.jpg", quality=_JPEG_QUALITY, subsampling=0
             )
             Image.fromarray(scene.label + np.uint8(1)).save(temporary / "annotations" / split / f"{name}.png")
-    return root
+    return Path(root)
 
 
 def make_scene(seed, split, index, size=161, kinds=None):

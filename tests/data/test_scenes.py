@@ -91,7 +91,7 @@ def test_kinds_are_drawn_independently_of_each_other_and_of_the_side():
 
 def test_same_seed_same_files_however_many(tmp_path):
     one = write_scenes(tmp_path / "one", train=3, validation=1, seed=7)
-    two = write_scenes(tmp_path / "two", train=2, validation=1, seed=7)
+    two = write_scenes(str(tmp_path / "two"), train=2, validation=1, seed=7)
     other = write_scenes(tmp_path / "other", train=2, validation=1, seed=8)
     files = [path.relative_to(two) for path in two.rglob("*.*")]
     assert len(files) == 6
