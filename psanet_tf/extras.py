@@ -1,10 +1,11 @@
 """What the package's extras bring may be missing; then the error says which extra it is."""
 
 import contextlib
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def needs_extra(extra, purpose):
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
     """Imports within it that fail become an `ImportError` that names the extra and how to install it.
 
     Args:

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _RANDOM_PART = 8  # characters that tempfile puts into a name
@@ -18,7 +19,12 @@ class NoSpaceError(OSError):
 
 
 @contextlib.contextmanager
-def atomic_file(path, suffix=None, needed_bytes=None, keep_as=None):
+def atomic_file(
+    path: str | os.PathLike,
+    suffix: str | None = None,
+    needed_bytes: int | None = None,
+    keep_as: str | os.PathLike | None = None,
+) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
     The file's contents and its name are on the disk when this returns, so that not even a power cut leaves half a file.
@@ -59,7 +65,7 @@ def atomic_file(path, suffix=None, needed_bytes=None, keep_as=None):
                 temporary.unlink(missing_ok=True)
 
 
-def check_writable(path):
+def check_writable(path: str | os.PathLike) -> None:
     """Refuses a place for a file before the work whose result it is to hold.
 
     Raises:
@@ -75,7 +81,7 @@ def check_writable(path):
 
 
 @contextlib.contextmanager
-def atomic_folder(path):
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; renames it to `path` when the block ends without an error.
 
     Raises:
@@ -103,7 +109,7 @@ def atomic_folder(path):
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_unfinished(path):
+def remove_unfinished(path: str | os.PathLike) -> None:
     """Removes what `atomic_file` left beside `path` when its process was killed; none may be writing there now.
 
     Args:
@@ -114,7 +120,7 @@ def remove_unfinished(path):
         file.unlink(missing_ok=True)
 
 
-def check_space(path, needed_bytes):
+def check_space(path: str | os.PathLike, needed_bytes: int) -> None:
     """Refuses to write what can't fit.
 
     Args:
@@ -128,7 +134,7 @@ def check_space(path, needed_bytes):
         raise _no_space(Path(path), needed_bytes)
 
 
-def readable_size(count):
+def readable_size(count: float) -> str:
     """ "12.3 MB" """
     value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:

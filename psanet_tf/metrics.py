@@ -1,6 +1,7 @@
 """Scores of semantic segmentation: per-class IoU and accuracy, mIoU, mAcc and allAcc from a confusion matrix."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,7 +33,9 @@ class SegmentationScores:
     allacc: float
 
 
-def confusion_matrix(predictions, labels, num_classes, ignore_label=255):
+def confusion_matrix(
+    predictions: np.ndarray, labels: np.ndarray, num_classes: int, ignore_label: int = 255
+) -> np.ndarray:
     """Counts how often each class was taken for each.
 
     Args:
@@ -72,7 +75,7 @@ def _count_block(predictions, labels, num_classes, ignore_label):
     return np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
 
 
-def scores_from_confusion(confusion):
+def scores_from_confusion(confusion: np.ndarray) -> SegmentationScores:
     """Scores from a [K, K] confusion matrix (rows: true classes).
 
     The formulas are the public implementation's: with I, U, T a class's intersection, union and target pixels,
@@ -104,7 +107,9 @@ def scores_from_confusion(confusion):
     )
 
 
-def segmentation_scores(predictions, labels, num_classes, ignore_label=255):
+def segmentation_scores(
+    predictions: np.ndarray, labels: np.ndarray, num_classes: int, ignore_label: int = 255
+) -> SegmentationScores:
     """Scores of predicted label maps against true ones; arguments and errors as of `confusion_matrix`.
 
     Returns:
@@ -139,7 +144,7 @@ class MeanIoU(keras.metrics.Metric):
         tf.errors.InvalidArgumentError: a label is neither a class nor `ignore_label`.
     """
 
-    def __init__(self, num_classes, ignore_label=255, name="miou", dtype=None):
+    def __init__(self, num_classes: int, ignore_label: int = 255, name: str = "miou", dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
@@ -149,7 +154,7 @@ class MeanIoU(keras.metrics.Metric):
             name="confusion", shape=(num_classes, num_classes), initializer="zeros", dtype="float64"
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
         if sample_weight is not None:
             raise ValueError(
                 f"MeanIoU counts pixels and takes no sample_weight; give pixels that shall not count "
@@ -170,13 +175,13 @@ class MeanIoU(keras.metrics.Metric):
             labels = tf.where(valid, labels, -1)
         self.confusion.assign_add(_count_pairs(labels, predictions, size))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         confusion = tf.convert_to_tensor(self.confusion)
         intersection = tf.linalg.diag_part(confusion)
         union = tf.reduce_sum(confusion, axis=0) + tf.reduce_sum(confusion, axis=1) - intersection
         return tf.cast(tf.reduce_mean(intersection / (union + _EPSILON)), self.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes, "ignore_label": self.ignore_label}
 
 

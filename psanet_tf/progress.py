@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,10 +18,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+_Item = TypeVar("_Item")
+
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-def track(items, description, total=None):
+def track(items: Iterable[_Item], description: str, total: int | None = None) -> Generator[_Item, None, None]:
     """Yields from `items` and shows how far it is on standard error.
 
     The time left is estimated without the first item, which takes longer where it builds a graph.

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pydantic
 from ruamel.yaml import YAML
@@ -61,7 +64,7 @@ class Config(Section):
         return self
 
 
-def load_config(path, overrides=()):
+def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Config:
     """Reads and checks a configuration.
 
     Args:
@@ -94,7 +97,9 @@ def load_config(path, overrides=()):
         raise ValueError(f"{path} is not a valid configuration:\n{_describe(error)}") from None
 
 
-def override_evaluate(section, overrides, source):
+def override_evaluate(
+    section: EvaluateSection | None, overrides: Iterable[str], source: str | os.PathLike
+) -> EvaluateSection:
     """An `EvaluateSection` with overrides, for weights without a configuration.
 
     Args:
@@ -121,7 +126,7 @@ def override_evaluate(section, overrides, source):
         raise ValueError(f"the overrides for {source} do not fit:\n{_describe(error)}") from None
 
 
-def dump_config(config):
+def dump_config(config: Config) -> str:
     """The configuration as YAML text that `load_config` reads back to an equal one."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
@@ -131,7 +136,7 @@ def dump_config(config):
     return stream.getvalue()
 
 
-def flat_config(config):
+def flat_config(config: Config) -> dict[str, Any]:
     """{"section.key": value} of a `Config`, every key of every section; values as in JSON."""
     flat = {}
 

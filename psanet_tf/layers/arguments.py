@@ -3,6 +3,8 @@
 import math
 import numbers
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ VARIANTS = ("semseg", "mmseg")
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-def checked_integer(name: str, value, minimum: int = 1) -> int:
+def checked_integer(name: str, value: object, minimum: int = 1) -> int:
     """`value` as an int; NumPy's integers are taken, True and 3.0 are not.
 
     Raises:
@@ -25,7 +27,7 @@ def checked_integer(name: str, value, minimum: int = 1) -> int:
     return number
 
 
-def checked_integers(name: str, value, wanted: str) -> tuple[int, ...]:
+def checked_integers(name: str, value: Any, wanted: str) -> tuple[int, ...]:
     """The elements of a sequence as ints.
 
     Args:
@@ -43,7 +45,7 @@ def checked_integers(name: str, value, wanted: str) -> tuple[int, ...]:
     return integers
 
 
-def checked_bool(name: str, value) -> bool:
+def checked_bool(name: str, value: object) -> bool:
     """`value` as a bool.
 
     Raises:
@@ -54,7 +56,7 @@ def checked_bool(name: str, value) -> bool:
     return bool(value)
 
 
-def checked_number(name: str, value, accepts, wanted: str) -> float:
+def checked_number(name: str, value: Any, accepts: Callable[[float], bool], wanted: str) -> float:
     """`value` as a float for which `accepts` is true.
 
     Raises:
@@ -66,7 +68,7 @@ def checked_number(name: str, value, accepts, wanted: str) -> float:
     return float(value)
 
 
-def checked_choice(name: str, value, choices: tuple[str, ...]) -> str:
+def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """`value`, one of `choices`.
 
     Raises:
@@ -77,7 +79,7 @@ def checked_choice(name: str, value, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def checked_mask_size(value, compact: bool, variant: str = "semseg") -> tuple[int, int] | None:
+def checked_mask_size(value: Any, compact: bool, variant: str = "semseg") -> tuple[int, int] | None:
     """(rows, columns) of `PSALayer`'s mask, or None.
 
     Raises:
@@ -101,7 +103,7 @@ def checked_mask_size(value, compact: bool, variant: str = "semseg") -> tuple[in
     return lengths
 
 
-def checked_align_corners(value, variant: str) -> bool:
+def checked_align_corners(value: object, variant: str) -> bool:
     """Whether the last resize of a network of `variant` aligns corners; None for what is usual there.
 
     Raises:
@@ -116,7 +118,7 @@ def checked_align_corners(value, variant: str) -> bool:
     return align_corners
 
 
-def checked_normalization_factor(value) -> float | None:
+def checked_normalization_factor(value: object) -> float | None:
     """Divisor of `PSALayer`'s sums, or None.
 
     Raises:
@@ -127,7 +129,7 @@ def checked_normalization_factor(value) -> float | None:
     return checked_number("normalization_factor", value, lambda factor: factor > 0, "a positive number or None")
 
 
-def checked_zoom_factor(value) -> int:
+def checked_zoom_factor(value: Any) -> int:
     """`ResizeLike`'s factor.
 
     Raises:
@@ -138,7 +140,7 @@ def checked_zoom_factor(value) -> int:
     return int(value)
 
 
-def checked_float_policy(name: str, value) -> str:
+def checked_float_policy(name: str, value: Any) -> str:
     """The name of a dtype policy that computes in floating point; None is Keras's global policy.
 
     Args:

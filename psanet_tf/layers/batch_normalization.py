@@ -1,5 +1,7 @@
 """Batch normalization with the running statistics of PyTorch, fused kernels and cheap synchronization."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
@@ -36,13 +38,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ValueError: `axis` is not -1.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, synchronized=False, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, synchronized: bool = False, **kwargs: Any) -> None:
         if kwargs.get("axis", -1) not in (-1, [-1]):
             raise ValueError(f"BatchNormalization works on the last axis only: axis must be -1, got {kwargs['axis']!r}")
         kwargs["axis"] = -1
         super().__init__(momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         inputs = tf.convert_to_tensor(inputs)
         wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
         gamma, beta = self._scale_and_offset(inputs.shape[-1], wide)
@@ -63,7 +65,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self._update(self.moving_variance, unbiased)
         return outputs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         # Legacy Keras leaves `synchronized` out, and its axis becomes a list in `build`.
         return {**super().get_config(), "axis": -1, "synchronized": self.synchronized}
 

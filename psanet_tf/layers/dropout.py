@@ -26,7 +26,7 @@ class SpatialDropout2D(keras.layers.SpatialDropout2D):
         Tensor like `inputs`.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         # Legacy Keras's generator differs between replicas by itself.
         if LEGACY_KERAS or replicas() == 1 or not training or self.rate == 0:
             return super().call(inputs, training=training)

@@ -1,5 +1,8 @@
 """`PSALayer`: the point-wise spatial attention module."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from psanet_tf.feature_sizes import shrunk_size
@@ -96,8 +99,8 @@ class PSALayer(keras.layers.Layer):
         implementation: str = "auto",
         variant: str = "semseg",
         align_corners: bool | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if "trainable" in kwargs:
             kwargs["trainable"] = checked_bool("trainable", kwargs["trainable"])
         super().__init__(**kwargs)
@@ -121,7 +124,7 @@ class PSALayer(keras.layers.Layer):
         self.proj_conv = self.proj_bn = None
         self._flags_when_built = {}
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(f"PSALayer takes [N, H, W, C] with static C, got an input of shape {tuple(input_shape)}")
         in_channels = input_shape[-1]
@@ -137,7 +140,7 @@ class PSALayer(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: in_channels})
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         features = tf.convert_to_tensor(inputs)
         size = _size(features)
         shrunk, align_corners = self._checked_shrunk(size)
@@ -154,7 +157,7 @@ class PSALayer(keras.layers.Layer):
         outputs.set_shape(features.shape)
         return tf.concat([features, outputs], axis=-1) if self.concat_input else outputs
 
-    def attention(self, inputs) -> dict[str, tf.Tensor]:
+    def attention(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """The attention matrices in inference mode.
 
         Args:
@@ -180,13 +183,13 @@ class PSALayer(keras.layers.Layer):
             for direction, branch in self._branches().items()
         }
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         if self.built:
             self._checked_shrunk(input_shape[1:3])
         channels = input_shape[-1] * (2 if self.concat_input else 1)
         return (*input_shape[:-1], channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             **super().get_config(),
             "mid_channels": self.mid_channels,
@@ -206,14 +209,14 @@ class PSALayer(keras.layers.Layer):
         return config | ({"sublayers_trainable": dict(flags)} if flags else {})
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "PSALayer":
         config = dict(config)
         flags = config.pop("sublayers_trainable", {})
         layer = super().from_config(config)
         layer._flags_when_built = dict(flags)
         return layer
 
-    def shrunk_size(self, size) -> tuple:
+    def shrunk_size(self, size: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
         """(h, w) at which the attention works on features of `size`: integers, or scalar tensors of integer tensors."""
         return tuple(self._shrunk(size)[0])
 

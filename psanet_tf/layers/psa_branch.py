@@ -1,5 +1,8 @@
 """`PSABranch`: one direction of the point-wise spatial attention module."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
@@ -51,8 +54,8 @@ class PSABranch(keras.layers.Layer):
         psa_softmax: bool = True,
         synchronized_batch_norm: bool = False,
         implementation: str = "auto",
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.direction = checked_choice("direction", direction, DIRECTIONS)
         self.mid_channels = checked_integer("mid_channels", mid_channels)
@@ -65,7 +68,7 @@ class PSABranch(keras.layers.Layer):
         self.attention_conv = self.attention_bn = None
         self.mask_conv = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         mid = self.mid_channels
         self.reduce_conv = convolution(self, "reduce_conv", input_shape[-1], mid)
         self.reduce_bn = normalization(self, "reduce_bn", mid)
@@ -74,7 +77,13 @@ class PSABranch(keras.layers.Layer):
         self.mask_conv = convolution(self, "mask_conv", mid, self.mask_size[0] * self.mask_size[1])
         super().build(input_shape)
 
-    def call(self, inputs, size, align_corners=True, training=None):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        size: Sequence[int | tf.Tensor],
+        align_corners: bool | tf.Tensor = True,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.convert_to_tensor(inputs)
         if not training and align_corners is True and _picks_samples(features, size):
             # Without batch statistics the 1x1 convolution sees every position alone: drop positions before it.
@@ -96,7 +105,7 @@ class PSABranch(keras.layers.Layer):
             attention = tf.cast(tf.nn.softmax(wide), attention.dtype)
         return tf.reshape(reduced, tf.stack([n, positions, self.mid_channels])), attention
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "direction": self.direction,

@@ -1,10 +1,12 @@
 """What layers know of the replicas of a `tf.distribute` strategy, and a mean over them for large graphs."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
 @tf.custom_gradient
-def mean_over_replicas(value):
+def mean_over_replicas(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Mean of a tensor over all replicas, differentiable; to be called inside a replica.
 
     It equals `tf.distribute.ReplicaContext.all_reduce(MEAN, value)`. That searches the graph behind the summed

@@ -1,5 +1,7 @@
 """How Keras 3's `clone_model` comes to make a `PSANet` of a `PSANet`."""
 
+from typing import Any
+
 from psanet_tf.keras_api import LEGACY_KERAS, keras
 from psanet_tf.layers import ResizeLike
 
@@ -16,7 +18,7 @@ class Logits(ResizeLike):
         zoom_factor, align_corners: as for `ResizeLike`.
     """
 
-    def __init__(self, network: dict, **kwargs):
+    def __init__(self, network: dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._network = tuple(network.items())  # Keras would take a dict to hold layers
 
@@ -24,7 +26,7 @@ class Logits(ResizeLike):
     def network(self) -> dict:
         return dict(self._network)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "network": self.network}
 
 

@@ -1,5 +1,8 @@
 """Convolution, batch normalization and ReLU as the backbone and the heads put them together."""
 
+from collections.abc import Callable
+from typing import Any
+
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.layers.initializers import backbone_kernel
@@ -13,11 +16,21 @@ class ConvolutionBuilder:
         synchronized: batch statistics over all replicas.
     """
 
-    def __init__(self, dtype, synchronized):
+    def __init__(self, dtype: str, synchronized: bool) -> None:
         self.dtype = dtype
         self.synchronized = synchronized
 
-    def conv(self, x, filters, kernel_size, name, strides=1, dilation=1, use_bias=False, initializer=backbone_kernel):
+    def conv(
+        self,
+        x: "keras.KerasTensor",
+        filters: int,
+        kernel_size: int,
+        name: str,
+        strides: int = 1,
+        dilation: int = 1,
+        use_bias: bool = False,
+        initializer: Callable[[], keras.initializers.Initializer] = backbone_kernel,
+    ) -> "keras.KerasTensor":
         """Convolution padded symmetrically, as PyTorch pads; TensorFlow's SAME differs where it strides."""
         if strides > 1 and kernel_size > 1:
             padding = dilation * (kernel_size - 1) // 2
@@ -37,13 +50,15 @@ class ConvolutionBuilder:
             name=name,
         )(x)
 
-    def norm(self, x, name):
+    def norm(self, x: "keras.KerasTensor", name: str) -> "keras.KerasTensor":
         return BatchNormalization(synchronized=self.synchronized, dtype=self.dtype, name=name)(x)
 
-    def relu(self, x, name):
+    def relu(self, x: "keras.KerasTensor", name: str) -> "keras.KerasTensor":
         return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
 
-    def conv_norm_relu(self, x, filters, kernel_size, prefix, index="", **kwargs):
+    def conv_norm_relu(
+        self, x: "keras.KerasTensor", filters: int, kernel_size: int, prefix: str, index: int | str = "", **kwargs: Any
+    ) -> "keras.KerasTensor":
         """`<prefix>_conv<index>`, `<prefix>_bn<index>`, `<prefix>_relu<index>`."""
         x = self.conv(x, filters, kernel_size, f"{prefix}_conv{index}", **kwargs)
         return self.relu(self.norm(x, f"{prefix}_bn{index}"), f"{prefix}_relu{index}")

@@ -1,9 +1,14 @@
 """From a checked configuration to the network it describes."""
 
+from typing import TYPE_CHECKING, Any
+
 from psanet_tf.models.psanet import PSANet
 
+if TYPE_CHECKING:
+    from psanet_tf.config import Config
 
-def build_model(config, num_classes, **overrides):
+
+def build_model(config: "Config", num_classes: int, **overrides: Any) -> PSANet:
     """The `PSANet` of a configuration, with the training crop as its input size.
 
     Args:

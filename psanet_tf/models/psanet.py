@@ -100,14 +100,14 @@ class PSANet(keras.Model):
         zoom_factor: int = 8,
         synchronized_batch_norm: bool = False,
         implementation: str = "auto",
-        dtype=None,
+        dtype: str | keras.mixed_precision.Policy | None = None,
         name: str = "psanet",
         trainable: bool = True,
         variant: str = "semseg",
         align_corners: bool | None = None,
-        *args,
-        **kwargs,
-    ):
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         if is_functional_call((num_classes, depth)):
             # From Keras 3's clone_model, which does this where a constructor takes *args and **kwargs.
             super().__init__(num_classes, depth, name=name)
@@ -175,14 +175,14 @@ class PSANet(keras.Model):
         """A `keras.Model` images [N, H, W, 3] -> logits [N, H, W, K], with this model's weights, not copies."""
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         flags = sublayer_flags(self)
         config = {**self._arguments, "trainable": self.trainable}
         config |= {"layers_trainable": flags} if flags else {}
         return config | ({} if self._description is None else {"description": self.description})
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "PSANet":
         config = dict(config)
         flags, description = config.pop("layers_trainable", {}), config.pop("description", None)
         model = cls(**config)

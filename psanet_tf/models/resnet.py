@@ -13,14 +13,14 @@ _STAGES = ((1, 1), (2, 1), (1, 2), (1, 4))
 
 
 def resnet_stages(
-    x,
+    x: "keras.KerasTensor",
     build: ConvolutionBuilder,
     blocks: Sequence[int],
     width: int,
     stem: str = "deep",
     stride_in_1x1: bool = False,
     contract_dilation: bool = False,
-) -> list:
+) -> list["keras.KerasTensor"]:
     """Adds the backbone to a functional model.
 
     Args:

@@ -21,7 +21,7 @@ _UNSAVEABLE = (
 )
 
 
-def traced_for_export():
+def traced_for_export() -> bool:
     """Whether the caller runs because something is being exported.
 
     Neither Keras nor TensorFlow tells the function that it traces what for (TensorFlow's save context begins after
@@ -36,7 +36,7 @@ def traced_for_export():
     return False
 
 
-def forbid_export():
+def forbid_export() -> None:
     """Makes saving the function that is being traced, if any, an error that says what to do."""
     graph = tf.compat.v1.get_default_graph()
     while hasattr(graph, "mark_as_unsaveable"):  # the bodies of loops and branches, and what they are part of

@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Every library says in one string, behind this mark, what it was built for and with.
 STAMP_MARK = b"psanet-tf psa_mask stamp: "
@@ -49,7 +51,7 @@ _LACK = re.compile(
 class BuildError(Exception):
     """The library cannot be built here; the message says why in one line, `output` is the compiler's."""
 
-    def __init__(self, message, output=""):
+    def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
         self.output = output
 
@@ -77,18 +79,18 @@ class Plan:
     link_flags: tuple
 
     @property
-    def key(self):
+    def key(self) -> str:
         """Names in a few letters what a library's code depends on, the same in every virtual environment."""
         versions = [self.compiler.version, self.nvcc and self.nvcc.version]
         flags = [flag for flag in (*self.compile_flags, *self.link_flags) if not _FOLDER_FLAG.match(flag)]
         return _digest([self.identity, versions, flags, _COMPILE_FLAGS, _NVCC_FLAGS, _LINK_FLAGS])
 
     @property
-    def place_key(self):
+    def place_key(self) -> str:
         """Names that and where compilers and headers lie, on which it depends whether all of it compiles."""
         return _digest([self.key, dataclasses.asdict(self)])
 
-    def is_whole(self, stamp):
+    def is_whole(self, stamp: Mapping[str, Any] | None) -> bool:
         """Whether a library with this stamp has every part that can be asked of this plan."""
         return bool(stamp and stamp["xla"] and (stamp["cuda"] or self.nvcc is None))
 
@@ -97,7 +99,7 @@ def _digest(facts):
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def source_folder():
+def source_folder() -> Path:
     """custom_ops/ beside the package's modules (installed) or beside the package (source tree, editable install)."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "custom_ops", package.parent / "custom_ops"):
@@ -106,7 +108,7 @@ def source_folder():
     raise BuildError(f"the op's C++ sources are neither in {package} nor beside it")
 
 
-def identity():
+def identity() -> dict[str, str]:
     """What a library must have been built for to be loaded here: the same TensorFlow, machine and sources."""
     import tensorflow as tf
 
@@ -122,7 +124,7 @@ def identity():
     }
 
 
-def make_plan():
+def make_plan() -> Plan:
     """Finds the compilers and TensorFlow's flags.
 
     Raises:
@@ -138,7 +140,7 @@ def make_plan():
     return Plan(identity(), compiler, find_nvcc(), compile_flags, tuple(tf.sysconfig.get_link_flags()))
 
 
-def find_compiler():
+def find_compiler() -> Tool:
     """The C++ compiler: $CXX, else g++, else c++."""
     chosen = os.environ.get("CXX")
     for name in [chosen] if chosen else ["g++", "c++"]:
@@ -148,7 +150,7 @@ def find_compiler():
     raise BuildError(f"no C++ compiler: {f'CXX is {chosen!r}' if chosen else 'neither g++ nor c++ is on PATH'}")
 
 
-def find_nvcc():
+def find_nvcc() -> Tool | None:
     """nvcc of $CUDA_HOME, $CUDA_PATH, PATH, the PyPI package nvidia-cuda-nvcc or /usr/local/cuda; None without."""
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     candidates = [Path(home) / "bin" / "nvcc" for home in homes if home]
@@ -172,7 +174,7 @@ def _namespace_folders(package):
     return (spec and spec.submodule_search_locations) or []
 
 
-def build(plan, output):
+def build(plan: Plan, output: str | os.PathLike) -> None:
     """Compiles and links the library.
 
     Without its CUDA part where nvcc is absent or fails, without its XLA part where that does not compile or link;
@@ -221,7 +223,7 @@ def build(plan, output):
         os.replace(library, output)
 
 
-def read_stamp(path):
+def read_stamp(path: str | os.PathLike) -> dict[str, Any] | None:
     """The facts that `build` put into the library, or None if there are none."""
     contents = Path(path).read_bytes()
     begin = contents.rfind(STAMP_MARK)
@@ -233,7 +235,7 @@ def read_stamp(path):
     return None
 
 
-def mismatch(stamp, expected):
+def mismatch(stamp: Mapping[str, Any] | None, expected: Mapping[str, str]) -> str | None:
     """Why a library with this stamp must not be loaded where `identity()` is `expected`; None if it may."""
     if stamp is None:
         return "it says nothing of what it was built for"
@@ -297,7 +299,7 @@ def _compile_cuda(plan, folder):
     ]
 
 
-def static_cuda_runtime(nvcc):
+def static_cuda_runtime(nvcc: Tool) -> Path:
     """Path of libcudart_static.a among the library folders that this nvcc would link with."""
     dryrun = _output([nvcc.path, "--dryrun", "-o", "library.so", "source.cu"])
     folders = [Path(folder) for folder in re.findall(r'"-L([^"]+)"', dryrun)]
@@ -361,7 +363,7 @@ def _captured(command, seconds):
     )
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """`python op_build.py LIBRARY`: exit status 0 if it was built; else 3, and one line that says why not."""
     try:
         build(make_plan(), arguments[0])

@@ -45,7 +45,7 @@ class OpLibrary:
     stamp: dict
     ops: ModuleType
 
-    def device_problem(self):
+    def device_problem(self) -> str | None:
         """Why the CUDA kernels cannot run on this machine's GPUs, or None if they can."""
         if self.stamp["cuda"] is None:
             return f"the op was built without its CUDA part ({self.stamp['cuda_problem']})"
@@ -55,7 +55,7 @@ class OpLibrary:
         return None if problem is None else problem.decode(errors="replace")
 
 
-def load_op_library():
+def load_op_library() -> OpLibrary:
     """The library; built first if there is none for this TensorFlow yet.
 
     It is looked for in the package (built at installation), then in the cache: the folder that the environment
@@ -82,7 +82,7 @@ def load_op_library():
     return _state
 
 
-def registered_kernels():
+def registered_kernels() -> dict[str, dict[str, list[str]]]:
     """{op: {device type: [dtype, ...]}} of the kernels that TensorFlow has for the library's ops."""
     from tensorflow.python.framework import dtypes, kernels
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import operator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -24,7 +25,7 @@ _override = None  # set by `psa_mask_implementation`
 
 # AutoGraph would rewrite, and warn about, everything that finds and builds the library.
 @tf.autograph.experimental.do_not_convert
-def psa_mask(mask, mask_size: tuple[int, int] | None = None, implementation: str = "auto") -> tf.Tensor:
+def psa_mask(mask: tf.Tensor, mask_size: tuple[int, int] | None = None, implementation: str = "auto") -> tf.Tensor:
     """Cuts, for every position, the window that falls on the feature map out of its over-complete mask.
 
     With p = (h, w) the position that predicted and q = (k, l) any position, and half = (size - 1) // 2::
@@ -75,7 +76,7 @@ def psa_mask(mask, mask_size: tuple[int, int] | None = None, implementation: str
 
 
 @contextlib.contextmanager
-def psa_mask_implementation(implementation):
+def psa_mask_implementation(implementation: str) -> Iterator[None]:
     """Makes every `psa_mask` within use one implementation, in layers and models too, whatever they ask for.
 
     What counts is the time of the call, in a `tf.function` that is the time of tracing. So a model whose graph
@@ -101,7 +102,7 @@ def psa_mask_implementation(implementation):
         _override = before
 
 
-def reason_for_stock(in_xla=False):
+def reason_for_stock(in_xla: bool = False) -> str | None:
     """Why "auto" uses stock ops in this process, or None where it uses the compiled op. Loads the op's library.
 
     Args:
@@ -170,7 +171,7 @@ def _checked_implementation(implementation):
     return implementation
 
 
-def checked_mask_size(mask_size, shape):
+def checked_mask_size(mask_size: Sequence[int] | None, shape: tf.TensorShape) -> tuple[int, int]:
     """(mask_h, mask_w) as integers that fit a mask of static `shape` [N, H, W, channels].
 
     Raises:

@@ -5,7 +5,7 @@ import tensorflow as tf
 from psanet_tf.ops.op_library import load_op_library
 
 
-def psa_mask_custom(mask, mask_size):
+def psa_mask_custom(mask: tf.Tensor, mask_size: tuple[int, int]) -> tf.Tensor:
     """`psa_mask` with the compiled op.
 
     Args:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def psa_mask_stock(mask, mask_size):
+def psa_mask_stock(mask: tf.Tensor, mask_size: tuple[int, int]) -> tf.Tensor:
     """`psa_mask` in a form that any TensorFlow runs and XLA compiles, with its gradient.
 
     A position's offsets k - h along one axis turn into absolute coordinates k by a change of row length

@@ -1,9 +1,13 @@
 """Bilinear resize with aligned corners, as the original network does it, or half-pixel centres."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
-def resize_bilinear(images, size, align_corners: bool | tf.Tensor = True) -> tf.Tensor:
+def resize_bilinear(
+    images: tf.Tensor, size: Sequence[int | tf.Tensor], align_corners: bool | tf.Tensor = True
+) -> tf.Tensor:
     """Resizes as PyTorch's ``interpolate(mode="bilinear")`` does, without antialiasing.
 
     With aligned corners the centres of the corner pixels stay in place: output row i samples input row
