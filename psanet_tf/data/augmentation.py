@@ -5,11 +5,13 @@ resampling here, of the pixels that the crop keeps and no others. All of it is T
 it runs in a tf.data pipeline on any number of threads.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.config import AugmentationSection
 from psanet_tf.data.channels import per_channel
 
 _BLUR_MARGIN = 2  # pixels that a 5x5 kernel looks beyond the one it computes
@@ -34,7 +36,12 @@ class AugmentationParameters(NamedTuple):
     offset_yx: tf.Tensor
 
 
-def draw_augmentation(seed, image_size, crop_size, augmentation):
+def draw_augmentation(
+    seed: Sequence[int] | tf.Tensor,
+    image_size: Sequence[int] | tf.Tensor,
+    crop_size: Sequence[int],
+    augmentation: AugmentationSection,
+) -> AugmentationParameters:
     """Draws the parameters for one image.
 
     Args:
@@ -70,7 +77,19 @@ def draw_augmentation(seed, image_size, crop_size, augmentation):
     )
 
 
-def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
+def apply_augmentation(
+    image: np.ndarray | tf.Tensor,
+    label: np.ndarray | tf.Tensor,
+    *,
+    scale: float | tf.Tensor,
+    angle_degrees: float | tf.Tensor | None,
+    blur: bool | tf.Tensor,
+    flip: bool | tf.Tensor,
+    offset_yx: Sequence[int] | tf.Tensor,
+    crop_size: Sequence[int],
+    fill: Sequence[float] | np.ndarray | tf.Tensor,
+    ignore_label: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Scales, rotates, blurs, mirrors and crops an image and its labels.
 
     The scaled image has round(scale * size) rows and columns. It is rotated inside that frame about
@@ -113,7 +132,19 @@ def apply_augmentation(image, label, *, scale, angle_degrees, blur, flip, offset
     return per_channel(tf.add, difference, fill), crop_label
 
 
-def augmented_difference(image, label, *, scale, angle_degrees, blur, flip, offset_yx, crop_size, fill, ignore_label):
+def augmented_difference(
+    image: np.ndarray | tf.Tensor,
+    label: np.ndarray | tf.Tensor,
+    *,
+    scale: float | tf.Tensor,
+    angle_degrees: float | tf.Tensor | None,
+    blur: bool | tf.Tensor,
+    flip: bool | tf.Tensor,
+    offset_yx: Sequence[int] | tf.Tensor,
+    crop_size: Sequence[int],
+    fill: Sequence[float] | np.ndarray | tf.Tensor,
+    ignore_label: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """As `apply_augmentation`, but of the image its difference from `fill`, which is where the work is done.
 
     With the mean colour as fill, only the division by the standard deviation is left of the normalization.

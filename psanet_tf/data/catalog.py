@@ -1,11 +1,14 @@
 """Facts about datasets: class names, colours, and how values in label files become train ids."""
 
 import dataclasses
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from psanet_tf.config import DataSection
 from psanet_tf.data.layouts import existing_root
 from psanet_tf.data.text_files import read_lines
 
@@ -54,10 +57,10 @@ class DatasetInfo:
         object.__setattr__(self, "colors", colors)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.class_names)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """What `from_dict` takes back; plain lists and strings, for JSON."""
         values = {
             "name": self.name,
@@ -72,7 +75,7 @@ class DatasetInfo:
         return values
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> "DatasetInfo":
         label_values = values.get("label_values")
         return cls(
             values["name"],
@@ -84,7 +87,7 @@ class DatasetInfo:
         )
 
 
-def dataset_info(name):
+def dataset_info(name: str) -> DatasetInfo:
     """Facts about a dataset that the package knows.
 
     Args:
@@ -101,7 +104,7 @@ def dataset_info(name):
     return DatasetInfo(name, tuple(names), np.array(colors, int))
 
 
-def info_of(data):
+def info_of(data: DataSection) -> DatasetInfo:
     """Facts about the dataset of a configuration.
 
     Args:
@@ -161,7 +164,7 @@ def _class_colors(data, count):
     return np.array(rows)
 
 
-def distinct_colors(count):
+def distinct_colors(count: int) -> np.ndarray:
     """uint8 [count, 3]: the PASCAL VOC colour map (the bits of the index dealt out to red, green, blue)."""
     index = np.arange(count)
     colors = np.zeros((count, 3), np.uint8)
@@ -171,12 +174,12 @@ def distinct_colors(count):
     return colors
 
 
-def numbered_classes(count):
+def numbered_classes(count: int) -> DatasetInfo:
     """`DatasetInfo` of classes without known names: "class 0", "class 1", ... in colours that differ."""
     return DatasetInfo("unnamed", tuple(f"class {index}" for index in range(count)), distinct_colors(count))
 
 
-def label_value_table(info, train_ids=False):
+def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
     """How values in a dataset's label files become train ids.
 
     Args:

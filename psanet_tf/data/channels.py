@@ -1,9 +1,14 @@
 """Arithmetic between pixels and one value per channel."""
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 
 
-def per_channel(operation, pixels, values):
+def per_channel(
+    operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], pixels: tf.Tensor, values: np.ndarray | tf.Tensor
+) -> tf.Tensor:
     """``operation(pixels, values)``, broadcast over channels.
 
     On CPUs TensorFlow broadcasts over rows of three numbers four times slower than over whole rows of an image,

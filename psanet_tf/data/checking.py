@@ -4,12 +4,14 @@ import dataclasses
 import io
 import os
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from psanet_tf.config import DataSection
 from psanet_tf.data import headers
-from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
+from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_value_table
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.frames import num_frames
 from psanet_tf.data.label_findings import ValueCounts, label_findings
@@ -51,14 +53,14 @@ class SplitReport:
     samples: list[Example] = dataclasses.field(default_factory=list)
 
     @property
-    def problems(self):
+    def problems(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.is_problem]
 
     @property
-    def notes(self):
+    def notes(self) -> list[Finding]:
         return [finding for finding in self.findings if not finding.is_problem]
 
-    def text(self, info):
+    def text(self, info: DatasetInfo) -> str:
         """The report in words."""
         lines = [f"{self.split}: {counted(len(self.examples), 'image')}"]
         if self.sizes:
@@ -77,7 +79,7 @@ class SplitReport:
         return "\n".join(lines)
 
 
-def check_splits(data, splits, workers=None):
+def check_splits(data: DataSection, splits: Iterable[str], workers: int | None = None) -> list[SplitReport]:
     """Reads every image and label file of some splits.
 
     Args:

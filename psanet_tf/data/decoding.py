@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data import headers
-from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE
+from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE, DatasetInfo
 from psanet_tf.data.graph_headers import called_rarely, has_pixels_first, is_jpeg, is_png, jpeg_orientation, png_header
 from psanet_tf.data.pixels import REVERSED
 from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
@@ -16,7 +16,7 @@ _CMYK_COMPONENTS = 4
 _STRING = tf.TensorSpec([], tf.string)
 
 
-def read_record(path, offset):
+def read_record(path: tf.Tensor, offset: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Bytes of the image and of the labels of one example in a TFRecord file.
 
     Args:
@@ -35,7 +35,7 @@ def read_record(path, offset):
     return features[IMAGE_KEY], features[LABEL_KEY]
 
 
-def decode_image(encoded, name="the image"):
+def decode_image(encoded: tf.Tensor, name: str | tf.Tensor = "the image") -> tf.Tensor:
     """Bytes of a JPEG or PNG file -> uint8 [H, W, 3], equal to `pixels.decode_image` in every pixel.
 
     Args:
@@ -111,7 +111,7 @@ def _require(condition, name, message):
 
 
 @tf.function(input_signature=[_STRING], autograph=False)
-def label_values(encoded):
+def label_values(encoded: tf.Tensor) -> tf.Tensor:
     """Scalar string -> uint8 [H, W], equal to `pixels.decode_label`.
 
     Raises:
@@ -151,7 +151,7 @@ class LabelTable:
         table: uint8 [256], from `label_value_table`.
     """
 
-    def __init__(self, info, table):
+    def __init__(self, info: DatasetInfo, table: np.ndarray) -> None:
         self.info = info
         known = np.flatnonzero(table != OUT_OF_RANGE)
         shifts = np.unique(table[known] - known.astype(np.uint8))
@@ -162,7 +162,7 @@ class LabelTable:
         with tf.init_scope():
             self._table = tf.constant(table)
 
-    def train_ids(self, values):
+    def train_ids(self, values: tf.Tensor) -> tf.Tensor:
         """uint8 of any shape -> uint8 of the same.
 
         Raises:

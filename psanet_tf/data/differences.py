@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from psanet_tf.files import atomic_file
 
@@ -25,7 +28,7 @@ class FileMark:
     size: int
     digest: str
 
-    def same_contents(self, other):
+    def same_contents(self, other: "FileMark") -> bool:
         return (self.size, self.digest) == (other.size, other.digest)
 
 
@@ -46,7 +49,7 @@ class Fingerprint:
     images: dict[str, tuple[FileMark, FileMark]]
 
     @property
-    def digest(self):
+    def digest(self) -> str:
         """32 hexadecimal digits that are equal exactly if `describe_difference` finds nothing."""
         parts = [self.split, list(self.class_names), self.label_rule]
         parts += [
@@ -55,11 +58,11 @@ class Fingerprint:
         ]
         return digest_of(json.dumps(parts).encode())
 
-    def subset(self, names):
+    def subset(self, names: Iterable[str]) -> "Fingerprint":
         """The fingerprint of some of the images."""
         return dataclasses.replace(self, images={name: self.images[name] for name in names})
 
-    def with_digests(self, digests):
+    def with_digests(self, digests: Mapping[str, tuple[str, str]]) -> "Fingerprint":
         """The same with other digests: `digests` is {name: (of the image, of the labels)}."""
         images = {
             name: tuple(
@@ -69,7 +72,7 @@ class Fingerprint:
         }
         return dataclasses.replace(self, images=images)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """What `from_dict` takes back; plain lists and strings, for JSON."""
         return {
             "format": _FORMAT,
@@ -82,7 +85,7 @@ class Fingerprint:
         }
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> "Fingerprint":
         """Raises ValueError if `values` is not what `to_dict` gives."""
         try:
             if values["format"] != _FORMAT:
@@ -94,13 +97,13 @@ class Fingerprint:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a fingerprint of data: {error!r}") from None
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes JSON; an older file stays until the new one is whole."""
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict()), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> "Fingerprint":
         """Reads a file of `save`.
 
         Raises:
@@ -113,7 +116,7 @@ class Fingerprint:
             raise ValueError(f"{path} is damaged ({error})") from None
 
 
-def describe_difference(old, new):
+def describe_difference(old: Fingerprint, new: Fingerprint) -> list[str]:
     """What makes two fingerprints differ, in words, classes first.
 
     Args:
@@ -140,7 +143,7 @@ def describe_difference(old, new):
     return lines + describe_changed(old, new)
 
 
-def describe_changed(old, new):
+def describe_changed(old: Fingerprint, new: Fingerprint) -> list[str]:
     """As `describe_difference`, of images and labels alone that are in both and differ."""
     lines = []
     for index, what in enumerate(("images", "labels")):
@@ -155,7 +158,7 @@ def describe_changed(old, new):
     return lines
 
 
-def describe_classes(old, new):
+def describe_classes(old: Iterable[str], new: Iterable[str]) -> list[str]:
     """How two sequences of class names differ, in words; an empty list if they do not."""
     old, new = list(old), list(new)
     if old == new:
@@ -174,7 +177,7 @@ def describe_classes(old, new):
     return lines
 
 
-def changed_images(old, new, index=None):
+def changed_images(old: Fingerprint, new: Fingerprint, index: int | None = None) -> list[str]:
     """Names that both fingerprints have, of which the image (`index` 0), the labels (1) or either (None) differ."""
     indices = (0, 1) if index is None else (index,)
     return [
@@ -184,7 +187,7 @@ def changed_images(old, new, index=None):
     ]
 
 
-def digest_of(contents):
+def digest_of(contents: bytes) -> str:
     """BLAKE2b of bytes, 128 bits, hexadecimal."""
     return hashlib.blake2b(contents, digest_size=16).hexdigest()
 

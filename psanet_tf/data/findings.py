@@ -21,7 +21,7 @@ class Finding:
     where: tuple[str, ...] = ()
     is_problem: bool = True
 
-    def lines(self):
+    def lines(self) -> list[str]:
         """The finding as indented lines of text, with at most `SHOWN` files."""
         lines = [f"  {'problem' if self.is_problem else 'note'}: {self.what}"]
         lines += [f"      {item}" for item in self.where[:SHOWN]]
@@ -30,6 +30,6 @@ class Finding:
         return lines + ([f"    -> {self.advice}"] if self.advice else [])
 
 
-def counted(number, singular, plural=None):
+def counted(number: int, singular: str, plural: str | None = None) -> str:
     """ "1 image", "3 images"."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.differences import (
     FileMark,
@@ -25,6 +27,7 @@ from psanet_tf.data.differences import (
     describe_difference,
     digest_of,
 )
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.records import RecordExample
 from psanet_tf.files import atomic_file
@@ -45,7 +48,9 @@ _SETTLED_NS = 2_000_000_000
 _PROGRESS_BYTES = 1 << 28
 
 
-def data_fingerprint(data, split, cache=None, examples=None):
+def data_fingerprint(
+    data: DataSection, split: str, cache: str | os.PathLike | None = None, examples: Sequence[Example] | None = None
+) -> Fingerprint:
     """The fingerprint of one split, as it is on disk now.
 
     Args:
@@ -71,7 +76,7 @@ def data_fingerprint(data, split, cache=None, examples=None):
     return Fingerprint(split, info.class_names, _rule_in_words(table, info), marks)
 
 
-def file_digest(path):
+def file_digest(path: str | os.PathLike) -> str:
     """BLAKE2b of a file's contents, 128 bits, hexadecimal; about 1 GB per second and thread.
 
     Raises:

@@ -1,5 +1,8 @@
 """Files of a folder of images or labels: which are taken, by what name, and which are passed over."""
 
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.near_names import around_stem
 
@@ -10,7 +13,7 @@ _OTHER_IMAGES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tg
 _SHOWN_FOLDERS = 8
 
 
-def existing_folder(path, advice=""):
+def existing_folder(path: Path, advice: str = "") -> Path:
     """`path`, if it is a folder.
 
     Raises:
@@ -25,7 +28,7 @@ def existing_folder(path, advice=""):
     raise FileNotFoundError(f"there is no folder {path} ({holds}){'; ' if advice else ''}{advice}")
 
 
-def scan(folder, suffixes):
+def scan(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[Path]]:
     """Entries of a folder, sorted: (files with one of the suffixes, in capitals or not; all others)."""
     taken, others = [], []
     for path in sorted(existing_folder(folder).iterdir()):
@@ -34,7 +37,7 @@ def scan(folder, suffixes):
     return taken, others
 
 
-def by_stem(paths, advice):
+def by_stem(paths: Iterable[Path], advice: str) -> dict[str, Path]:
     """{name without suffix: path}.
 
     Raises:
@@ -52,7 +55,7 @@ def by_stem(paths, advice):
     return found
 
 
-def passed_over(others, what_is_taken, advice):
+def passed_over(others: Sequence[Path], what_is_taken: str, advice: str) -> list[Finding]:
     """Findings about entries of folders that were not taken: images are a problem, anything else a note.
 
     Args:
@@ -87,7 +90,7 @@ def _is_image(path):
     return path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_IMAGES) and not path.name.startswith(".")
 
 
-def labels_without_image(labels):
+def labels_without_image(labels: Sequence[Path]) -> list[Finding]:
     """Findings about label files whose image is not there."""
     if not labels:
         return []
@@ -95,7 +98,7 @@ def labels_without_image(labels):
     return [Finding(what, "add the images, or remove these labels", tuple(map(str, labels)))]
 
 
-def naming_rule(stems, paths):
+def naming_rule(stems: Sequence[str], paths: Iterable[Path]) -> tuple[str, list[Path]] | None:
     """Whether label files are named after their images, with something before or after the name.
 
     Args:

@@ -1,12 +1,15 @@
 """Files of several images, of which the first is read."""
 
+import os
+from typing import BinaryIO
+
 from PIL import Image
 
 # Phones put a second image, such as a map of depths, into JPEG files; that is nothing to speak of.
 _OF_SEVERAL = ("GIF", "WEBP", "PNG", "TIFF")
 
 
-def num_frames(file):
+def num_frames(file: str | os.PathLike | BinaryIO) -> int:
     """How many frames or pages an image file has.
 
     Args:

@@ -1,6 +1,7 @@
 """As `headers`, of scalar string tensors: what stands in front of the pixels of JPEG and PNG files."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -25,24 +26,24 @@ class PngHeader(NamedTuple):
     orientation: tf.Tensor
 
 
-def starts_with(data, magic):
+def starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
     return tf.strings.substr(data, 0, len(magic)) == magic
 
 
-def is_jpeg(data):
+def is_jpeg(data: tf.Tensor) -> tf.Tensor:
     return starts_with(data, JPEG_MAGIC)
 
 
-def is_png(data):
+def is_png(data: tf.Tensor) -> tf.Tensor:
     return starts_with(data, PNG_MAGIC)
 
 
-def has_pixels_first(data):
+def has_pixels_first(data: tf.Tensor) -> tf.Tensor:
     """Whether nothing but the header chunk is in front of a PNG's pixels; bool."""
     return tf.strings.substr(data, _HEADER_END + 4, 4) == b"IDAT"
 
 
-def called_rarely(*signature):
+def called_rarely(*signature: tf.TensorSpec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function of tensors one that is called, and not made part of the caller's graph.
 
     Operations in a branch that is not taken cost time, too: all of them are told that they have nothing to do.
@@ -50,7 +51,7 @@ def called_rarely(*signature):
     return tf.function(input_signature=signature or None, autograph=False, experimental_attributes={"_noinline": True})
 
 
-def jpeg_orientation(data):
+def jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
     """int32, 1..8, of a string that begins as a JPEG file."""
     # Most files have a JFIF segment of 16 bytes and then the tables, so there is nothing to look for.
     usual = (tf.strings.substr(data, 2, 4) == b"\xff\xe0\0\x10") & (tf.strings.substr(data, 20, 2) == b"\xff\xdb")
@@ -74,7 +75,7 @@ def _jpeg_orientation(data):
     return _orientation_at(data, start, end)
 
 
-def png_header(data):
+def png_header(data: tf.Tensor) -> PngHeader:
     """`PngHeader` of a string that begins as a PNG file.
 
     Raises:

@@ -5,6 +5,7 @@ or the first eXIf chunk of a PNG (before the pixels), tag 0x0112 of the first di
 """
 
 import struct
+from collections.abc import Iterator
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -18,20 +19,20 @@ PNG_KIND = slice(24, 26)
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 
 
-def is_jpeg(contents):
+def is_jpeg(contents: bytes) -> bool:
     return contents.startswith(JPEG_MAGIC)
 
 
-def is_png(contents):
+def is_png(contents: bytes) -> bool:
     return contents.startswith(PNG_MAGIC)
 
 
-def png_kind(contents):
+def png_kind(contents: bytes) -> tuple[int, int]:
     """(bits per sample, colour type)."""
     return tuple(contents[PNG_KIND])
 
 
-def orientation(contents):
+def orientation(contents: bytes) -> int:
     """1..8 as Exif counts them, of a JPEG or PNG file; 1 (upright) if it says nothing, or nothing that makes sense."""
     if is_jpeg(contents):
         return exif_orientation(_jpeg_exif(contents))
@@ -40,7 +41,7 @@ def orientation(contents):
     )
 
 
-def exif_orientation(exif):
+def exif_orientation(exif: bytes) -> int:
     """The same of an Exif block alone, with or without ``Exif\\0\\0`` in front."""
     exif = exif.removeprefix(EXIF_MAGIC)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
@@ -60,7 +61,7 @@ def exif_orientation(exif):
     return UPRIGHT
 
 
-def png_chunks(contents):
+def png_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, data) of a PNG's chunks before its pixels."""
     place = len(PNG_MAGIC)
     while place + 8 <= len(contents):

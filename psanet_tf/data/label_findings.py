@@ -1,10 +1,11 @@
 """What the values in a split's label files say about the labels: judged by all files together."""
 
 import dataclasses
+import os
 
 import numpy as np
 
-from psanet_tf.data.catalog import OUT_OF_RANGE
+from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo
 from psanet_tf.data.findings import SHOWN, Finding, counted
 
 _SHOWN_VALUES = 12
@@ -25,7 +26,7 @@ class ValueCounts:
     files: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
     first: dict[int, list[str]] = dataclasses.field(default_factory=dict)
 
-    def add(self, path, counts):
+    def add(self, path: str | os.PathLike, counts: np.ndarray) -> None:
         """Takes in one file's counts, int [256]."""
         self.pixels += counts
         self.files += counts > 0
@@ -34,19 +35,21 @@ class ValueCounts:
             if len(names) < SHOWN:
                 names.append(str(path))
 
-    def present(self):
+    def present(self) -> list[int]:
         """The values that occur, sorted."""
         return np.flatnonzero(self.pixels).tolist()
 
 
-def label_findings(values, class_pixels, info, table, advice=""):
+def label_findings(
+    values: ValueCounts, class_pixels: np.ndarray, info: DatasetInfo, table: np.ndarray | None, advice: str = ""
+) -> list[Finding]:
     """Values that are no class, labels that start at 1, black and white masks, no labels at all, absent classes.
 
     Args:
         values: ValueCounts.
         class_pixels: int [K], labelled pixels of each class in the files that can be used.
         info: DatasetInfo.
-        table: from `label_value_table`.
+        table: from `label_value_table`; None where there are no values.
         advice: where no labels are expected, such as in the test split of a challenge.
 
     Returns:

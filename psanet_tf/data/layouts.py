@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from psanet_tf.config import DataSection
 from psanet_tf.data.findings import Finding
 from psanet_tf.data.folders import (
     IMAGE_SUFFIXES,
@@ -50,17 +51,17 @@ class Listing:
     findings: list[Finding] = dataclasses.field(default_factory=list)
     advice: str = ""
 
-    def missing(self):
+    def missing(self) -> list[Path]:
         """Paths of images and labels that are listed and not there."""
         paths = [path for example in self.examples for path in (example.image_path, example.label_path)]
         return [path for path in paths if not path.is_file()]
 
-    def text(self):
+    def text(self) -> list[str]:
         """The findings as lines of text."""
         return [line for finding in self.findings for line in finding.lines()]
 
 
-def list_files(data, split):
+def list_files(data: DataSection, split: str) -> Listing:
     """The images of one split, whether or not the files are there.
 
     Args:
@@ -84,7 +85,7 @@ def list_files(data, split):
     return dataclasses.replace(listing, examples=sorted(listing.examples, key=lambda example: example.name))
 
 
-def listing_warnings(data):
+def listing_warnings(data: DataSection) -> list[str]:
     """What of the training and validation images is passed over: a list of texts, without names of files.
 
     Args:
@@ -104,7 +105,7 @@ def listing_warnings(data):
     ]
 
 
-def existing_root(data, mark=""):
+def existing_root(data: DataSection, mark: str = "") -> Path:
     """`data.root` as a path.
 
     Args:

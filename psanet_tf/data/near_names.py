@@ -4,10 +4,11 @@ import difflib
 import itertools
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def instead_of(path):
+def instead_of(path: str | os.PathLike) -> str:
     """What lies in a missing file's folder under a similar name, or which folder is missing: text for a message.
 
     Returns:
@@ -21,7 +22,7 @@ def instead_of(path):
     return f" (is it {name}?)" if name else ""
 
 
-def similar_name(name, names):
+def similar_name(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that is most likely meant by `name`, or None."""
     stem = Path(name).stem
     same = (other for other in names if Path(other).stem.lower() == stem.lower())
@@ -41,7 +42,7 @@ def _letters_and_numbers(stem):
     return re.sub(r"\d+", "", stem), re.findall(r"\d+", stem)
 
 
-def around_stem(stem, name):
+def around_stem(stem: str, name: str) -> tuple[str, str] | None:
     """What stands before and after `stem` in a file's name, if it is the same image's: (before, after) or None.
 
     ``p1_mask.png`` and ``mask_p1.png`` are of ``p1``, ``p10.png`` is not.
@@ -50,7 +51,7 @@ def around_stem(stem, name):
     return found and (found.group(1) or "", found.group(2))
 
 
-def right_root(root, mark):
+def right_root(root: Path, mark: str) -> Path | None:
     """The folder that `data.root` should be, if `mark` lies a level or two above or below it.
 
     Args:

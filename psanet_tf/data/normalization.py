@@ -1,12 +1,19 @@
 """What is subtracted from and divided out of pixel values (statistics of ImageNet, RGB, 0..255)."""
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_Image = TypeVar("_Image", np.ndarray, "tf.Tensor")
 
 MEAN = np.array([0.485 * 255, 0.456 * 255, 0.406 * 255], np.float32)
 STD = np.array([0.229 * 255, 0.224 * 255, 0.225 * 255], np.float32)
 
 
-def normalize(image):
+def normalize(image: _Image) -> _Image:
     """``(image - MEAN) / STD`` per channel.
 
     Args:

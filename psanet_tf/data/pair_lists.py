@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Pair:
     where: str
     words: tuple[str, ...]
 
-    def paths(self, root):
+    def paths(self, root: Path) -> tuple[Path, Path]:
         """Image and labels: under `root` if they are there, else as absolute paths if they are, else under `root`.
 
         Raises:
@@ -43,7 +44,7 @@ class Pair:
         return Path(word) if Path(word).is_absolute() and not under.is_file() and Path(word).is_file() else under
 
 
-def read_pairs(path, key):
+def read_pairs(path: str | os.PathLike, key: str) -> list[Pair]:
     """The lines of a list, without empty ones and comments (lines that start with ``#``).
 
     What stands in a line is separated by tabs, or else by commas (with quotes as in CSV), or else by white space.

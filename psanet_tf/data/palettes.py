@@ -1,5 +1,8 @@
 """Whether the palettes of a split's label files agree that a value means one class."""
 
+import os
+from collections.abc import Mapping
+
 
 class PaletteAgreement:
     """Labels are read by index; this notes where the colours give a reason to doubt that.
@@ -14,12 +17,12 @@ class PaletteAgreement:
         >>> palettes.problem()
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._first = {}  # value -> (colour, path) where it occurred first
         self._conflicts = {}  # value -> (colour, path) where it had another colour first
         self._conflicting_paths = set()
 
-    def add(self, path, colors):
+    def add(self, path: str | os.PathLike, colors: Mapping[int, tuple[int, int, int]] | None) -> None:
         """Takes in one label file.
 
         Args:
@@ -32,7 +35,7 @@ class PaletteAgreement:
                 self._conflicts.setdefault(value, (color, path))
                 self._conflicting_paths.add(path)
 
-    def problem(self):
+    def problem(self) -> str | None:
         """Text that names two files and what they disagree about, or None."""
         if not self._conflicts:
             return None

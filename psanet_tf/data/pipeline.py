@@ -8,6 +8,7 @@ epoch with the batches that would have come.
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.config import Config
 from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
 from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
 from psanet_tf.data.channels import per_channel
@@ -21,7 +22,7 @@ _ORDER_STREAM, _AUGMENTATION_STREAM, _SUBSTITUTE_STREAM = 0, 1, 2
 _MAX_SUBSTITUTES = 100
 
 
-def steps_per_epoch(config, global_batch_size):
+def steps_per_epoch(config: Config, global_batch_size: int) -> int:
     """Whole batches in one pass over the training images; which ones are left over changes from epoch to epoch.
 
     Raises:
@@ -32,8 +33,14 @@ def steps_per_epoch(config, global_batch_size):
 
 
 def training_dataset(
-    config, global_batch_size, start_epoch=0, start_step=0, num_workers=1, worker_index=0, unreadable=None
-):
+    config: Config,
+    global_batch_size: int,
+    start_epoch: int = 0,
+    start_step: int = 0,
+    num_workers: int = 1,
+    worker_index: int = 0,
+    unreadable: UnreadableExamples | None = None,
+) -> tf.data.Dataset:
     """Shuffled, augmented, normalized batches without end.
 
     Args:
@@ -104,7 +111,13 @@ def training_dataset(
     return _batches(dataset, example, data, share)
 
 
-def evaluation_dataset(config, batch_size, unreadable=None, num_workers=1, worker_index=0):
+def evaluation_dataset(
+    config: Config,
+    batch_size: int,
+    unreadable: UnreadableExamples | None = None,
+    num_workers: int = 1,
+    worker_index: int = 0,
+) -> tf.data.Dataset:
     """One pass over the validation images, each cut or padded about its middle to ``data.crop_size``.
 
     For a quick score during training; the protocol of the paper is `psanet evaluate`. The last batch is filled up

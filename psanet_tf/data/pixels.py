@@ -9,6 +9,8 @@ Training and exported models follow them in TensorFlow operations (`decoding`), 
 """
 
 import io
+import os
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -16,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from psanet_tf.data import headers
 
 
-def decode_image(contents, where):
+def decode_image(contents: bytes, where: str | os.PathLike) -> np.ndarray:
     """Bytes of an image file -> uint8 [H, W, 3], RGB.
 
     Args:
@@ -37,7 +39,7 @@ def decode_image(contents, where):
     return turned(pixels, turn)
 
 
-def decode_label(contents, where):
+def decode_label(contents: bytes, where: str | os.PathLike) -> np.ndarray:
     """Bytes of a label file -> uint8 [H, W], the values as stored.
 
     Args:
@@ -62,7 +64,7 @@ def decode_label(contents, where):
     return turned(values.astype(np.uint8), headers.orientation(contents))
 
 
-def label_colors(contents, where):
+def label_colors(contents: bytes, where: str | os.PathLike) -> dict[int, tuple[int, int, int]] | None:
     """The colours that a palette PNG gives the values that occur in it.
 
     Args:
@@ -83,7 +85,7 @@ def label_colors(contents, where):
     return {int(value): tuple(palette[value].tolist()) for value in np.unique(np.asarray(image))}
 
 
-def is_read_by_graph(file):
+def is_read_by_graph(file: bytes | BinaryIO) -> bool:
     """Whether `decoding.decode_image` reads an image (exactly as `decode_image` does) or refuses it.
 
     Args:
@@ -102,7 +104,7 @@ def is_read_by_graph(file):
         return True  # damaged: refused by both
 
 
-def is_plain(contents):
+def is_plain(contents: bytes) -> bool:
     """Whether any decoder reads an image as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG."""
     if headers.is_jpeg(contents):
         return is_read_by_graph(contents) and headers.orientation(contents) == headers.UPRIGHT
@@ -112,7 +114,7 @@ def is_plain(contents):
     return headers.png_kind(contents) in ((8, headers.GREY), (8, headers.RGB)) and not transparent
 
 
-def damage(contents):
+def damage(contents: bytes) -> str | None:
     """What a strict decoder finds wrong in the middle of a JPEG, where others put grey or noise; None if nothing.
 
     Args:
@@ -129,7 +131,7 @@ def damage(contents):
     return None
 
 
-def turned(array, orientation):
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     """[H, W, ...] as stored -> as it is to be seen.
 
     Args:

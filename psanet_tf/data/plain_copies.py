@@ -7,9 +7,11 @@ read (GIF, TIFF, WebP, BMP, CMYK) is decoded before it starts, once.
 import hashlib
 import io
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from psanet_tf.cache import cache_folder
@@ -21,7 +23,7 @@ from psanet_tf.progress import track
 _VERSION = 1
 
 
-def graph_readable(paths):
+def graph_readable(paths: Sequence[Path]) -> list[str]:
     """Files that `decoding.decode_image` reads as `pixels.decode_image` reads the given ones.
 
     Args:
@@ -47,7 +49,7 @@ def graph_readable(paths):
     return [str(copies.get(path, path)) for path in paths]
 
 
-def png_bytes(pixels):
+def png_bytes(pixels: np.ndarray) -> bytes:
     """uint8 [H, W, 3] or [H, W] -> bytes of a PNG file, written fast."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=1)

@@ -1,11 +1,13 @@
 """Lists the examples of a split, and reads one image or label file (as `pixels` describes)."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.config import DataSection
 from psanet_tf.data import headers
-from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
+from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_value_table
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.layouts import Example, existing_root, list_files
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 
-def list_examples(data, split):
+def list_examples(data: DataSection, split: str) -> list[Example]:
     """The images of one split, sorted by name.
 
     Args:
@@ -57,7 +59,7 @@ def list_examples(data, split):
     return listing.examples
 
 
-def encoded_example(example):
+def encoded_example(example: Example) -> tuple[bytes, bytes]:
     """Bytes of the image file and of the label file of an example, which may be in a TFRecord.
 
     Raises:
@@ -68,7 +70,7 @@ def encoded_example(example):
     return contents_of(example.image_path), contents_of(example.label_path)
 
 
-def read_example(example, info):
+def read_example(example: Example, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray]:
     """Reads an image and its labels.
 
     Args:
@@ -86,7 +88,7 @@ def read_example(example, info):
     return image, _train_ids(values, _names(example)[1], info, holds_train_ids(example))
 
 
-def decode_example(example, encoded_image, encoded_label):
+def decode_example(example: Example, encoded_image: bytes, encoded_label: bytes) -> tuple[np.ndarray, np.ndarray]:
     """What `encoded_example` gives -> uint8 [H, W, 3], and uint8 [H, W] of the label values as stored.
 
     Raises:
@@ -99,7 +101,7 @@ def decode_example(example, encoded_image, encoded_label):
     return image, values
 
 
-def holds_train_ids(example):
+def holds_train_ids(example: Example) -> bool:
     """Whether the label values of an example as stored are train ids."""
     return isinstance(example, RecordExample) or has_train_ids(example.label_path)
 
@@ -110,7 +112,7 @@ def _names(example):
     return example.image_path, example.label_path
 
 
-def read_image(path):
+def read_image(path: str | os.PathLike) -> np.ndarray:
     """Reads an image.
 
     Args:
@@ -126,7 +128,7 @@ def read_image(path):
     return decode_image(contents_of(path), path)
 
 
-def read_label(path, info):
+def read_label(path: str | os.PathLike, info: DatasetInfo) -> np.ndarray:
     """Reads a label file and turns its values into train ids.
 
     Args:
@@ -169,12 +171,12 @@ def _sizes_differ(example, image_size, label_size, orientation):
     return text
 
 
-def has_train_ids(label_path):
+def has_train_ids(label_path: str | os.PathLike) -> bool:
     """Whether a file holds train ids instead of its dataset's own values (Cityscapes has both kinds)."""
     return str(label_path).endswith("_labelTrainIds.png")
 
 
-def contents_of(path):
+def contents_of(path: str | os.PathLike) -> bytes:
     """Bytes of a file.
 
     Raises:

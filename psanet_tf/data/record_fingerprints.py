@@ -1,17 +1,20 @@
 """Of which data the shards of a split are: ``<split>.fingerprint.json`` beside them."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.differences import Fingerprint, describe_classes
 from psanet_tf.files import atomic_file
 
 
-def fingerprint_path(folder, split):
+def fingerprint_path(folder: str | os.PathLike, split: str) -> Path:
     return Path(folder) / f"{split}.fingerprint.json"
 
 
-def read_shard_fingerprints(folder, split):
+def read_shard_fingerprints(folder: str | os.PathLike, split: str) -> dict[str, Fingerprint]:
     """{name of the shard: Fingerprint}; empty where nothing is noted.
 
     Raises:
@@ -27,14 +30,14 @@ def read_shard_fingerprints(folder, split):
         raise ValueError(f"{path} is damaged ({error}): remove it and the shards, and convert again") from None
 
 
-def write_shard_fingerprints(folder, split, fingerprints):
+def write_shard_fingerprints(folder: str | os.PathLike, split: str, fingerprints: Mapping[str, Fingerprint]) -> None:
     """Writes what `read_shard_fingerprints` reads; an older file stays until the new one is whole."""
     shards = {name: fingerprints[name].to_dict() for name in sorted(fingerprints)}
     with atomic_file(fingerprint_path(folder, split)) as temporary:
         temporary.write_text(json.dumps({"shards": shards}), encoding="utf-8")
 
 
-def check_shard_classes(folder, split, info):
+def check_shard_classes(folder: str | os.PathLike, split: str, info: DatasetInfo) -> None:
     """Compares the classes that shards were written with, where that is noted, with those that a configuration has.
 
     The train ids in the shards stand for the former.

@@ -1,11 +1,13 @@
 """Writes a split as TFRecord shards: in parallel, each shard whole or not at all, going on where it was interrupted."""
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.fingerprint import data_fingerprint, describe_difference
 from psanet_tf.data.headers import is_jpeg
@@ -22,7 +24,9 @@ from psanet_tf.files import atomic_file
 from psanet_tf.progress import track
 
 
-def write_records(data, split, folder, examples_per_shard=500, workers=None):
+def write_records(
+    data: DataSection, split: str, folder: str | os.PathLike, examples_per_shard: int = 500, workers: int | None = None
+) -> tuple[list[Path], int, list[str]]:
     """Writes one split of a dataset.
 
     Args:
@@ -41,8 +45,6 @@ def write_records(data, split, folder, examples_per_shard=500, workers=None):
             shards of this split that are of other images or don't say of which.
         FileNotFoundError: no such data.
     """
-    import os
-
     if data.format != "files":
         raise ValueError(f"data.format: {data.root} holds TFRecords already, only files can be converted")
     if examples_per_shard < 1:

@@ -6,6 +6,7 @@ can be read in any order: batches are the same as from the files.
 """
 
 import dataclasses
+import os
 import re
 import struct
 from pathlib import Path
@@ -30,10 +31,10 @@ class RecordExample(Example):
     offset: int
 
     @property
-    def where(self):
+    def where(self) -> str:
         return f"{self.image_path} (record at byte {self.offset}, {self.name})"
 
-    def encoded(self):
+    def encoded(self) -> tuple[bytes, bytes]:
         """Bytes of the image and of the labels."""
         import tensorflow as tf
 
@@ -45,16 +46,16 @@ class RecordExample(Example):
         return features[IMAGE_KEY].bytes_list.value[0], features[LABEL_KEY].bytes_list.value[0]
 
 
-def shard_path(folder, split, index, count):
+def shard_path(folder: str | os.PathLike, split: str, index: int, count: int) -> Path:
     return Path(folder) / f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
-def shards_of(folder, split):
+def shards_of(folder: str | os.PathLike, split: str) -> list[Path]:
     """Paths of all files in a folder that are named as shards of a split, sorted."""
     return sorted(path for path in Path(folder).glob(f"{split}-*.tfrecord") if _numbers(path, split))
 
 
-def list_records(folder, split):
+def list_records(folder: str | os.PathLike, split: str) -> list[RecordExample]:
     """The examples in the shards of a split, in the order they were written.
 
     Raises:

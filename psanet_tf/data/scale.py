@@ -2,10 +2,15 @@
 
 import dataclasses
 import io
+import os
 import statistics
+from collections.abc import Sequence
 
 from PIL import Image
 
+from psanet_tf.config import Config, DataSection, EvaluateSection
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.records import RecordExample
 
@@ -15,7 +20,7 @@ _LARGEST_RATIO = 1.5
 _MEASURED = 500
 
 
-def median_long_side(examples):
+def median_long_side(examples: Sequence[Example | str | os.PathLike]) -> int | None:
     """Median of rows or columns, whichever are more, of at most 500 images, evenly spread.
 
     Args:
@@ -30,7 +35,7 @@ def median_long_side(examples):
     return round(statistics.median(sizes)) if sizes else None
 
 
-def with_long_side(info, data):
+def with_long_side(info: DatasetInfo, data: DataSection) -> DatasetInfo:
     """`info` with the long side of the training images of `data`, if it has none and they are there."""
     if info.long_side is not None:
         return info
@@ -41,7 +46,7 @@ def with_long_side(info, data):
     return dataclasses.replace(info, long_side=median_long_side(examples))
 
 
-def with_base_size(evaluate, info):
+def with_base_size(evaluate: EvaluateSection, info: DatasetInfo) -> EvaluateSection:
     """An `EvaluateSection` that says what is long side 1.
 
     Args:
@@ -64,7 +69,9 @@ def with_base_size(evaluate, info):
     return evaluate.model_copy(update={"base_size": base_size})
 
 
-def scale_warning(trained, base_size, seen=None, what="the images"):
+def scale_warning(
+    trained: int | None, base_size: int | None, seen: int | None = None, what: str = "the images"
+) -> str | None:
     """What to know where images are seen at another scale than in training.
 
     Args:
@@ -94,7 +101,7 @@ def scale_warning(trained, base_size, seen=None, what="the images"):
     return f"{numbers}: {advice}"
 
 
-def config_scale_warnings(config, info):
+def config_scale_warnings(config: Config, info: DatasetInfo) -> list[str]:
     """`scale_warning` of a configuration, before anything is trained: a list of at most one text.
 
     Args:

@@ -21,6 +21,7 @@ value = train id + 1.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ class Scene:
     waters: np.ndarray
 
 
-def write_scenes(root, train=600, validation=100, size=161, seed=0):
+def write_scenes(
+    root: str | os.PathLike, train: int = 600, validation: int = 100, size: int = 161, seed: int = 0
+) -> Path:
     """Writes the dataset; the folder appears whole or not at all.
 
     Args:
@@ -95,7 +98,7 @@ def write_scenes(root, train=600, validation=100, size=161, seed=0):
     return Path(root)
 
 
-def make_scene(seed, split, index, size=161, kinds=None):
+def make_scene(seed: int, split: str, index: int, size: int = 161, kinds: tuple[int, int] | None = None) -> Scene:
     """Draws one image.
 
     Args:

@@ -1,9 +1,10 @@
 """Small text files that people write: class names, colours, lists of images."""
 
+import os
 from pathlib import Path
 
 
-def read_lines(path, key, advice):
+def read_lines(path: str | os.PathLike, key: str, advice: str) -> list[str]:
     """The lines of a text file, without white space at their ends; those after the last text are left out.
 
     A byte order mark is skipped.

@@ -2,9 +2,15 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.readers import encoded_example, list_examples, read_example
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MARK = "cannot read example"
 _SHOWN = 20
@@ -13,17 +19,17 @@ _SHOWN = 20
 class UnreadableExamples:
     """What ``data.on_error: skip`` has passed over in one split; a pipeline fills it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         import tensorflow as tf
 
         # A table, not a Python object: the pipeline must not call Python.
         self._table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, default_value=0)
 
-    def add(self, index):
+    def add(self, index: "tf.Tensor") -> "tf.Operation":
         """In a pipeline: notes the example at this place of `list_examples`; returns an operation."""
         return self._table.insert(index, 1)
 
-    def take_summary(self, data, split):
+    def take_summary(self, data: DataSection, split: str) -> str | None:
         """Text that names what was skipped since the last call and says why, or None.
 
         Args:
@@ -43,7 +49,7 @@ class UnreadableExamples:
 
 
 @contextlib.contextmanager
-def readable_pipeline_errors(data):
+def readable_pipeline_errors(data: DataSection) -> Iterator[None]:
     """Turns TensorFlow's report of an example that cannot be read into a ValueError that names the file and says why.
 
     Args:

@@ -1,6 +1,8 @@
 """Backbones of other projects under the names and in the layouts of the original implementation's state dict."""
 
+import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +16,7 @@ CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 _KERAS_EPSILON, _EPSILON = 1.001e-5, 1e-5
 
 
-def from_keras_applications(network, mean=CAFFE_MEAN):
+def from_keras_applications(network: keras.Model, mean: np.ndarray = CAFFE_MEAN) -> dict[str, np.ndarray]:
     """The weights of a `keras.applications` ResNet (version 1) for images normalized as this project does.
 
     Its convolutions have biases and its batch normalizations an epsilon of 1.001e-5; both are folded into the
@@ -50,7 +52,7 @@ def from_keras_applications(network, mean=CAFFE_MEAN):
     return state
 
 
-def read_keras_applications(path, blocks):
+def read_keras_applications(path: str | os.PathLike, blocks: Sequence[int]) -> dict[str, np.ndarray]:
     """Reads a weights file of a `keras.applications` ResNet, with or without its classifier.
 
     Args:

@@ -14,7 +14,7 @@ _IDENTIFYING = ("config.json", "model.weights.h5")
 _CHUNK = 1 << 20
 
 
-def weights_identity(path):
+def weights_identity(path: str | os.PathLike) -> str:
     """What tells the weights in a file from all others, wherever the file lies and whenever it was written.
 
     Reads the whole file, about a second per GB.
@@ -46,7 +46,7 @@ def weights_identity(path):
     return digest.hexdigest()
 
 
-def check_keras_file(path):
+def check_keras_file(path: str | os.PathLike) -> None:
     """Reads a `.keras` file to its end and compares its checksums.
 
     Args:

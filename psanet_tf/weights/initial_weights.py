@@ -1,7 +1,9 @@
 """Where a run's weights come from, other than from random numbers."""
 
+import os
 from pathlib import Path
 
+from psanet_tf.models import PSANet
 from psanet_tf.models.resnet import BLOCKS
 from psanet_tf.weights.backbones import read_keras_applications
 from psanet_tf.weights.checkpoints import load_trained
@@ -18,7 +20,7 @@ _WANTED = (
 )
 
 
-def load_initial_weights(model, source):
+def load_initial_weights(model: PSANet, source: str | os.PathLike) -> list[str]:
     """Sets as many weights as a file has for this network; the whole backbone at least.
 
     Args:

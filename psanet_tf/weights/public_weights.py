@@ -25,7 +25,7 @@ class WeightsMismatchError(ValueError):
         problems: one line each.
     """
 
-    def __init__(self, message: str, problems: Collection[str] = ()):
+    def __init__(self, message: str, problems: Collection[str] = ()) -> None:
         problems = list(problems)
         more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         super().__init__("\n  ".join([message, *problems[:_LISTED], *more]))

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from psanet_tf.config import load_config
+from psanet_tf.config import Config, load_config
 from psanet_tf.data.catalog import DatasetInfo
 
 
@@ -27,7 +27,7 @@ class RunFolder:
         tensorboard_folder: event files.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.dataset_file = self.path / "dataset.json"
@@ -44,13 +44,13 @@ class RunFolder:
         self.json_lines_file = self.path / "metrics.jsonl"
         self.tensorboard_folder = self.path / "tensorboard"
 
-    def read_info(self):
+    def read_info(self) -> DatasetInfo | None:
         """`DatasetInfo` of the run, or None if the folder has none."""
         if not self.dataset_file.is_file():
             return None
         return DatasetInfo.from_dict(json.loads(self.dataset_file.read_text(encoding="utf-8")))
 
-    def read_config(self):
+    def read_config(self) -> Config | None:
         """`Config` of the run, or None if the folder has none."""
         return load_config(self.config_file) if self.config_file.is_file() else None
 

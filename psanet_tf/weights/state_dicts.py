@@ -2,7 +2,7 @@
 
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +45,17 @@ def read_state_dict(source: Mapping | str | os.PathLike) -> dict[str, np.ndarray
     return _with_segmentation_names(state) if {"conv1.weight", "stem.0.weight"} & state.keys() else state
 
 
-def from_torch_layout(array):
+def from_torch_layout(array: np.ndarray) -> np.ndarray:
     """Convolution kernels [out, in, kh, kw] -> [kh, kw, in, out]; all else as it is."""
     return np.transpose(array, (2, 3, 1, 0)) if np.ndim(array) == 4 else np.asarray(array)
 
 
-def to_torch_layout(array):
+def to_torch_layout(array: np.ndarray) -> np.ndarray:
     """Convolution kernels [kh, kw, in, out] -> [out, in, kh, kw]; all else as it is."""
     return np.ascontiguousarray(np.transpose(array, (3, 2, 0, 1))) if array.ndim == 4 else array
 
 
-def to_torch_shape(shape):
+def to_torch_shape(shape: Iterable[int]) -> tuple[int, ...]:
     """The shape of a variable in PyTorch's layout."""
     shape = tuple(shape)
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
