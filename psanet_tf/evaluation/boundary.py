@@ -9,7 +9,9 @@ _EPSILON = 1e-10
 _WIDTH_OF_DIAGONAL = 0.02  # the paper's, section 5
 
 
-def boundary_counts(prediction, label, num_classes, ignore_label=255, width=None):
+def boundary_counts(
+    prediction: np.ndarray, label: np.ndarray, num_classes: int, ignore_label: int = 255, width: int | None = None
+) -> np.ndarray:
     """Pixels of each class along its own edges, in truth, prediction and both.
 
     The boundary region of a class is what an erosion by `width` pixels takes away from its mask; the edge of the
@@ -41,7 +43,7 @@ def boundary_counts(prediction, label, num_classes, ignore_label=255, width=None
     return np.stack([both, truth + predicted - both]).astype(np.int64)
 
 
-def boundary_iou(counts):
+def boundary_iou(counts: np.ndarray) -> np.ndarray:
     """[K] float64 from summed `boundary_counts`; 0 for a class that never occurs, as in the other scores."""
     return counts[0] / (counts[1] + _EPSILON)
 

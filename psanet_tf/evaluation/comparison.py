@@ -1,7 +1,10 @@
 """Several evaluations of the same images side by side."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,7 +23,9 @@ from psanet_tf.visualization.sheet import image_sheet
 _CELL_WIDTH = 300
 
 
-def compare_evaluations(folders, out, images=8, names=None):
+def compare_evaluations(
+    folders: Sequence[str | os.PathLike], out: str | os.PathLike, images: int = 8, names: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
     """Writes ``comparison.html`` and ``comparison.png``: scores, and input, truth and predictions side by side.
 
     Args:

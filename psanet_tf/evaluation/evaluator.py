@@ -1,15 +1,28 @@
 """Labels every image of a split, on all devices, and counts what the scores are summed from."""
 
+from collections.abc import Sequence
+
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.fingerprint import Fingerprint
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import read_example
 from psanet_tf.evaluation.boundary import boundary_counts
-from psanet_tf.evaluation.results import ImageRecord
+from psanet_tf.evaluation.results import EvaluationFolder, ImageRecord
 from psanet_tf.evaluation.submission import save_submission
+from psanet_tf.inference.labeler import LabelsImages
 from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.metrics import confusion_matrix
 from psanet_tf.visualization.colors import save_label_png
 
 
-def evaluate(labelers, examples, info, folder, fingerprint, submission=False):
+def evaluate(
+    labelers: Sequence[LabelsImages],
+    examples: Sequence[Example],
+    info: DatasetInfo,
+    folder: EvaluationFolder,
+    fingerprint: Fingerprint,
+    submission: bool = False,
+) -> tuple[dict[str, ImageRecord], dict[str, str]]:
     """Scores the images that `folder` has no record of yet.
 
     Args:

@@ -1,9 +1,13 @@
 """Whether a split has labels to score against: test splits have none, or files in which no pixel has a class."""
 
+from collections.abc import Sequence
+
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import read_example
 
 
-def check_labelled(examples, info, split):
+def check_labelled(examples: Sequence[Example], info: DatasetInfo, split: str) -> None:
     """Reads label files until one has a labelled pixel, which is the first one in almost all data.
 
     Args:

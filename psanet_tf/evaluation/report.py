@@ -1,7 +1,15 @@
 """One HTML page about an evaluation."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.evaluation.gallery import COLUMNS, caption, image_row, shares, worst_first
+from psanet_tf.evaluation.results import EvaluationFolder, ImageRecord
 from psanet_tf.inference.attention_page import attention_view
+from psanet_tf.models import PSANet
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.visualization.heatmap import heat_colors
 from psanet_tf.visualization.pages import data_uri, fitted, write_page
@@ -11,7 +19,9 @@ _ATTENTION_IMAGES = 3
 _CELL_WIDTH = 360
 
 
-def write_report(folder, summary, records, model):
+def write_report(
+    folder: EvaluationFolder, summary: Mapping[str, Any], records: Sequence[ImageRecord], model: PSANet | None
+) -> None:
     """Writes ``report.html`` into an `EvaluationFolder`: scores, classes, confusion, images, attention.
 
     Args:
@@ -52,7 +62,7 @@ def write_report(folder, summary, records, model):
     )
 
 
-def describe(settings):
+def describe(settings: Mapping[str, Any]) -> str:
     """One line: which weights, and how images were labelled."""
     protocol = settings["evaluate"]
     if settings["whole"]:
@@ -64,18 +74,18 @@ def describe(settings):
     return f"{settings['weights']['file']}: {how}"
 
 
-def score_cards(summary):
+def score_cards(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = [("mIoU", "miou"), ("mAcc", "macc"), ("allAcc", "allacc"), ("boundary mIoU", "boundary_miou")]
     cards = [{"name": name, "value": f"{100 * summary[key]:.2f}"} for name, key in values]
     return [*cards, {"name": "images", "value": summary["images"]}]
 
 
-def legend(info, records):
+def legend(info: DatasetInfo, records: Iterable[ImageRecord]) -> list[dict[str, Any]]:
     """Names and colours of the classes that occur in the labels of some records, for a template."""
     return [{"name": info.class_names[index], "color": info.colors[index].tolist()} for index, _ in shares(records)]
 
 
-def cells(titles, images, width=_CELL_WIDTH):
+def cells(titles: Iterable[str], images: Iterable[np.ndarray], width: int = _CELL_WIDTH) -> list[dict[str, Any]]:
     """Images of a row for a template; the first is a photograph, the others are flat colours."""
     result = []
     for index, (title, image) in enumerate(zip(titles, images, strict=True)):

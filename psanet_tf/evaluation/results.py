@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +18,7 @@ from psanet_tf.data.fingerprint import (
     describe_changed,
     describe_classes,
 )
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.files import atomic_file
 
@@ -45,7 +49,7 @@ class ImageRecord:
     digests: tuple[str, str]
 
     @property
-    def miou(self):
+    def miou(self) -> float:
         """Mean IoU over the classes that occur in the image's labels or prediction."""
         intersection = np.diagonal(self.confusion)
         union = self.confusion.sum(0) + self.confusion.sum(1) - intersection
@@ -53,10 +57,10 @@ class ImageRecord:
         return float((intersection[present] / union[present]).mean()) if present.any() else 0.0
 
     @property
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         return float(np.trace(self.confusion) / max(1, self.confusion.sum()))
 
-    def to_json(self):
+    def to_json(self) -> str:
         rows, columns = np.nonzero(self.confusion)
         classes = np.flatnonzero(self.boundary[1])
         return json.dumps(
@@ -70,7 +74,7 @@ class ImageRecord:
         )
 
     @classmethod
-    def from_json(cls, text, num_classes):
+    def from_json(cls, text: str, num_classes: int) -> "ImageRecord":
         values = json.loads(text)
         confusion = np.zeros((num_classes, num_classes), np.int64)
         rows, columns, counts = values["confusion"]
@@ -92,10 +96,12 @@ class EvaluationFolder:
         path: the folder.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
 
-    def start(self, settings, data, info, fingerprint):
+    def start(
+        self, settings: Mapping[str, Any], data: DataSection, info: DatasetInfo, fingerprint: Fingerprint
+    ) -> list[str]:
         """Makes the folder, or goes on with what is in it, as far as that is still of these weights and data.
 
         Args:
@@ -165,7 +171,7 @@ class EvaluationFolder:
             )
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Raises FileNotFoundError where there is no evaluation."""
         file = self.path / SETTINGS_FILE
         if not file.is_file():
@@ -173,11 +179,11 @@ class EvaluationFolder:
         return _read_json(file)
 
     @property
-    def info(self):
+    def info(self) -> DatasetInfo:
         return DatasetInfo.from_dict(self.settings["dataset"])
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, Any]:
         """Raises FileNotFoundError where the evaluation did not come to its end."""
         file = self.path / SCORES_FILE
         if not file.is_file():
@@ -185,7 +191,7 @@ class EvaluationFolder:
         return _read_json(file)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> Fingerprint:
         """`Fingerprint` of the images that the scores are of.
 
         Raises FileNotFoundError where the evaluation did not come to its end, or is an earlier version's.
@@ -197,30 +203,30 @@ class EvaluationFolder:
         return Fingerprint.load(self.fingerprint_file)
 
     @property
-    def fingerprint_file(self):
+    def fingerprint_file(self) -> Path:
         return self.path / FINGERPRINT_FILE
 
     @property
-    def hashes_file(self):
+    def hashes_file(self) -> Path:
         """The cache of `data_fingerprint`."""
         return self.path / HASHES_FILE
 
-    def examples(self):
+    def examples(self) -> dict[str, Example]:
         """{name: Example} of the split that was evaluated."""
         settings = self.settings
         data = DataSection.model_validate_json(json.dumps(settings["data"]))
         return {example.name: example for example in list_examples(data, settings["split"])}
 
-    def read(self, example):
+    def read(self, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """uint8 image [H, W, 3], labels [H, W] and prediction [H, W] of a finished image."""
         return *read_example(example, self.info), self.read_prediction(example.name)
 
-    def read_prediction(self, name):
+    def read_prediction(self, name: str) -> np.ndarray:
         """uint8 [H, W]."""
         with Image.open(self.label_file(name)) as image:
             return np.asarray(image)
 
-    def records(self):
+    def records(self) -> dict[str, ImageRecord]:
         """{name: ImageRecord} of all finished images. A last line cut short by an interruption is left out."""
         file = self.path / RECORDS_FILE
         if not file.is_file():
@@ -236,20 +242,20 @@ class EvaluationFolder:
                 records[record.name] = record
         return records
 
-    def add(self, record):
+    def add(self, record: ImageRecord) -> None:
         """Appends a record; the image's files must be there already."""
         with (self.path / RECORDS_FILE).open("a", encoding="utf-8") as stream:
             # A line of its own even after one that was cut short.
             prefix = "\n" if stream.tell() else ""
             stream.write(prefix + record.to_json())
 
-    def label_file(self, name):
+    def label_file(self, name: str) -> Path:
         return self.path / "labels" / f"{name}.png"
 
-    def color_file(self, name):
+    def color_file(self, name: str) -> Path:
         return self.path / "colors" / f"{name}.png"
 
-    def submission_file(self, name):
+    def submission_file(self, name: str) -> Path:
         return self.path / "submission" / f"{name}.png"
 
 

@@ -1,14 +1,18 @@
 """A whole evaluation: from weights and a configuration to tables, images and a report."""
 
 import dataclasses
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.fingerprint import data_fingerprint, describe_classes
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import median_long_side, scale_warning
 from psanet_tf.evaluation.evaluator import evaluate
@@ -28,8 +32,16 @@ from psanet_tf.weights.run_folder import config_beside
 
 
 def run_evaluation(
-    weights, out, config_path=None, overrides=(), split=None, whole=False, limit=None, worst=10, submission=False
-):
+    weights: str | os.PathLike,
+    out: str | os.PathLike | None,
+    config_path: str | os.PathLike | None = None,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    whole: bool = False,
+    limit: int | None = None,
+    worst: int = 10,
+    submission: bool = False,
+) -> tuple[EvaluationFolder, dict[str, Any]]:
     """Scores a network on a split and writes everything there is to say about it.
 
     Images that `out` has results of, from an earlier call with the same settings, are not done again, unless the
@@ -105,14 +117,14 @@ def run_evaluation(
     return folder, summary
 
 
-def spread(examples, limit):
+def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
     """At most `limit` of the examples, evenly spread."""
     if limit is None or limit >= len(examples):
         return examples
     return [examples[index * len(examples) // limit] for index in range(limit)]
 
 
-def default_folder(weights):
+def default_folder(weights: str | os.PathLike) -> Path:
     """Where results go if nothing else is said: beside the weights, or here for those that were fetched."""
     if is_remote(weights):
         return Path("evaluation")

@@ -2,18 +2,23 @@
 
 import csv
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.evaluation.boundary import boundary_iou
-from psanet_tf.evaluation.results import SCORES_FILE
+from psanet_tf.evaluation.results import SCORES_FILE, EvaluationFolder, ImageRecord
 from psanet_tf.files import atomic_file
 from psanet_tf.metrics import scores_from_confusion
 
 
-def summarize(records, info, failures=()):
+def summarize(
+    records: Sequence[ImageRecord], info: DatasetInfo, failures: Mapping[str, str] | Iterable[tuple[str, str]] = ()
+) -> dict[str, Any]:
     """Scores of all images together.
 
     Args:
@@ -48,7 +53,7 @@ def summarize(records, info, failures=()):
     }
 
 
-def write_tables(folder, summary, records):
+def write_tables(folder: EvaluationFolder, summary: Mapping[str, Any], records: Sequence[ImageRecord]) -> None:
     """Writes ``scores.json``, ``classes.csv``, ``images.csv`` and ``confusion.csv`` into an `EvaluationFolder`."""
     _write_csv(
         folder.path / "classes.csv",
@@ -72,7 +77,7 @@ def write_tables(folder, summary, records):
         temporary.write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
 
-def print_table(summary):
+def print_table(summary: Mapping[str, Any]) -> None:
     """Prints per-class and mean scores in percent on standard output."""
     table = Table("class", "IoU", "accuracy", "boundary IoU", title=f"{summary['images']} images, percent")
     for column in table.columns[1:]:
@@ -86,7 +91,7 @@ def print_table(summary):
     console.print(score_line(summary), highlight=False)
 
 
-def score_line(summary):
+def score_line(summary: Mapping[str, Any]) -> str:
     """ "mIoU 43.12 / mAcc 53.90 / allAcc 81.20", in percent as the literature has it."""
     return " / ".join(f"{name} {_percent(summary[name.lower()])}" for name in ("mIoU", "mAcc", "allAcc"))
 

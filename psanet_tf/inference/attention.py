@@ -1,6 +1,7 @@
 """What the attention of a trained PSANet looks at, point by point."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ from psanet_tf.feature_sizes import feature_size, shrunk_size
 from psanet_tf.inference.labeler import checked_image
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
+from psanet_tf.models import PSANet
 from psanet_tf.ops import resize_bilinear
 
 DIRECTIONS = ("collect", "distribute")
@@ -34,7 +36,7 @@ class Placement:
     input_size: tuple[int, int]
     map_size: tuple[int, int]
 
-    def position(self, x, y):
+    def position(self, x: float, y: float) -> tuple[int, int]:
         """Row and column of the attention map that the pixel (x, y) of the image falls on."""
         indices = []
         for axis, coordinate in enumerate((y, x)):
@@ -44,7 +46,7 @@ class Placement:
             indices.append(int(np.clip(round(in_input / step), 0, self.map_size[axis] - 1)))
         return tuple(indices)
 
-    def to_image(self, maps):
+    def to_image(self, maps: np.ndarray) -> np.ndarray:
         """Brings maps [P, h, w] to float32 [P, H, W]: the weights at the image's own pixels."""
         full = resize_bilinear(tf.convert_to_tensor(maps, tf.float32)[..., None], self.input_size)
         (top, left), (height, width) = self.offset, self.resized_size
@@ -70,12 +72,12 @@ class AttentionMaps:
     distribute: np.ndarray | None
     placement: Placement
 
-    def directions(self):
+    def directions(self) -> dict[str, np.ndarray]:
         """{"collect": maps, "distribute": maps}, those that the network has."""
         return {name: getattr(self, name) for name in DIRECTIONS if getattr(self, name) is not None}
 
 
-def attention_maps(model, image, points):
+def attention_maps(model: PSANet, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
     """Attention maps of a PSANet (paper, section 3.1 and figure 6) at points of an image.
 
     A network of one size sees the image reduced to fit into its crop, and padded with the mean colour; one of any
@@ -118,7 +120,7 @@ def attention_maps(model, image, points):
     )
 
 
-def attention_matrices(model, image):
+def attention_matrices(model: PSANet, image: np.ndarray) -> tuple[dict[str, np.ndarray], Placement]:
     """The attention between all positions.
 
     Returns:
@@ -139,7 +141,7 @@ def attention_matrices(model, image):
     return {name: tf.cast(matrix[0], tf.float32).numpy() for name, matrix in attention.items()}, placement
 
 
-def grid_points(size, rows, columns):
+def grid_points(size: Sequence[int], rows: int, columns: int) -> tuple[tuple[int, int], ...]:
     """((x, y), ...) in the middles of rows x columns equal cells of an image of `size` (H, W), row by row."""
     height, width = size
     return tuple(

@@ -1,5 +1,7 @@
 """Attention maps as images and as a page."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,9 @@ from PIL import Image
 
 from psanet_tf.data.readers import read_image
 from psanet_tf.files import atomic_file
-from psanet_tf.inference.attention import grid_points
+from psanet_tf.inference.attention import AttentionMaps, grid_points
 from psanet_tf.inference.attention_page import attention_view
+from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.visualization.heatmap import heat_colors, heat_overlay, mark_point
 from psanet_tf.visualization.pages import write_page
 from psanet_tf.visualization.sheet import image_sheet
@@ -18,7 +21,13 @@ _GRID_ROWS, _GRID_COLUMNS = 3, 4
 _CELL_WIDTH = 480
 
 
-def write_attention(segmenter, image_path, out, points=(), grid=False):
+def write_attention(
+    segmenter: Segmenter,
+    image_path: str | os.PathLike,
+    out: str | os.PathLike,
+    points: Sequence[tuple[float, float]] = (),
+    grid: bool = False,
+) -> tuple[Path, Path]:
     """Writes a sheet of heat maps and a page on which every point of the image can be hovered.
 
     Args:
@@ -48,7 +57,7 @@ def write_attention(segmenter, image_path, out, points=(), grid=False):
     return sheet, page
 
 
-def attention_sheet(image, maps):
+def attention_sheet(image: np.ndarray, maps: AttentionMaps) -> np.ndarray:
     """One row per point: the image with the point, and its maps laid over the image, directions side by side.
 
     Args:

@@ -1,8 +1,12 @@
 """Attention of every point of a grid, precomputed for pages where one hovers over an image."""
 
 import dataclasses
+from typing import Any
+
+import numpy as np
 
 from psanet_tf.inference.attention import attention_maps, grid_points
+from psanet_tf.models import PSANet
 from psanet_tf.visualization.heatmap import attention_atlas
 from psanet_tf.visualization.pages import data_uri, fitted
 
@@ -11,7 +15,7 @@ _TILE_SIDE = 33  # pixels along the longer side of a stored map
 _IMAGE_WIDTH = 560
 
 
-def attention_view(model, image, name):
+def attention_view(model: PSANet, image: np.ndarray, name: str) -> dict[str, Any]:
     """What the page template needs to show an image's attention.
 
     Args:

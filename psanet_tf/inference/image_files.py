@@ -1,12 +1,17 @@
 """Labels image files that have no labels of their own."""
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.readers import read_image
 from psanet_tf.files import atomic_file
+from psanet_tf.inference.inputs import InputFile
+from psanet_tf.inference.labeler import LabelsImages
 from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.visualization.colors import save_label_png
 from psanet_tf.visualization.legend import legend_strip
@@ -16,7 +21,13 @@ from psanet_tf.visualization.sheet import image_sheet
 _SHEET_CELL_WIDTH = 1024
 
 
-def label_images(labelers, images, info, out, write_also=None):
+def label_images(
+    labelers: Sequence[LabelsImages],
+    images: Sequence[InputFile],
+    info: DatasetInfo,
+    out: str | os.PathLike,
+    write_also: Callable[[str, np.ndarray], None] | None = None,
+) -> dict[Path, str]:
     """Writes ``labels/NAME.png``, ``overlays/NAME.png`` and ``side_by_side/NAME.png`` for each image.
 
     Args:

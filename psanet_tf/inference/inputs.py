@@ -2,7 +2,9 @@
 
 import dataclasses
 import glob
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from psanet_tf.data.findings import Finding, counted
@@ -36,7 +38,7 @@ class Inputs:
     notes: list[Finding]
 
 
-def find_inputs(inputs, out):
+def find_inputs(inputs: Iterable[str], out: str | os.PathLike) -> Inputs:
     """Files for what a user wrote.
 
     Args:
@@ -84,7 +86,7 @@ def find_inputs(inputs, out):
     return Inputs(files, _notes(own, list(dict.fromkeys(others)), results, out) + _moving(paths))
 
 
-def is_video(path):
+def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -2,11 +2,19 @@
 
 import abc
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 MAX_CLASSES = 254  # label images hold one byte per pixel, and 255 marks ignored ones
+
+
+class LabelsImages(Protocol):
+    """What labels images: a `Labeler` of a network, an exported or a served model."""
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""
 
 
 class Labeler(abc.ABC):

@@ -1,12 +1,20 @@
 """Work shared out to devices, one item at a time."""
 
 import queue
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
 
 from psanet_tf.progress import track
 
+_Labeler = TypeVar("_Labeler")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
-def on_all_devices(labelers, items, work, description):
+
+def on_all_devices(
+    labelers: Sequence[_Labeler], items: Sequence[_Item], work: Callable[[_Labeler, _Item], _Result], description: str
+) -> Iterator[tuple[_Item, _Result]]:
     """Runs `work` on every item, as many at a time as there are labelers, with a progress bar.
 
     Args:

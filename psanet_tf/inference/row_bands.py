@@ -1,5 +1,7 @@
 """Bilinear resizing of an image that comes from top to bottom and is never there as a whole."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,13 +14,13 @@ class RowBuffer:
         size: (height, width) of the whole image.
     """
 
-    def __init__(self, chunks, size):
+    def __init__(self, chunks: Iterable[tf.Tensor], size: tuple[int, int]) -> None:
         self.size = size
         self._chunks = iter(chunks)
         self._held = []  # (first row, tensor)
         self._end = 0
 
-    def rows(self, first, stop):
+    def rows(self, first: int, stop: int) -> tf.Tensor:
         """Tensor [stop - first, w, K]; rows above `first` are given up, so `first` must not decrease."""
         while self._end < stop:
             # Copies of what is still needed, so that the rest is freed before the next chunk is computed.
@@ -38,7 +40,7 @@ class RowBuffer:
         return chunk[first - start :] + 0 if first > start else chunk
 
 
-def resize_rows(buffer, first_row, rows, target_size):
+def resize_rows(buffer: RowBuffer, first_row: int, rows: int, target_size: tuple[int, int]) -> tf.Tensor:
     """Rows of the bilinear, half-pixel-centred enlargement or reduction of the image in `buffer`.
 
     Args:

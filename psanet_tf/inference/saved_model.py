@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from psanet_tf.inference.labeler import checked_image
 _GRAPH_FILE = "saved_model.pb"
 
 
-def saved_model_folder(path):
+def saved_model_folder(path: str | os.PathLike) -> Path | None:
     """`path` if it holds a SavedModel, or the newest of the versions ``1``, ``2``, ... in it; None if there is none."""
     path = Path(path)
     if (path / _GRAPH_FILE).is_file():
@@ -37,7 +38,7 @@ class SavedModelLabeler:
         ValueError: it cannot be loaded, or does not have the signatures of `psanet export`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         try:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -58,7 +59,7 @@ class SavedModelLabeler:
         )
         self.base_size = metadata["base_size"]
 
-    def labels(self, image):
+    def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for a uint8 RGB image [H, W, 3].
 
         Raises:

@@ -15,6 +15,7 @@ from psanet_tf.data.catalog import numbered_classes
 from psanet_tf.data.scale import with_base_size
 from psanet_tf.inference.attention import AttentionMaps, attention_maps
 from psanet_tf.inference.given_images import GivenImage, as_pixels
+from psanet_tf.inference.labeler import LabelsImages
 from psanet_tf.inference.protocols import OnDevice, build_labeler
 from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folder
 from psanet_tf.models import PSANet
@@ -140,7 +141,7 @@ class Segmenter:
         return self.info.colors
 
     @functools.cached_property
-    def labelers(self) -> tuple:
+    def labelers(self) -> tuple[LabelsImages, ...]:
         """What labels arrays uint8 [H, W, 3], one object per device: all GPUs, or the CPU."""
         others = []
         for device in _devices()[1:] if self.model is not None else ():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -46,8 +47,16 @@ class SlidingWindow(Labeler):
     """
 
     def __init__(
-        self, predict, num_classes, crop_size, base_size=512, scales=(1.0,), flip=True, stride_rate=2 / 3, batch_size=2
-    ):
+        self,
+        predict: Callable[[tf.Tensor], tf.Tensor],
+        num_classes: int,
+        crop_size: Sequence[int],
+        base_size: int = 512,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = True,
+        stride_rate: float = 2 / 3,
+        batch_size: int = 2,
+    ) -> None:
         super().__init__(predict, num_classes)
         crop_size = tuple(int(size) for size in crop_size)
         if len(crop_size) != 2 or min(crop_size) < 1:
@@ -68,7 +77,7 @@ class SlidingWindow(Labeler):
         self.stride_rate = stride_rate
         self.batch_size = batch_size
 
-    def bands(self, image):
+    def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
         image = checked_image(image)
         height, width = image.shape[:2]
@@ -144,7 +153,7 @@ class SlidingWindow(Labeler):
             yield probability
 
 
-def scaled_size(size, base_size, scale):
+def scaled_size(size: Sequence[int], base_size: int, scale: float) -> tuple[int, int]:
     """(height, width) with the long side round(scale * base_size), halves to even as the public implementation has."""
     height, width = size
     long_side = max(1, round(scale * base_size))
@@ -153,7 +162,7 @@ def scaled_size(size, base_size, scale):
     return max(1, round(long_side / width * height)), long_side
 
 
-def crop_origins(length, crop, stride_rate):
+def crop_origins(length: int, crop: int, stride_rate: float) -> list[int]:
     """Where crops begin along an axis: a fixed distance apart, the last one flush with the end."""
     stride = math.ceil(crop * stride_rate)
     count = math.ceil((length - crop) / stride) + 1

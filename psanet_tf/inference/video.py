@@ -1,16 +1,20 @@
 """Labels the frames of a video."""
 
+import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.extras import needs_extra
 from psanet_tf.files import atomic_file
+from psanet_tf.inference.labeler import LabelsImages
 from psanet_tf.progress import track
 from psanet_tf.visualization.overlay import overlay
 
 
-def label_video(labeler, path, out, info):
+def label_video(labeler: LabelsImages, path: str | os.PathLike, out: str | os.PathLike, info: DatasetInfo) -> int:
     """Writes a video with every frame's labels laid over it.
 
     Args:
@@ -68,7 +72,7 @@ def _even(image):
     return np.pad(image, [(0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)], mode="edge")
 
 
-def pyav():
+def pyav() -> ModuleType:
     """The module `av`.
 
     Raises:

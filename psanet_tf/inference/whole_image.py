@@ -1,5 +1,8 @@
 """An image in one pass at its own size, without the sliding window."""
 
+from collections.abc import Callable, Iterator
+
+import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
@@ -20,11 +23,11 @@ class WholeImage(Labeler):
         padded: images are padded with the mean colour up to 8n+1 rows and columns, where features and pixels align.
     """
 
-    def __init__(self, predict, num_classes, padded=True):
+    def __init__(self, predict: Callable[[tf.Tensor], tf.Tensor], num_classes: int, padded: bool = True) -> None:
         super().__init__(predict, num_classes)
         self.padded = padded
 
-    def bands(self, image):
+    def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         image = checked_image(image)
         height, width = image.shape[:2]
         inputs = normalize(image)
@@ -35,12 +38,12 @@ class WholeImage(Labeler):
         yield 0, tf.nn.softmax(logits[0, :height, :width])
 
 
-def padded_length(length):
+def padded_length(length: int) -> int:
     """The smallest 8n+1, at least 9, that is not below `length`."""
     return max(9, -(-(length - 1) // OUTPUT_STRIDE) * OUTPUT_STRIDE + 1)
 
 
-def any_size(model):
+def any_size(model: PSANet) -> PSANet:
     """The same network, with its weights, for images of any size.
 
     Args:

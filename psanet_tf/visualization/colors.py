@@ -1,5 +1,7 @@
 """Label maps as colours: RGB images and palette PNGs."""
 
+import os
+
 import numpy as np
 from PIL import Image
 
@@ -9,7 +11,7 @@ from psanet_tf.files import atomic_file
 IGNORED_COLOR = (224, 224, 192)
 
 
-def colorize(labels, colors):
+def colorize(labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """RGB image of a label map.
 
     Args:
@@ -25,7 +27,7 @@ def colorize(labels, colors):
     return palette(colors)[_checked_labels(labels, len(colors))]
 
 
-def palette(colors):
+def palette(colors: np.ndarray) -> np.ndarray:
     """uint8 [256, 3]: a class's colour at its index, `IGNORED_COLOR` at 255, black elsewhere."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
@@ -33,7 +35,7 @@ def palette(colors):
     return table
 
 
-def save_label_png(path, labels, colors=None):
+def save_label_png(path: str | os.PathLike, labels: np.ndarray, colors: np.ndarray | None = None) -> None:
     """Writes a label map as PNG, one byte per pixel.
 
     Args:

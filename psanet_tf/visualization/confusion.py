@@ -1,5 +1,7 @@
 """The confusion matrix as an image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -10,7 +12,7 @@ _LOW, _HIGH = np.array([255, 255, 255]), np.array([8, 48, 107])
 _LARGEST_SIDE = 1400
 
 
-def confusion_image(confusion, class_names):
+def confusion_image(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Draws a confusion matrix, each row scaled to the true class's pixels.
 
     Args:

@@ -1,11 +1,18 @@
 """A page to look a dataset over: what is wrong with it, its classes and sizes, and images under their labels."""
 
 import collections
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from psanet_tf.visualization.overlay import class_shares, overlay
 from psanet_tf.visualization.pages import data_uri, fitted, write_page
+
+if TYPE_CHECKING:
+    from psanet_tf.data.catalog import DatasetInfo
+    from psanet_tf.data.checking import SplitReport
 
 _THUMBNAIL_WIDTH = 360
 _JPEG_QUALITY = 82
@@ -14,7 +21,14 @@ _MAX_CLASSES = 10  # in the legend of one image
 _MAX_FILES = 50
 
 
-def write_contact_sheet(path, title, reports, info, samples, warnings=()):
+def write_contact_sheet(
+    path: str | os.PathLike,
+    title: str,
+    reports: Sequence["SplitReport"],
+    info: "DatasetInfo",
+    samples: Sequence[Sequence[tuple[str, np.ndarray, np.ndarray]]],
+    warnings: Sequence[str] = (),
+) -> None:
     """Writes the page; it is one file, and needs nothing else.
 
     Args:

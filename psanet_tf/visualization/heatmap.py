@@ -7,13 +7,13 @@ from PIL import Image, ImageDraw
 _STOPS = np.array([[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], float)
 
 
-def heat_colors():
+def heat_colors() -> np.ndarray:
     """uint8 [256, 3]: the colour of each level of heat."""
     levels = np.linspace(0, len(_STOPS) - 1, 256)
     return np.stack([np.interp(levels, range(len(_STOPS)), channel) for channel in _STOPS.T], axis=1).astype(np.uint8)
 
 
-def heat_overlay(image, heat, point=None):
+def heat_overlay(image: np.ndarray, heat: np.ndarray, point: tuple[float, float] | None = None) -> np.ndarray:
     """Lays weights over an image.
 
     Args:
@@ -37,7 +37,7 @@ def heat_overlay(image, heat, point=None):
     return np.asarray(blended)
 
 
-def mark_point(image, point):
+def mark_point(image: Image.Image, point: tuple[float, float]) -> None:
     """Draws a ring and a dot at (x, y) into a PIL image."""
     x, y = point
     radius = max(3, round(min(image.size) / 60))
@@ -48,7 +48,7 @@ def mark_point(image, point):
     draw.point((x, y), fill=(80, 220, 255))
 
 
-def attention_atlas(maps, rows, columns):
+def attention_atlas(maps: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """All heat maps of a grid of points on one image, each scaled to its own largest value.
 
     Args:

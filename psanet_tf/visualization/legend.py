@@ -1,5 +1,8 @@
 """Legends: coloured squares with class names."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _TEXT = (20, 20, 20)
@@ -8,12 +11,14 @@ _PANEL_OPACITY = 200
 _LARGEST_PANEL_SHARE = 0.3  # of the image's area
 
 
-def font(size):
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font of all images, at `size` pixels."""
     return ImageFont.load_default(size)
 
 
-def draw_legend_panel(image, shares, colors, class_names):
+def draw_legend_panel(
+    image: Image.Image, shares: Sequence[tuple[int, float]], colors: np.ndarray, class_names: Sequence[str]
+) -> None:
     """Draws a legend into the lower left corner; names as many classes as fit into a third of the image.
 
     Args:
@@ -45,7 +50,9 @@ def draw_legend_panel(image, shares, colors, class_names):
         _draw_entry(draw, (margin, top), color, name, size, line)
 
 
-def legend_strip(shares, colors, class_names, width, text_size=13):
+def legend_strip(
+    shares: Sequence[tuple[int, float]], colors: np.ndarray, class_names: Sequence[str], width: int, text_size: int = 13
+) -> Image.Image:
     """A white strip that names all classes in `shares`, with the share of pixels of each.
 
     Args:

@@ -1,5 +1,7 @@
 """An image with its label map laid over it, and legends that name the classes in it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -7,7 +9,13 @@ from psanet_tf.visualization.colors import colorize
 from psanet_tf.visualization.legend import draw_legend_panel
 
 
-def overlay(image, labels, colors, class_names=None, opacity=0.55):
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colors: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    opacity: float = 0.55,
+) -> np.ndarray:
     """Lays class colours over an image.
 
     Args:
@@ -35,14 +43,14 @@ def overlay(image, labels, colors, class_names=None, opacity=0.55):
     return result if class_names is None else add_legend(result, labels, colors, class_names)
 
 
-def add_legend(image, labels, colors, class_names):
+def add_legend(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """A copy of an image with the legend of `overlay` drawn into it; arguments as there."""
     copy = Image.fromarray(image)
     draw_legend_panel(copy, class_shares(labels), colors, class_names)
     return np.asarray(copy)
 
 
-def class_shares(labels):
+def class_shares(labels: np.ndarray) -> list[tuple[int, float]]:
     """[(class, share of the pixels that count), ...], largest first."""
     # Row by row: bincount makes 8 bytes of every pixel.
     counts = sum(np.bincount(row, minlength=256) for row in np.asarray(labels, np.uint8))[:255]

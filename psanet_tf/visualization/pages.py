@@ -2,6 +2,8 @@
 
 import base64
 import io
+import os
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -11,7 +13,7 @@ from psanet_tf import __version__
 from psanet_tf.files import atomic_file
 
 
-def write_page(path, template, **context):
+def write_page(path: str | os.PathLike, template: str, **context: Any) -> None:
     """Renders one of this package's templates into a file.
 
     Args:
@@ -32,7 +34,7 @@ def write_page(path, template, **context):
         temporary.write_text(text, encoding="utf-8")
 
 
-def data_uri(image, quality=None):
+def data_uri(image: np.ndarray, quality: int | None = None) -> str:
     """An image as text for an ``src`` attribute.
 
     Args:
@@ -49,7 +51,7 @@ def data_uri(image, quality=None):
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def fitted(image, width, flat=False):
+def fitted(image: np.ndarray, width: int, flat: bool = False) -> np.ndarray:
     """The image, reduced to `width` pixels where it is wider; `flat` keeps colours that stand for labels unmixed."""
     if image.shape[1] <= width:
         return image

@@ -1,5 +1,7 @@
 """Several images on one sheet, with titles and captions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -12,7 +14,13 @@ _PAPER = (255, 255, 255)
 _TEXT = (20, 20, 20)
 
 
-def image_sheet(rows, column_titles=None, captions=None, cell_width=None, footer=None):
+def image_sheet(
+    rows: Sequence[Sequence[np.ndarray]],
+    column_titles: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
+    cell_width: int | None = None,
+    footer: Image.Image | None = None,
+) -> np.ndarray:
     """Lays images out in a grid.
 
     Args:
