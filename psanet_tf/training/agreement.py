@@ -7,7 +7,7 @@ import json
 import tensorflow as tf
 
 import psanet_tf
-from psanet_tf.config import flat_config
+from psanet_tf.config import Config, DataSection, flat_config
 from psanet_tf.data.readers import list_examples
 
 # Neither makes other weights of the same images; the root may be another one on each machine.
@@ -21,11 +21,11 @@ class Agreement:
         strategy: `tf.distribute` strategy.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
         self._alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
-    def any(self, flags):
+    def any(self, flags: list[bool]) -> list[bool]:
         """For each flag, whether a worker has it set.
 
         Args:
@@ -39,11 +39,11 @@ class Agreement:
         counts = self._sum(tf.constant(flags, tf.float32))
         return [bool(count > 0) for count in counts.numpy()]
 
-    def wait(self):
+    def wait(self) -> None:
         """Returns when all workers have come here."""
         self.any([False])
 
-    def compare(self, facts, complaint):
+    def compare(self, facts: dict[str, str], complaint: str) -> None:
         """Refuses to go on where workers differ.
 
         Args:
@@ -92,13 +92,13 @@ class Agreement:
         return run
 
 
-def settings_in_words(config):
+def settings_in_words(config: Config) -> dict[str, str]:
     """{name: value} of all that makes a difference to the weights, but the data."""
     settings = {key: repr(value) for key, value in flat_config(config).items() if not key.startswith(_MAY_DIFFER)}
     return settings | {"the version of psanet_tf": psanet_tf.__version__}
 
 
-def data_in_words(data):
+def data_in_words(data: DataSection) -> dict[str, str]:
     """{split: how many images there are, and a hash of their names and of the sizes of their files}
 
     Args:

@@ -1,12 +1,14 @@
 """The moving average of the weights in place of the weights, for a while."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 from psanet_tf.keras_api import keras
 
 
 @contextlib.contextmanager
-def averaged_weights(model):
+def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Within the block the model has the optimizer's moving averages as weights, if it keeps any.
 
     Args:
@@ -30,13 +32,13 @@ def averaged_weights(model):
 class ValidateAverage(keras.callbacks.Callback):
     """Validation during `fit` sees the moving average of the weights."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._averaged = None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._averaged = averaged_weights(self.model)
         self._averaged.__enter__()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         self._averaged.__exit__(None, None, None)

@@ -4,15 +4,23 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from psanet_tf.config import Config, TrainSection
+from psanet_tf.data.unreadable import UnreadableExamples
 from psanet_tf.keras_api import keras
 from psanet_tf.progress import track
+from psanet_tf.training.agreement import Agreement
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
 from psanet_tf.training.divergence import check_loss, check_weights
-from psanet_tf.training.interruption import SIGNALS, TrainingInterrupted
+from psanet_tf.training.interruption import SIGNALS, StopSignals, TrainingInterrupted
 from psanet_tf.training.records import Records, plain_names
-from psanet_tf.training.state import save_state
+from psanet_tf.training.run_folder import TrainingFolder
+from psanet_tf.training.state import Position, save_state
 from psanet_tf.weights.files import weights_identity
 
 _STEPS_BETWEEN_CHECKS = 50
@@ -32,7 +40,17 @@ class CheckpointCallback(keras.callbacks.Callback):
         is_chief: False on the workers that leave the files to the first one.
     """
 
-    def __init__(self, run, section, steps_per_epoch, position, metric_values, agreement, signals, is_chief=True):
+    def __init__(
+        self,
+        run: TrainingFolder,
+        section: TrainSection,
+        steps_per_epoch: int,
+        position: Position,
+        metric_values: Sequence[np.ndarray],
+        agreement: Agreement,
+        signals: StopSignals,
+        is_chief: bool = True,
+    ) -> None:
         super().__init__()
         self.run = run
         self.section = section
@@ -47,7 +65,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._saved = time.monotonic()
         self._clock = _Clock()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._first_step = self.position.step
         self._logs = None
         self._clock.start()
@@ -56,7 +74,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             variable.assign(value)
         self._metric_values = []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step = self._first_step + batch + 1
         self._logs = logs
         if batch == 0:
@@ -71,16 +89,16 @@ class CheckpointCallback(keras.callbacks.Callback):
             self._save_within_epoch(step)
             self._stop(stop)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         # Validation may take long: whoever interrupts it shall not lose the epoch. Where `psanet` comes back to an
         # epoch that lacks nothing but this, the state is saved already.
         if self.position.step < self.steps_per_epoch:
             self._save_within_epoch(self.steps_per_epoch)
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._stop(self._agree()[0])
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._wait_for_steps()
         if self._logs is not None:
             check_loss(self.model, self._logs, self._where(self.steps_per_epoch))
@@ -182,7 +200,14 @@ class Progress(keras.callbacks.Callback):
         unreadable: {split: UnreadableExamples} of the input pipelines.
     """
 
-    def __init__(self, config, steps_per_epoch, position, checkpoints, unreadable):
+    def __init__(
+        self,
+        config: Config,
+        steps_per_epoch: int,
+        position: Position,
+        checkpoints: CheckpointCallback,
+        unreadable: Mapping[str, UnreadableExamples],
+    ) -> None:
         super().__init__()
         self.data = config.data
         self.epochs = config.train.epochs
@@ -191,10 +216,10 @@ class Progress(keras.callbacks.Callback):
         done = position.epoch * steps_per_epoch + position.step
         self._steps = iter(track(range(self.epochs * steps_per_epoch - done), "training"))
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         next(self._steps)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = self.checkpoints.records.rows[-1]
         shown = {"loss": "loss", "miou": "mIoU", "val_loss": "val loss", "val_miou": "val mIoU"}
         parts = [f"epoch {epoch + 1}/{self.epochs}", *(f"{shown[key]} {row[key]:.4f}" for key in shown if key in row)]
@@ -207,12 +232,12 @@ class Progress(keras.callbacks.Callback):
             if summary := unreadable.take_summary(self.data, split):
                 print(summary, file=sys.stderr, flush=True)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         # The bar counts a step when the next one is asked for.
         if self.checkpoints.position.epoch == self.epochs:
             next(self._steps, None)
 
-    def close(self):
+    def close(self) -> None:
         """Takes an unfinished bar off the terminal."""
         self._steps.close()
 

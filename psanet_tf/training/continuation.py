@@ -1,12 +1,16 @@
 """Whether a run may go on with a configuration, devices and data, and how equal it then is to one never interrupted."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from psanet_tf.config import flat_config, load_config
+from psanet_tf.config import Config, flat_config, load_config
 from psanet_tf.data.fingerprint import Fingerprint, data_fingerprint, describe_difference
 from psanet_tf.data.record_fingerprints import read_shard_fingerprints
+from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.schedule import Schedule
 
 # Every key of a configuration is in one of these groups; a section's name stands for all its keys.
@@ -94,11 +98,11 @@ class Continuation:
     changes: tuple[str, ...]
 
     @property
-    def extends(self):
+    def extends(self) -> bool:
         return self.epochs > self.schedule.epochs
 
 
-def group_of(key):
+def group_of(key: str) -> tuple[str, ...]:
     """EXACT, ROUNDING, (LENGTH,) or FIXED for a key of `flat_config`; keys that are in none are FIXED."""
     for group in (EXACT, ROUNDING, (LENGTH,)):
         if any(key == name or key.startswith(name + ".") for name in group):
@@ -106,7 +110,7 @@ def group_of(key):
     return FIXED
 
 
-def find_continuation(run, config, extend=False):
+def find_continuation(run: TrainingFolder, config: Config, extend: bool = False) -> Continuation | None:
     """Compares a configuration with the run that is in the folder.
 
     Args:
@@ -155,7 +159,7 @@ def find_continuation(run, config, extend=False):
     return Continuation(schedule, epochs, tuple(text for key, text in changed.items() if group_of(key) != (LENGTH,)))
 
 
-def check_data(run, config, continues):
+def check_data(run: TrainingFolder, config: Config, continues: bool) -> dict[Path, Fingerprint]:
     """Compares the data with those that the run started with, and notes them where it has not started yet.
 
     Args:
@@ -185,7 +189,9 @@ def check_data(run, config, continues):
     return found
 
 
-def describe_continuation(continuation, before, now, config):
+def describe_continuation(
+    continuation: Continuation, before: Mapping[str, Any] | None, now: Mapping[str, Any], config: Config
+) -> list[str]:
     """What has changed since the run was last started, and what that means for its weights.
 
     Args:
@@ -234,7 +240,7 @@ def describe_continuation(continuation, before, now, config):
     return lines
 
 
-def device_facts(strategy):
+def device_facts(strategy: tf.distribute.Strategy) -> dict[str, int | str]:
     """{"replicas": over all workers, "device_kind": "CPU" or the GPU's name} of a `tf.distribute` strategy."""
     gpus = tf.config.list_physical_devices("GPU")
     uses_gpu = any("GPU" in device for device in strategy.extended.worker_devices)

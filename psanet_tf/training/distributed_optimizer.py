@@ -1,7 +1,10 @@
 """What happens between the gradient of one replica and the update of a weight, in an order that is right for many."""
 
 import re
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
@@ -46,17 +49,17 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        optimizer,
-        learning_rate_factors=(),
-        decoupled_weight_decay=0.0,
-        no_decay_pattern=None,
-        clip_norm=None,
-        accumulation_steps=1,
-        ema_decay=None,
-        initial_loss_scale=None,
-        loss_scale_growth_steps=2000,
-        name="distributed_optimizer",
-    ):
+        optimizer: keras.optimizers.Optimizer,
+        learning_rate_factors: Iterable[tuple[str, float]] = (),
+        decoupled_weight_decay: float = 0.0,
+        no_decay_pattern: str | None = None,
+        clip_norm: float | None = None,
+        accumulation_steps: int = 1,
+        ema_decay: float | None = None,
+        initial_loss_scale: float | None = None,
+        loss_scale_growth_steps: int = 2000,
+        name: str = "distributed_optimizer",
+    ) -> None:
         _check_arguments(optimizer, decoupled_weight_decay, clip_norm, accumulation_steps, ema_decay)
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = optimizer
@@ -70,29 +73,29 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self.loss_scale_growth_steps = int(loss_scale_growth_steps)
 
     @property
-    def variables(self):
+    def variables(self) -> list["keras.Variable"]:
         return self._variables + self.optimizer.variables
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> "keras.Variable | tf.Tensor":
         return self.optimizer.learning_rate
 
     @property
-    def iterations(self):
+    def iterations(self) -> "keras.Variable":
         """Updates so far."""
         return self.optimizer.iterations
 
     @property
-    def averages(self):
+    def averages(self) -> "list[keras.Variable] | None":
         """Moving averages of the variables, in the order they were built with; None without `ema_decay`."""
         return self._averages if self.ema_decay is not None else None
 
     @property
-    def dropped_steps(self):
+    def dropped_steps(self) -> "keras.Variable | None":
         """Gradients that were dropped since the last finite one; None without a loss scale."""
         return self._dropped_steps if self.initial_loss_scale is not None else None
 
-    def build(self, variables):
+    def build(self, variables: Sequence["keras.Variable"]) -> None:
         if self.built:
             return
         self.optimizer.build(variables)
@@ -110,14 +113,16 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             self._finite_steps = self.add_variable((), dtype="int", name="finite_steps")
             self._dropped_steps = self.add_variable((), dtype="int", name="dropped_steps")
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Called by `fit` before gradients are taken."""
         if self.initial_loss_scale is None:
             return loss
         scale = self._loss_scale.value if self.built else self.initial_loss_scale
         return loss * tf.cast(scale, loss.dtype)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self, grads: Sequence[tf.Tensor | None], trainable_variables: Sequence["keras.Variable"] | None = None
+    ) -> None:
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         if not self.built:
             self.build(variables)
@@ -133,16 +138,16 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
         self._apply_summed(grads, [self._get_variable_index(variable) for variable in variables])
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, np.ndarray]) -> None:
         # Keras comes to the wrapped optimizer by itself.
         for index, variable in enumerate(self._variables):
             store[str(index)] = variable.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Mapping[str, np.ndarray]) -> None:
         for index, variable in enumerate(self._variables):
             variable.assign(store[str(index)])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "learning_rate_factors": self.learning_rate_factors,
@@ -157,7 +162,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "DistributedOptimizer":
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
         return cls(**(config | {"optimizer": optimizer}))
 

@@ -1,8 +1,12 @@
 """Notices that training has gone wrong before anything good is overwritten."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
+
+from psanet_tf.keras_api import keras
 
 MAX_DROPPED_STEPS = 100
 _ADVICE = (
@@ -11,7 +15,7 @@ _ADVICE = (
 )
 
 
-def check_loss(model, logs, where):
+def check_loss(model: keras.Model, logs: Mapping[str, Any], where: str) -> None:
     """Looks at the loss, or, where its infinities are met by a loss scale, at how often they were.
 
     Waits for the step to be done.
@@ -37,7 +41,7 @@ def check_loss(model, logs, where):
         )
 
 
-def check_weights(model, where):
+def check_weights(model: keras.Model, where: str) -> None:
     """Looks at all that a checkpoint would hold.
 
     Args:

@@ -8,6 +8,7 @@ import time
 
 import tensorflow as tf
 
+from psanet_tf.config import Config
 from psanet_tf.data.pipeline import training_dataset
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.unreadable import readable_pipeline_errors
@@ -21,7 +22,7 @@ from psanet_tf.weights.initial_weights import load_initial_weights
 _TIMED_STEPS = 3
 
 
-def dry_run(config):
+def dry_run(config: Config) -> str:
     """Builds everything, trains `_TIMED_STEPS` + 1 steps without a run folder, and describes the run.
 
     Args:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -15,7 +16,7 @@ class TrainingInterrupted(KeyboardInterrupt):
         signal: number of the signal; the exit status that shells and schedulers expect is 128 more.
     """
 
-    def __init__(self, number, message):
+    def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal.Signals(number)
 
@@ -27,12 +28,12 @@ class StopSignals:
         received: the first signal that came, or None.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received = None
         self._deferred = False
 
     @contextlib.contextmanager
-    def caught(self):
+    def caught(self) -> Iterator[None]:
         """In this block a signal raises TrainingInterrupted; in threads other than the main one nothing changes."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -45,7 +46,7 @@ class StopSignals:
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def deferred(self):
+    def deferred(self) -> Iterator[None]:
         """In this block within `caught` the first signal is noted only; a second SIGINT raises all the same."""
         self._deferred = True
         try:

@@ -1,6 +1,8 @@
 """Cross entropy over the pixels of all replicas that carry a label."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -48,14 +50,14 @@ class SegmentationLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        ignore_label=255,
-        class_weights=None,
-        label_smoothing=0.0,
-        ohem_threshold=None,
-        ohem_min_kept=0.0625,
-        name="segmentation_loss",
-        **kwargs,
-    ):
+        ignore_label: int = 255,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        ohem_threshold: float | None = None,
+        ohem_min_kept: float = 0.0625,
+        name: str = "segmentation_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if self.reduction != "sum_over_batch_size":
             raise ValueError(f"reduction must be 'sum_over_batch_size', the mean over pixels, got {self.reduction!r}")
@@ -79,7 +81,7 @@ class SegmentationLoss(keras.losses.Loss):
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = float(ohem_min_kept)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         num_classes = y_pred.shape[-1]
         if y_true.shape.rank != 3 or not y_true.shape.is_compatible_with(y_pred.shape[:-1]):
             raise ValueError(
@@ -102,7 +104,7 @@ class SegmentationLoss(keras.losses.Loss):
         weights *= self._weights_of(labels, values.dtype)
         return tf.math.divide_no_nan(losses, _global_mean(tf.reduce_mean(weights)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "ignore_label": self.ignore_label,
             "class_weights": self.class_weights,

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization, PSALayer
+from psanet_tf.models import PSANet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,11 @@ class Memory:
     activations: int
 
     @property
-    def total(self):
+    def total(self) -> int:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def estimate_memory(model, batch_size):
+def estimate_memory(model: PSANet, batch_size: int) -> Memory:
     """Sums up tensors by their shapes; kernels' workspaces and the input pipeline come on top.
 
     Args:
@@ -71,7 +73,7 @@ def _psa_elements(layer):
     return len(layer.directions) * per_direction + 2 * positions * layer.input.shape[-1]
 
 
-def bytes_of(variables):
+def bytes_of(variables: Iterable["keras.Variable"]) -> int:
     """Bytes that the values of Keras variables take, on one replica."""
     return sum(value.dtype.size * value.shape.num_elements() for value in (variable.value for variable in variables))
 

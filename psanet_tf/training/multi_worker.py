@@ -12,7 +12,7 @@ from psanet_tf.keras_api import keras
 _KERAS_ISSUE = "https://github.com/keras-team/keras/issues/20585"
 
 
-def set_workers(workers, index):
+def set_workers(workers: str, index: int | None) -> None:
     """Tells TensorFlow about the cluster, as the environment variable TF_CONFIG does.
 
     Args:
@@ -34,7 +34,7 @@ def set_workers(workers, index):
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
-def has_workers():
+def has_workers() -> bool:
     """Whether TF_CONFIG names a cluster of several workers."""
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
@@ -43,7 +43,7 @@ def has_workers():
     return sum(len(addresses) for addresses in cluster.values()) > 1
 
 
-def build_multi_worker_strategy():
+def build_multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy over all workers; it returns when all of them have come.
 
     Returns:
@@ -56,7 +56,7 @@ def build_multi_worker_strategy():
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def runs_as_chief(strategy):
+def runs_as_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files: the only one, or the first worker."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not resolver.task_type:
@@ -66,7 +66,7 @@ def runs_as_chief(strategy):
     return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
 
 
-def patch_keras():
+def patch_keras() -> None:
     """Replaces the two functions of Keras 3 that fail under MultiWorkerMirroredStrategy.
 
     `_maybe_symbolic_build` reduces a nested batch over the workers only to learn its shapes, and

@@ -1,6 +1,8 @@
 """PyTorch's SGD, and which variables the recipe treats apart."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,7 +30,15 @@ class SGD(keras.optimizers.Optimizer):
         **kwargs: of `keras.optimizers.Optimizer`.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, weight_decay=0.0, no_decay_pattern=None, name="SGD", **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        no_decay_pattern: str | None = None,
+        name: str = "SGD",
+        **kwargs: Any,
+    ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
         if weight_decay is None or weight_decay < 0:
@@ -39,14 +49,14 @@ class SGD(keras.optimizers.Optimizer):
         self.l2 = float(weight_decay)
         self.no_decay_pattern = no_decay_pattern
 
-    def build(self, variables):
+    def build(self, variables: Sequence["keras.Variable"]) -> None:
         if self.built:
             return
         super().build(variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
         self._decays = [decays(variable.path, self.no_decay_pattern) for variable in variables]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: "keras.Variable", learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
         gradient = tf.cast(gradient, variable.dtype)
         if self.l2 and self._decays[index]:
@@ -60,7 +70,7 @@ class SGD(keras.optimizers.Optimizer):
             momentum=tf.cast(self.momentum, variable.dtype),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "momentum": self.momentum,
             "weight_decay": self.l2,
@@ -72,6 +82,6 @@ def _handle(variable):
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
-def decays(path, no_decay_pattern):
+def decays(path: str, no_decay_pattern: str | None) -> bool:
     """Whether the variable of this path is subject to weight decay."""
     return no_decay_pattern is None or re.search(no_decay_pattern, path) is None

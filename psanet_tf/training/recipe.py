@@ -1,7 +1,11 @@
 """From the `train:` section to learning-rate schedule, optimizer and losses."""
 
+from typing import Any
+
 import tensorflow as tf
 
+from psanet_tf.config import TrainSection
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.keras_api import keras
 from psanet_tf.training.distributed_optimizer import DistributedOptimizer
 from psanet_tf.training.losses import SegmentationLoss
@@ -19,26 +23,26 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         steps: updates, at least 1.
     """
 
-    def __init__(self, schedule, steps):
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"steps must be 1 or more, got {steps}")
         super().__init__()
         self.schedule = schedule
         self.steps = steps
 
-    def __call__(self, step):
+    def __call__(self, step: "int | tf.Tensor | keras.Variable") -> tf.Tensor:
         rate = self.schedule(step)
         return rate * tf.minimum((tf.cast(step, rate.dtype) + 1) / self.steps, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "WarmUp":
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
 
 
-def build_schedule(section, updates):
+def build_schedule(section: TrainSection, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Learning rate of update i (from 0): base * (1 - i / updates) ** poly_power, after an optional warm-up.
 
     Args:
@@ -51,7 +55,7 @@ def build_schedule(section, updates):
     return WarmUp(schedule, section.warmup_steps) if section.warmup_steps else schedule
 
 
-def build_optimizer(section, updates):
+def build_optimizer(section: TrainSection, updates: int) -> DistributedOptimizer:
     """The optimizer of a `TrainSection`, inside the scope of the `tf.distribute` strategy.
 
     Args:
@@ -92,7 +96,7 @@ def _keras_optimizer(section, schedule):
         ) from None
 
 
-def build_losses(section, info):
+def build_losses(section: TrainSection, info: DatasetInfo) -> dict[str, dict[str, SegmentationLoss | float | None]]:
     """Arguments of `keras.Model.compile` for both outputs of a PSANet.
 
     Args:

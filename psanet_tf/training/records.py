@@ -2,8 +2,11 @@
 
 import csv
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from psanet_tf.files import atomic_file
+from psanet_tf.training.run_folder import TrainingFolder
 
 _NAMES = {"logits_loss": "main_loss", "aux_logits_loss": "aux_loss", "logits_miou": "miou"}
 COLUMNS = (
@@ -23,7 +26,7 @@ COLUMNS = (
 )
 
 
-def plain_names(logs):
+def plain_names(logs: Mapping[str, Any]) -> dict[str, float]:
     """{column: float} from what Keras calls its metrics."""
     plain = {}
     for key, value in logs.items():
@@ -41,14 +44,14 @@ class Records:
         epochs: rows of later epochs are dropped: they will come again.
     """
 
-    def __init__(self, run, epochs):
+    def __init__(self, run: TrainingFolder, epochs: int) -> None:
         self.run = run
         self.rows = []
         if run.json_lines_file.is_file():
             rows = [json.loads(line) for line in run.json_lines_file.read_text(encoding="utf-8").splitlines()]
             self.rows = [row for row in rows if row["epoch"] <= epochs]
 
-    def add(self, row):
+    def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         with atomic_file(self.run.csv_file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -3,13 +3,18 @@
 import dataclasses
 import sys
 
+import numpy as np
+
+from psanet_tf.keras_api import keras
+from psanet_tf.models import PSANet
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
-from psanet_tf.training.state import previous_state, restore_state
+from psanet_tf.training.run_folder import TrainingFolder
+from psanet_tf.training.state import Position, previous_state, restore_state
 from psanet_tf.weights.files import check_keras_file, weights_identity
 
 
-def recover_state(run, model):
+def recover_state(run: TrainingFolder, model: keras.Model) -> tuple[Position, list[np.ndarray]] | None:
     """Sets the model to the run's last state, or to the one before it where that is damaged.
 
     Args:
@@ -44,7 +49,7 @@ def recover_state(run, model):
     )
 
 
-def recover_checkpoints(run, model, position, epochs):
+def recover_checkpoints(run: TrainingFolder, model: PSANet, position: Position, epochs: int) -> Position:
     """Makes last.keras and best.keras what the state says that they are.
 
     A run that was stopped between saving its state and its best checkpoint gets that here.

@@ -9,11 +9,16 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psanet_tf
-from psanet_tf.config import dump_config
+from psanet_tf.config import Config, dump_config
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.fingerprint import Fingerprint
 from psanet_tf.files import NoSpaceError, atomic_file, readable_size, remove_unfinished
+from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import previous_state
 from psanet_tf.weights.run_folder import RunFolder
 
@@ -24,7 +29,7 @@ class TrainingFolder(RunFolder):
     """A run folder that a training writes."""
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator["TrainingFolder"]:
         """Makes the folder and holds it for this process; a second trainer in one folder would mix two runs.
 
         Systems without POSIX file locks (Windows) don't hold it.
@@ -47,18 +52,18 @@ class TrainingFolder(RunFolder):
             # The lock goes with the process, however that ends.
             yield self
 
-    def others(self):
+    def others(self) -> list[str]:
         """Names of what is in the folder besides hidden files and what a run notes before it begins, sorted."""
         records = {self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file.parent}
         there = set(self.path.iterdir()) if self.path.exists() else set()
         return sorted(path.name for path in there - records if not path.name.startswith("."))
 
-    def trained_files(self):
+    def trained_files(self) -> list[Path]:
         """Paths of all checkpoints, states and metrics that are there."""
         single = (self.last_file, self.best_file, self.state_file, previous_state(self.state_file), self.csv_file)
         return [file for file in single if file.is_file()] + sorted(self.checkpoint_folder.glob("epoch_*.keras"))
 
-    def remove_unfinished(self):
+    def remove_unfinished(self) -> None:
         """Removes what a killed process left half-written; only for who holds the folder."""
         for file in (
             *(self.last_file, self.best_file, self.state_file, self.csv_file, self.json_lines_file, self.config_file),
@@ -67,7 +72,7 @@ class TrainingFolder(RunFolder):
         ):
             remove_unfinished(file)
 
-    def check_space(self, weights_bytes, state_bytes, keep_last):
+    def check_space(self, weights_bytes: int, state_bytes: int, keep_last: int) -> None:
         """Refuses to start or go on with a run whose checkpoints can't fit.
 
         Args:
@@ -90,7 +95,7 @@ class TrainingFolder(RunFolder):
                 "train.keep_last",
             )
 
-    def starts(self):
+    def starts(self) -> list[dict[str, Any]]:
         """The entries of environment.json, one per start of the run.
 
         Raises:
@@ -106,7 +111,14 @@ class TrainingFolder(RunFolder):
                 "on without it: move it away"
             ) from None
 
-    def write_facts(self, config, info, start, schedule, fingerprints):
+    def write_facts(
+        self,
+        config: Config,
+        info: DatasetInfo,
+        start: dict[str, Any],
+        schedule: Schedule,
+        fingerprints: Mapping[Path, Fingerprint],
+    ) -> None:
         """Writes what the run is; the configuration last, which makes the folder a run's.
 
         Args:
@@ -136,7 +148,7 @@ def _lock(file):
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def environment(devices, **facts):
+def environment(devices: list[str], **facts: Any) -> dict[str, Any]:
     """What environment.json tells about one start of a run: software, machine, devices, and further facts."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 from psanet_tf.files import atomic_file
+from psanet_tf.training.state import Position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +24,11 @@ class Schedule:
     epochs: int
     extensions: tuple[tuple[int, int, int, int], ...] = ()
 
-    def updates(self, accumulation_steps):
+    def updates(self, accumulation_steps: int) -> int:
         """Updates of the weights in the whole run, for the learning rate."""
         return self.epochs * self.steps_per_epoch // accumulation_steps
 
-    def extended(self, epochs, position):
+    def extended(self, epochs: int, position: Position) -> "Schedule":
         """This schedule made longer.
 
         Args:
@@ -35,13 +38,13 @@ class Schedule:
         note = (self.epochs, epochs, position.epoch, position.step)
         return dataclasses.replace(self, epochs=epochs, extensions=(*self.extensions, note))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes JSON."""
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Path) -> "Schedule":
         """Reads a file of `save`.
 
         Raises:

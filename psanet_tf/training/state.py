@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
 from psanet_tf.files import atomic_file
+from psanet_tf.keras_api import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Position:
     best_weights: str | None = None
 
 
-def save_state(path, model, position, is_chief=True):
+def save_state(path: Path, model: keras.Model, position: Position, is_chief: bool = True) -> None:
     """Writes the state; the older one stays beside it, see `previous_state`.
 
     Args:
@@ -53,12 +56,12 @@ def save_state(path, model, position, is_chief=True):
         np.savez(file, facts=json.dumps(facts), **arrays)
 
 
-def previous_state(path):
+def previous_state(path: Path) -> Path:
     """Where the state lies that was saved before the one in `path`."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def restore_state(path, model):
+def restore_state(path: str | os.PathLike, model: keras.Model) -> tuple[Position, list[np.ndarray]]:
     """Sets every variable of model and optimizer as `save_state` found it.
 
     Args:

@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 
+from psanet_tf.config import TrainSection
 
-def build_strategy(section):
+
+def build_strategy(section: TrainSection) -> tf.distribute.MirroredStrategy:
     """A `tf.distribute` strategy over all GPUs, or over logical CPU devices where there is none.
 
     Args:

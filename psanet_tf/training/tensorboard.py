@@ -2,14 +2,19 @@
 
 import functools
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.files import check_space
 from psanet_tf.keras_api import keras
 from psanet_tf.training.averaging import averaged_weights
+from psanet_tf.training.callbacks import CheckpointCallback
 
 _IMAGES = 4
 
@@ -25,7 +30,14 @@ class TensorBoard(keras.callbacks.Callback):
         zoom_factor: of the logits.
     """
 
-    def __init__(self, folder, checkpoints, info, make_validation, zoom_factor):
+    def __init__(
+        self,
+        folder: Path,
+        checkpoints: CheckpointCallback,
+        info: DatasetInfo,
+        make_validation: Callable[[], tf.data.Dataset],
+        zoom_factor: int,
+    ) -> None:
         super().__init__()
         self._folder = folder
         self.checkpoints = checkpoints
@@ -36,7 +48,7 @@ class TensorBoard(keras.callbacks.Callback):
         # One graph, one image at a time: called eagerly, a model keeps what every layer gives until the end.
         self._predict = tf.function(self._labels_of)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = self.checkpoints.records.rows[-1]
         # TensorFlow's writer says nothing where there is no room, and goes on.
         check_space(self._folder / "events", _IMAGES * 9 * math.prod(self.model.input_shape[1:3]) + 100_000)

@@ -3,11 +3,14 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
+from psanet_tf.config import Config, TrainSection
 from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.layouts import listing_warnings
 from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
@@ -50,7 +53,9 @@ class TrainingResult:
     position: Position
 
 
-def train(config, run_dir, strategy=None, extend=False):
+def train(
+    config: Config, run_dir: str | os.PathLike, strategy: tf.distribute.Strategy | None = None, extend: bool = False
+) -> TrainingResult:
     """Trains a PSANet with `model.fit`, or goes on with the run that is in the folder.
 
     A run that was interrupted, at whatever moment, continues from its last saved state, with the images and the
@@ -159,7 +164,7 @@ class Job:
     steps: int
 
 
-def prepare_data(config, is_chief=True):
+def prepare_data(config: Config, is_chief: bool = True) -> None:
     """Writes the scenes if they are configured and not there; any other dataset must be there. Warns about
     files that are passed over, and about scales.
     """
@@ -172,7 +177,7 @@ def prepare_data(config, is_chief=True):
             print(f"warning: {warning}", file=sys.stderr)
 
 
-def build_job(config, strategy, steps=None):
+def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | None = None) -> Job:
     """Builds and compiles the model in the strategy's scope, optimizer included.
 
     Args:
@@ -314,7 +319,9 @@ def _finish_epoch(model, epoch, callbacks, validation, validation_steps):
     callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in validated.items()})
 
 
-def distribute_dataset(strategy, section, make_dataset):
+def distribute_dataset(
+    strategy: tf.distribute.Strategy, section: TrainSection, make_dataset: Callable[..., tf.data.Dataset]
+) -> tf.distribute.DistributedDataset:
     """A dataset as `fit` takes it: each worker makes its own part, with labels at the size of the logits.
 
     Args:
