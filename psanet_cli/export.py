@@ -36,7 +36,12 @@ def export(
         typer.Option(help="stock: runs in every TensorFlow Serving; custom: needs one with the op PsaMask linked in."),
     ] = Implementation.STOCK,
     whole: Annotated[
-        bool, typer.Option("--whole", help="The network sees images whole, at any size, instead of crops.")
+        bool,
+        typer.Option(
+            "--whole",
+            help="The network, of any size then, sees an image in one piece: resized to base_size, or for "
+            "evaluate.protocol=mmseg at its own size.",
+        ),
     ] = False,
     warm_up: Annotated[
         bool, typer.Option(help="Write requests that make a server's first answer as fast as the next.")

@@ -61,7 +61,7 @@ def predict(
     videos = [file for file in files if is_video(file.path)]
     images = [file for file in files if not is_video(file.path)]
     seen = median_long_side([file.path for file in images])
-    if warning := scale_warning(info.long_side, segmenter.base_size, seen):
+    if warning := scale_warning(info.long_side, segmenter.base_size, seen, protocol=segmenter.protocol):
         print(f"warning: {warning}", file=sys.stderr)
     write_also = _submission_writer(out / "submission", info) if submission else None
     failures = label_images(labelers, images, info, out, write_also) if images else {}

@@ -70,7 +70,11 @@ def with_base_size(evaluate: EvaluateSection, info: DatasetInfo) -> EvaluateSect
 
 
 def scale_warning(
-    trained: int | None, base_size: int | None, seen: int | None = None, what: str = "the images"
+    trained: int | None,
+    base_size: int | None,
+    seen: int | None = None,
+    what: str = "the images",
+    protocol: str | None = "semseg",
 ) -> str | None:
     """What to know where images are seen at another scale than in training.
 
@@ -79,12 +83,19 @@ def scale_warning(
         base_size: long side to which images are resized; None if they are taken as they are.
         seen: median long side of the images that shall be labelled; None if it is not known.
         what: what to call those.
+        protocol: as of `Segmenter`.
 
     Returns:
-        One line with all numbers; None if no two of them differ by more than a factor of 1.5, or too few are known.
+        One line with all numbers; None if no two of them differ by more than a factor of 1.5, or too few are known;
+        also for protocol "mmseg", whose scale is the shape's of each image.
     """
     resized = base_size or seen
-    if trained is None or resized is None or not (_differ(trained, resized) or _differ(resized, seen)):
+    if (
+        protocol == "mmseg"
+        or trained is None
+        or resized is None
+        or not (_differ(trained, resized) or _differ(resized, seen))
+    ):
         return None
     how = f"resized to {base_size} (evaluate.base_size)" if base_size else "taken as they are"
     numbers = f"the training images have a long side of {trained} pixels, {what} "
@@ -113,7 +124,7 @@ def config_scale_warnings(config: Config, info: DatasetInfo) -> list[str]:
     """
     data = config.data
     info = with_long_side(info, data)
-    if info.long_side is None:
+    if info.long_side is None or config.evaluate.protocol == "mmseg":
         return []
     seen = median_long_side(list_examples(data, data.val_split))
     base_size = with_base_size(config.evaluate, info).base_size

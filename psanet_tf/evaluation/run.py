@@ -87,9 +87,9 @@ def run_evaluation(
             f"{weights} was trained with other classes than the dataset {info.name!r} has: {'; '.join(different)}"
         )
     info, protocol = dataclasses.replace(info, long_side=segmenter.info.long_side), segmenter.evaluate
-    warning = scale_warning(
-        info.long_side, segmenter.base_size, median_long_side(examples), f"those of split {split!r}"
-    )
+    seen = median_long_side(examples)
+    what = f"those of split {split!r}"
+    warning = scale_warning(info.long_side, segmenter.base_size, seen, what, segmenter.protocol)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     settings = {

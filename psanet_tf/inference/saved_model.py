@@ -32,7 +32,7 @@ class SavedModelLabeler:
 
     Attributes:
         info: DatasetInfo of its classes.
-        base_size: as of `Source`.
+        protocol, base_size: as of `Segmenter`.
 
     Raises:
         ValueError: it cannot be loaded, or does not have the signatures of `psanet export`.
@@ -57,7 +57,7 @@ class SavedModelLabeler:
             metadata["ignore_label"],
             long_side=metadata.get("training_long_side"),
         )
-        self.base_size = metadata["base_size"]
+        self.protocol, self.base_size = metadata["protocol"], metadata["base_size"]
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for a uint8 RGB image [H, W, 3].

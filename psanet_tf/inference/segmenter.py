@@ -46,7 +46,9 @@ class Segmenter:
         evaluate: `EvaluateSection` by which images are labelled; None where they are seen whole, or for an exported or
             served model.
         path: the file, or folder of a SavedModel, that it was loaded from; None if it was not.
-        base_size: long side, in pixels, to which images are resized at scale 1; None if none is fixed.
+        protocol: "semseg" or "mmseg" (see `EvaluateSection`), of an exported or served model too; None for one pass at
+            the image's own size.
+        base_size: long side, in pixels, to which images are resized at scale 1; None where the protocol has none.
 
     Raises:
         TypeError: `model` is no PSANet.
@@ -77,6 +79,7 @@ class Segmenter:
         self.path = None
         self.info = _info(model, known and known.info, classes, colors)
         self.evaluate = None if whole else _with_base_size(evaluate, known and known.info, model)
+        self.protocol = self.evaluate and self.evaluate.protocol
         self.base_size = self.evaluate and self.evaluate.base_size
         self._labeler = OnDevice(build_labeler(model, self.evaluate), _devices()[0])
 
@@ -124,11 +127,12 @@ class Segmenter:
         """A segmenter around an exported or served model.
 
         Args:
-            labeler: object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``, ``info`` (DatasetInfo) and ``base_size``.
+            labeler: object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``, ``info`` (DatasetInfo), ``protocol`` and
+                ``base_size``.
         """
         segmenter = cls.__new__(cls)
         segmenter.model = segmenter.evaluate = segmenter.path = None
-        segmenter.info, segmenter.base_size = labeler.info, labeler.base_size
+        segmenter.info, segmenter.protocol, segmenter.base_size = labeler.info, labeler.protocol, labeler.base_size
         segmenter._labeler = labeler
         return segmenter
 

@@ -1,6 +1,7 @@
 """A client for a served model, over either protocol; works against TensorFlow Serving and `psanet serve`."""
 
 import io
+import math
 import random
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph
 from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.tiles import label_by_tiles
+from psanet_tf.serving.tiles import TILE_SIZE, label_by_tiles
 from psanet_tf.serving.transports import connect
 
 # Below what servers take in one request (32 MB here, 4 MB is gRPC's default and to be raised there).
@@ -93,20 +94,30 @@ class Client:
 
         Args:
             image: uint8 [H, W, 3] (RGB), the bytes of an image file, or its path. An image with more pixels
-                or bytes than the server takes is cut into overlapping tiles, each labelled by itself.
+                or bytes than the server takes is cut into overlapping tiles, each labelled by itself; but not for a
+                model of MMSegmentation's protocol, whose scale is that of the image as a whole.
 
         Returns:
             uint8 [H, W], of the image as it is to be seen (turned as its orientation tag says).
 
         Raises:
             ServingError: with the server's code and message.
-            ValueError: not an image.
+            ValueError: not an image; or one too large for a request to a model of MMSegmentation's protocol.
             OSError: a file that cannot be read.
         """
         data, size = _encoded(image)
-        if size[0] * size[1] <= self.metadata().max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
+        metadata = self.metadata()
+        if size[0] * size[1] <= metadata.max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
             return self._label_bytes(data)
-        return label_by_tiles(_pixels(image), lambda tile: self._label_bytes(png_bytes(tile)))
+        if metadata.protocol == "mmseg":
+            raise ValueError(
+                f"the image has {size[0]} x {size[1]} pixels and {len(data)} bytes, a request may have "
+                f"{metadata.max_pixels} pixels and {_MAX_UPLOAD_BYTES} bytes; the model fits an image as a whole into "
+                f"{list(metadata.scale)} pixels, so that tiles would be seen at another scale: reduce the image, or "
+                "give it as a JPEG file"
+            )
+        tile_size = min(TILE_SIZE, math.isqrt(metadata.max_pixels))
+        return label_by_tiles(_pixels(image), lambda tile: self._label_bytes(png_bytes(tile)), tile_size)
 
     def attention(self, image, points):
         """Attention maps at points of an image; see the signature `attention` of `ServingModule`.

@@ -15,13 +15,14 @@ from psanet_tf.inference.whole_image import any_size
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
-from psanet_tf.serving.metadata import ASSET_NAME, MAX_PIXELS, ModelMetadata
+from psanet_tf.serving.metadata import ASSET_NAME, MAX_PIXELS, MAX_WHOLE_PIXELS, ModelMetadata
 from psanet_tf.serving.protos import serving_apis
 from psanet_tf.serving.servable import signatures_on_disk
 from psanet_tf.serving.signatures import ServingModule
 from psanet_tf.serving.verification import verify_export
 from psanet_tf.serving.versions import versions_on_disk
 from psanet_tf.serving.warmup import write_warm_up
+from psanet_tf.weights.description import description_of
 
 PRECISIONS = ("float32", "bfloat16")
 IMPLEMENTATIONS = ("stock", "custom")
@@ -53,13 +54,15 @@ def export_saved_model(
         model: `PSANet`, trained.
         out_dir: folder of the model; its versions are the folders `1`, `2`, ... in it.
         info: `DatasetInfo`, the classes.
-        evaluate: `EvaluateSection`, how images of any size are labelled; default: the paper's protocol, with the
-            dataset's base_size (see `with_base_size`).
+        evaluate: `EvaluateSection`, how images of any size are labelled; default: what the model's file carries, else
+            the paper's protocol, with the dataset's base_size (see `with_base_size`). For protocol "mmseg" the
+            network is exported for any size.
         precision: "float32" or "bfloat16"; bfloat16 halves the file and uses the matrix units of CPUs (AMX)
             and GPUs that have them; logits are float32 in either.
         implementation: "stock" has stock ops only in the graph; "custom" calls the op `PsaMask`, which a server
             must have linked in.
-        whole: the network sees images whole, at any size, instead of crops.
+        whole: the network, exported for any size, sees an image in one piece: for protocol "semseg" resized to
+            each scale, for "mmseg" at its own size.
         warm_up: write `assets.extra/tf_serving_warmup_requests`, with which a server answers its first request
             as fast as the others; needs the package tensorflow-serving-api.
 
@@ -68,42 +71,21 @@ def export_saved_model(
 
     Raises:
         ImportError: `warm_up` without tensorflow-serving-api.
-        ValueError: an argument out of its range, a network that does not allow `whole`, classes that do not
-            fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
+        ValueError: an argument out of its range, a network that cannot take any size where it has to, classes that do
+            not fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
-    _check(model, info, precision, implementation, whole)
+    metadata = export_metadata(model, info, evaluate, precision, implementation, whole)
     if warm_up:
         # Tell now, not after minutes of work.
         serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
-    network = serving_network(model, precision, whole)
-    evaluate = with_base_size(evaluate or EvaluateSection(), info)
-    crop_size = None if whole else tuple(model.input_shape[1:3])
-    metadata = ModelMetadata(
-        dataset=info.name,
-        class_names=info.class_names,
-        colors=tuple(tuple(color) for color in info.colors.tolist()),
-        ignore_label=info.ignore_label,
-        crop_size=crop_size,
-        mean=tuple(MEAN.tolist()),
-        std=tuple(STD.tolist()),
-        base_size=evaluate.base_size,
-        scales=tuple(evaluate.scales),
-        flip=evaluate.flip,
-        stride_rate=evaluate.stride_rate,
-        max_pixels=MAX_PIXELS,
-        precision=precision,
-        implementation=implementation,
-        directions=_directions(model),
-        package_version=__version__,
-        training_long_side=info.long_side,
-    )
+    network = serving_network(model, precision, takes_any_size=metadata.input_size is None)
     out_dir = Path(out_dir)
     path = out_dir / str(max(versions_on_disk(out_dir), default=0) + 1)
     with atomic_folder(path) as temporary:
         asset = temporary / ASSET_NAME
         asset.write_text(metadata.to_json(), encoding="utf-8")
         with _psa_mask(implementation):
-            module = ServingModule(network, metadata, asset, evaluate)
+            module = ServingModule(network, metadata, asset)
         tf.saved_model.save(module, str(temporary), signatures=module.signatures())
         asset.unlink()  # it is in assets/ now
         if warm_up:
@@ -112,9 +94,38 @@ def export_saved_model(
     return Export(path, agreement)
 
 
-def serving_network(model, precision, whole):
+def export_metadata(model, info, evaluate=None, precision="float32", implementation="stock", whole=False):
+    """What an export will say of itself; arguments and errors as of `export_saved_model`, before any work.
+
+    Returns:
+        ModelMetadata.
+    """
+    known = description_of(model) if isinstance(model, PSANet) else None
+    evaluate = evaluate or (known and known.evaluate) or EvaluateSection()
+    takes_any_size = whole or evaluate.protocol == "mmseg"
+    _check(model, info, precision, implementation, takes_any_size)
+    protocol = _protocol(evaluate, whole, info, model)
+    return ModelMetadata(
+        dataset=info.name,
+        class_names=info.class_names,
+        colors=tuple(tuple(color) for color in info.colors.tolist()),
+        ignore_label=info.ignore_label,
+        input_size=None if takes_any_size else tuple(model.input_shape[1:3]),
+        mean=tuple(MEAN.tolist()),
+        std=tuple(STD.tolist()),
+        **protocol,
+        max_pixels=MAX_WHOLE_PIXELS if protocol["protocol"] is None else MAX_PIXELS,
+        precision=precision,
+        implementation=implementation,
+        directions=_directions(model),
+        package_version=__version__,
+        training_long_side=info.long_side,
+    )
+
+
+def serving_network(model, precision, takes_any_size):
     """The network that is traced: `model` itself, or one with its weights in another precision or for any size."""
-    network = any_size(model) if whole else model
+    network = any_size(model) if takes_any_size else model
     arguments = network.get_config() | {"dtype": {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]}
     if arguments == network.get_config():
         return network
@@ -123,7 +134,23 @@ def serving_network(model, precision, whole):
     return other
 
 
-def _check(model, info, precision, implementation, whole):
+def _protocol(evaluate, whole, info, model):
+    """The fields of `ModelMetadata` that say how predict_bytes labels images."""
+    fields = dict.fromkeys(("crop_size", "base_size", "stride_rate", "scale", "stride"))
+    fields |= {"protocol": evaluate.protocol, "scales": evaluate.scales, "flip": evaluate.flip}
+    if evaluate.protocol == "mmseg":
+        if whole:
+            return fields | {"protocol": None, "mode": "whole", "scales": (1.0,), "flip": False}
+        own = {name: getattr(evaluate, name) for name in ("mode", "scale", "crop_size", "stride")}
+        return fields | own
+    fields["base_size"] = with_base_size(evaluate, info).base_size
+    if whole:
+        return fields | {"mode": "whole"}
+    crop_size = tuple(model.input_shape[1:3])
+    return fields | {"mode": "slide", "crop_size": crop_size, "stride_rate": evaluate.stride_rate}
+
+
+def _check(model, info, precision, implementation, takes_any_size):
     if not isinstance(model, PSANet):
         raise ValueError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
     if precision not in PRECISIONS:
@@ -137,8 +164,11 @@ def _check(model, info, precision, implementation, whole):
     zoom_factor = model.get_config()["zoom_factor"]
     if zoom_factor != 8:
         raise ValueError(f"the network must answer at input size (zoom_factor 8), got {zoom_factor}")
-    if not whole and None in model.input_shape[1:3]:
-        raise ValueError(f"a network of any size, {model.input_shape}, has no crop size: export it with whole=True")
+    if not takes_any_size and None in model.input_shape[1:3]:
+        raise ValueError(
+            f"a network of any size, {model.input_shape}, has no crop size: export it with whole=True, or by "
+            "evaluate.protocol=mmseg"
+        )
 
 
 @contextlib.contextmanager

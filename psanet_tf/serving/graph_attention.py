@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.inference.attention import LONGEST_SIDE
-from psanet_tf.serving.graph_window import pad_to_stride
+from psanet_tf.serving.graph_whole import pad_to_stride
 
 
 class GraphAttention:
@@ -12,13 +12,13 @@ class GraphAttention:
 
     Args:
         matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations.
-        crop_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
+        input_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
         shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
     """
 
-    def __init__(self, matrices, crop_size, shrunk_size):
+    def __init__(self, matrices, input_size, shrunk_size):
         self._matrices = matrices
-        self._crop_size = crop_size
+        self._input_size = input_size
         self._shrunk_size = shrunk_size
 
     def maps(self, image, points, name):
@@ -67,20 +67,20 @@ class GraphAttention:
     def _place(self, image):
         """(normalized input [1, H, W, 3], [rows, columns] of the image in it, [top, left] of the image in it)."""
         image_size = tf.cast(tf.shape(image)[:2], tf.float64)
-        if self._crop_size is None:
+        if self._input_size is None:
             scale = tf.minimum(LONGEST_SIDE / tf.reduce_max(image_size), 1)
         else:
-            scale = tf.minimum(tf.reduce_min(tf.constant(self._crop_size, tf.float64) / image_size), 1)
+            scale = tf.minimum(tf.reduce_min(tf.constant(self._input_size, tf.float64) / image_size), 1)
         resized_size = tf.maximum(tf.cast(tf.round(scale * image_size), tf.int32), 1)
         # The mean colour is 0 once normalized.
         resized = normalize(tf.image.resize(image, resized_size))[None]
-        padded = resized if self._crop_size else pad_to_stride(resized)
-        input_size = tf.constant(self._crop_size) if self._crop_size else tf.shape(padded)[1:3]
+        padded = resized if self._input_size else pad_to_stride(resized)
+        input_size = tf.constant(self._input_size) if self._input_size else tf.shape(padded)[1:3]
         offset = (input_size - resized_size) // 2
         after = input_size - resized_size - offset
         paddings = tf.stack([[0, 0], [offset[0], after[0]], [offset[1], after[1]], [0, 0]])
         inputs = tf.pad(resized, paddings)
-        inputs.set_shape([1, *(self._crop_size or (None, None)), 3])
+        inputs.set_shape([1, *(self._input_size or (None, None)), 3])
         return inputs, resized_size, offset
 
 

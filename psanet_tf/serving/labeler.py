@@ -12,7 +12,7 @@ class ServedLabeler:
 
     Attributes:
         info: DatasetInfo of the model's classes.
-        base_size: long side, in pixels, to which it resizes images.
+        protocol, base_size: as of `ModelMetadata`.
 
     Raises:
         OSError: no server answers there, or it refuses.
@@ -24,7 +24,7 @@ class ServedLabeler:
         self._client = Client(url)
         metadata = self._ask(self._client.metadata)
         self.info = metadata.dataset_info()
-        self.base_size = metadata.base_size
+        self.protocol, self.base_size = metadata.protocol, metadata.base_size
 
     def labels(self, image):
         """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""

@@ -10,6 +10,8 @@ from psanet_tf.data.catalog import DatasetInfo
 ASSET_NAME = "metadata.json"
 # A decoded image of this size takes 96 MB; more is refused before it is decoded.
 MAX_PIXELS = 32_000_000
+# The same for what a network sees at its own size: the attention's memory grows with the square, 0.5 GB for this.
+MAX_WHOLE_PIXELS = 1025 * 2049
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +23,18 @@ class ModelMetadata:
         class_names: one per label.
         colors: [K][3], RGB 0..255.
         ignore_label: value of label images that is no class.
-        crop_size: (rows, columns) that the network takes; None for a model of whole images.
+        input_size: (rows, columns) that the network takes; None if it takes any.
         mean, std: of the normalization ``(rgb - mean) / std``, done inside the graph.
-        base_size, scales, flip, stride_rate: how `predict_bytes` labels an image of any size (the
-            sliding-window protocol of `psanet_tf.SlidingWindow`).
+        protocol: how `predict_bytes` labels an image of any size: "semseg" (`psanet_tf.SlidingWindow`), "mmseg"
+            (`MMSegProtocol`), or None: in one pass at its own size.
+        mode: "slide" if the network sees the resized image in crops, "whole" if in one piece.
+        crop_size: (rows, columns) of these crops; None for mode "whole".
+        base_size: of protocol "semseg": long side, in pixels, of an image at scale 1; else None.
+        stride_rate: of protocol "semseg", mode "slide": distance of crops over their size; else None.
+        scale: of protocol "mmseg": (long side, short side), in pixels, that an image is fitted into; else None.
+        stride: of protocol "mmseg", mode "slide": distance of crops, (down, across); else None.
+        scales: factors of the size at scale 1.
+        flip: whether mirror images are averaged with.
         max_pixels: largest image that `predict_bytes` and `attention` take.
         precision: "float32" or "bfloat16".
         implementation: "stock" or "custom", of the attention's window gather.
@@ -37,13 +47,18 @@ class ModelMetadata:
     class_names: tuple
     colors: tuple
     ignore_label: int
-    crop_size: tuple | None
+    input_size: tuple | None
     mean: tuple
     std: tuple
-    base_size: int
+    protocol: str | None
+    mode: str
+    crop_size: tuple | None
+    base_size: int | None
+    stride_rate: float | None
+    scale: tuple | None
+    stride: tuple | None
     scales: tuple
     flip: bool
-    stride_rate: float
     max_pixels: int
     precision: str
     implementation: str
@@ -62,9 +77,7 @@ class ModelMetadata:
             ValueError: not what `to_json` writes.
         """
         try:
-            values = json.loads(text)
-            lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-            return cls(**lists)
+            return cls(**{name: _tuples(value) for name, value in json.loads(text).items()})
         except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not the metadata of a psanet_tf model: {error}") from None
 
@@ -81,3 +94,8 @@ class ModelMetadata:
             self.ignore_label,
             long_side=self.training_long_side,
         )
+
+
+def _tuples(value):
+    """JSON's lists as tuples, as `ModelMetadata` has them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -9,10 +9,9 @@ from psanet_tf.keras_api import keras
 from psanet_tf.serving.decoding import decode_checked
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
-from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
-
-# The attention's memory grows with the square of this: 0.5 GB for 1025 x 2049. Nobody's request may ask for more.
-_MAX_WHOLE_PIXELS = 1025 * 2049
+from psanet_tf.serving.graph_protocols import build_graph_labeler, pads_images
+from psanet_tf.serving.graph_whole import pad_to_stride
+from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS
 
 
 class ServingModule(tf.Module):
@@ -29,37 +28,34 @@ class ServingModule(tf.Module):
     metadata       keys string [B]                              values string [B], JSON
     ============== ============================================ ===============================================
 
-    B is any number. H, W are the crop size. scores are the probability of the label times 255, rounded.
+    B is any number. H, W are the network's input size. scores are the probability of the label times 255, rounded.
     `attention` is there if the network has the module, with the directions that it has.
 
-    For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels; `predict_bytes` shows it
-    images in one piece, resized to the protocol's base size; and images in one request to `attention` need equal
-    sizes.
+    For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels, and images in one request to
+    `attention` need equal sizes. `predict_bytes` labels as the metadata says.
 
     Args:
         network: `PSANet`.
         metadata: `ModelMetadata`.
         metadata_asset: path of the file that holds it, to be copied into the SavedModel.
-        evaluate: `EvaluateSection` for `predict_bytes`.
     """
 
-    def __init__(self, network, metadata, metadata_asset, evaluate):
+    def __init__(self, network, metadata, metadata_asset):
         super().__init__(name="psanet_serving")
         self._metadata = metadata
-        self._crop_size = metadata.crop_size
-        self._image_spec = tf.TensorSpec([None, *(self._crop_size or (None, None)), 3], tf.float32, name="images")
+        self._input_size = metadata.input_size
+        self._padded = pads_images(network)
+        self._image_spec = tf.TensorSpec([None, *(self._input_size or (None, None)), 3], tf.float32, name="images")
         pool = ParameterPool()
         inference = network.inference()
         self._logits = self._folded(lambda images: {"logits": inference(images, training=False)}, pool)
-        self._window = GraphWindow(
-            lambda images: self._logits(images)["logits"], metadata.num_classes, self._crop_size, evaluate
-        )
+        self._labeler = build_graph_labeler(lambda images: self._logits(images)["logits"], network, metadata)
         self._attention = None
         if metadata.directions:
             layer = network.get_layer("psa")
             features = keras.Model(network.inputs[0], layer.input)
             matrices = self._folded(lambda images: layer.attention(features(images, training=False)), pool)
-            self._attention = GraphAttention(matrices, self._crop_size, layer.shrunk_size)
+            self._attention = GraphAttention(matrices, self._input_size, layer.shrunk_size)
         self.parameters = list(pool.values())
         self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
 
@@ -100,7 +96,7 @@ class ServingModule(tf.Module):
 
     def predict_bytes(self, image_bytes):
         def label(index):
-            return tf.io.encode_png(self._window.labels(self._image(image_bytes, index))[..., None])
+            return tf.io.encode_png(self._labeler.labels(self._image(image_bytes, index))[..., None])
 
         return {"label_bytes": _map_images(label, image_bytes, tf.TensorSpec([], tf.string))}
 
@@ -137,14 +133,17 @@ class ServingModule(tf.Module):
 
     def _image_logits(self, images):
         normalized = normalize(images)
-        if self._crop_size is not None:
+        if self._input_size is not None:
             return self._logits(normalized)["logits"]
         pixels = tf.reduce_prod(tf.shape(images)[1:3])
         limit = tf.debugging.Assert(
-            pixels <= _MAX_WHOLE_PIXELS, [f"images may have {_MAX_WHOLE_PIXELS} pixels each at most, they have", pixels]
+            pixels <= MAX_WHOLE_PIXELS, [f"images may have {MAX_WHOLE_PIXELS} pixels each at most, they have", pixels]
         )
         with tf.control_dependencies([limit]):
-            padded = self._logits(pad_to_stride(normalized))["logits"]
+            inputs = tf.identity(normalized)
+        if not self._padded:
+            return self._logits(inputs)["logits"]
+        padded = self._logits(pad_to_stride(inputs))["logits"]
         return padded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
 

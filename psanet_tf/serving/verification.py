@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 
+from psanet_tf.config import EvaluateSection
 from psanet_tf.data.normalization import normalize
+from psanet_tf.data.pixels import decode_label
+from psanet_tf.inference.protocols import build_labeler
+from psanet_tf.inference.whole_image import any_size
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.warmup import replay
@@ -12,7 +17,8 @@ from psanet_tf.serving.warmup import replay
 # (largest mean difference of probabilities, lead of the first class over the second that must not be overturned)
 _TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25)}
 _LEAST_AGREEMENT = 0.999
-_ANY_SIZE = (97, 129)  # of the form 8n + 1, for models without a crop size
+# For models without an input size: one of the form 8n + 1, to which images are padded, or, where they are not, another.
+_ANY_SIZE = {"semseg": (97, 129), "mmseg": (90, 123)}
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Agreement:
     """How an exported model compares with the Keras model on a made image.
 
     Attributes:
-        labels: share of pixels with the same label.
+        labels: share of pixels with the same label, the least of what was compared.
         probabilities: mean absolute difference of the probabilities.
         largest: largest absolute difference of a probability.
     """
@@ -33,6 +39,9 @@ class Agreement:
 def verify_export(path, model, metadata):
     """Loads the SavedModel at `path` as a server does, replays its warm-up and compares it with `model`.
 
+    Compared are the network's own answers and, but for the paper's protocol, which would take long, the labels of an
+    image of any size with those of `build_labeler`.
+
     Args:
         path: folder with `saved_model.pb`.
         model: the `PSANet` that was exported, in its own precision.
@@ -44,24 +53,28 @@ def verify_export(path, model, metadata):
     Raises:
         ValueError: it cannot be loaded, or its answers differ by more than its precision explains.
     """
-    size = tuple(model.input_shape[1:3])
-    image = made_image(_ANY_SIZE if None in size else size)
+    if metadata.input_size is None:
+        model = any_size(model)
+    image = made_image(metadata.input_size or _ANY_SIZE[model.variant])
     expected = _softmax(model_logits(model, image))
+    of_any_size = metadata.protocol != "semseg"
     try:
         servable = Servable(path, 0)
         answer = servable.run("probabilities", {"images": image[None]})["probabilities"][0]
-        labels = servable.run("serving_default", {"images": image[None]})["labels"][0]
+        pairs = [(servable.run("serving_default", {"images": image[None]})["labels"][0], expected)]
+        if of_any_size:
+            data = np.array([tf.io.encode_png(image).numpy()], object)
+            encoded = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
+            pairs.append((decode_label(encoded, "predict_bytes"), build_labeler(model, _protocol(metadata))(image)))
         replay(servable)
         servable.retire()
     except ServingError as error:
         raise ValueError(f"the exported model does not run: {error.message}") from error
     difference = np.abs(answer - expected)
-    equal = labels == expected.argmax(-1)
-    first_two = np.sort(expected, axis=-1)[..., -2:]
     allowed, lead = _TOLERANCE[metadata.precision]
-    decided = first_two[..., 1] - first_two[..., 0] > lead
-    agreement = Agreement(float(equal.mean()), float(difference.mean()), float(difference.max()))
-    if not agreement.probabilities <= allowed or (decided.any() and equal[decided].mean() < _LEAST_AGREEMENT):
+    shares, decided_shares = zip(*(_equal_shares(*pair, lead) for pair in pairs), strict=True)
+    agreement = Agreement(min(shares), float(difference.mean()), float(difference.max()))
+    if not agreement.probabilities <= allowed or min(decided_shares) < _LEAST_AGREEMENT:
         raise ValueError(
             f"the exported model does not answer as the Keras model does: {agreement.labels:.2%} of the labels are "
             f"equal, probabilities differ by {agreement.probabilities:.2g} on average (allowed: {allowed:g})"
@@ -87,6 +100,22 @@ def made_image(size, seed=0):
         image += weight * vertical * horizontal
     image = (image - image.min()) / (image.max() - image.min())
     return (255 * image).astype(np.uint8)
+
+
+def _protocol(metadata):
+    """What `build_labeler` takes for the protocol of an export."""
+    if metadata.protocol is None:
+        return None
+    names = ("protocol", "mode", "scale", "crop_size", "stride", "scales", "flip")
+    return EvaluateSection(**{name: getattr(metadata, name) for name in names})
+
+
+def _equal_shares(labels, probabilities, lead):
+    """Share of equal labels: of all pixels, and of those whose first class leads by more than `lead` (1 if none)."""
+    equal = labels == probabilities.argmax(-1)
+    first_two = np.sort(probabilities, axis=-1)[..., -2:]
+    decided = first_two[..., 1] - first_two[..., 0] > lead
+    return float(equal.mean()), float(equal[decided].mean()) if decided.any() else 1.0
 
 
 def _softmax(logits):

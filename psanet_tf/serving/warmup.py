@@ -27,7 +27,7 @@ def write_warm_up(path, signatures, metadata):
     apis = serving_apis()
     target = Path(path) / FILE
     target.parent.mkdir(parents=True, exist_ok=True)
-    size = metadata.crop_size or (_ANY_SIZE, _ANY_SIZE)
+    size = metadata.input_size or (_ANY_SIZE, _ANY_SIZE)
     jpeg = tf.io.encode_jpeg(np.zeros((*size, 3), np.uint8)).numpy()
     examples = {
         "images": _black_images(size),

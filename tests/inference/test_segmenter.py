@@ -65,7 +65,7 @@ def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_
     (labeler,) = exported.labelers
     assert isinstance(labeler, SavedModelLabeler)
     assert exported.info.class_names == info.class_names
-    assert exported.base_size == 60
+    assert (exported.protocol, exported.base_size) == ("semseg", 60)
     expected = network.labels(image)
     assert (labeler.labels(image) == expected).mean() > 0.999
     with pytest.raises(ValueError, match="is a SavedModel"):

@@ -230,11 +230,13 @@ def test_wrong_arguments(network, classes, tmp_path, arguments, message):
 
 
 def test_wrong_networks(make_network, network, classes, tmp_path):
-    with pytest.raises(ValueError, match="compact"):
-        export_saved_model(make_network(compact=True), tmp_path / "m", classes, whole=True)
+    compact, mmseg = make_network(compact=True), EvaluateSection(protocol="mmseg", scale=(90, 60))
+    for arguments in ({"whole": True}, {"evaluate": mmseg}):
+        with pytest.raises(ValueError, match="compact attention works only at the size it was built for, 33x33"):
+            export_saved_model(compact, tmp_path / "m", classes, **arguments)
     with pytest.raises(ValueError, match="zoom_factor 8"):
         export_saved_model(make_network(zoom_factor=4), tmp_path / "m", classes)
-    with pytest.raises(ValueError, match="has no crop size"):
+    with pytest.raises(ValueError, match="has no crop size: export it with whole=True, or by evaluate.protocol=mmseg"):
         export_saved_model(any_size(network), tmp_path / "m", classes)
     with pytest.raises(ValueError, match=r"must be a psanet_tf.PSANet, got Functional"):
         inputs = keras.Input([33, 33, 3])

@@ -5,17 +5,16 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf import SlidingWindow
-from psanet_tf.config import EvaluateSection
 from psanet_tf.data.normalization import normalize
 from psanet_tf.inference.whole_image import any_size
-from psanet_tf.serving.graph_window import GraphWindow, pad_to_stride
+from psanet_tf.serving.graph_whole import GraphWhole, pad_to_stride
+from psanet_tf.serving.graph_window import GraphWindow
 from psanet_tf.serving.verification import made_image
 
 
-def graph_labels(predict, num_classes, crop_size, evaluate, image):
-    window = GraphWindow(predict, num_classes, crop_size, evaluate)
+def graph_labels(labeler, image):
     spec = tf.TensorSpec([None, None, 3], tf.uint8)
-    return tf.function(window.labels, [spec], autograph=False)(image).numpy()
+    return tf.function(labeler.labels, [spec], autograph=False)(image).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +37,27 @@ def predict():
     ],
 )
 def test_labels_are_those_of_the_protocol(predict, size, arguments):
-    evaluate = EvaluateSection(**arguments)
     image = made_image(size, seed=3)
-    reference = SlidingWindow(
-        predict, 6, (33, 33), **evaluate.model_dump(include={"base_size", "scales", "flip", "stride_rate"})
-    )
-    expected = reference.labels(image)
+    expected = SlidingWindow(predict, 6, (33, 33), **arguments).labels(image)
     assert len(np.unique(expected)) > 2
-    labels = graph_labels(predict, 6, (33, 33), evaluate, image)
+    labels = graph_labels(GraphWindow(predict, 6, (33, 33), **arguments), image)
     assert labels.shape == size
     assert (labels == expected).mean() >= 0.999
 
 
 def test_a_network_of_any_size_sees_the_resized_image_whole(network):
     inference = any_size(network).inference()
-    evaluate = EvaluateSection(base_size=49, flip=False)
     image = made_image((49, 41))  # 8n + 1 and the base size: nothing is resized or padded
     expected = inference(normalize(image)[None])[0].numpy().argmax(-1)
-    labels = graph_labels(inference, network.num_classes, None, evaluate, image)
     assert len(np.unique(expected)) > 2
-    assert (labels == expected).mean() >= 0.999
+    for base_size in (49, None):
+        labels = graph_labels(GraphWhole(inference, network.num_classes, True, base_size), image)
+        assert (labels == expected).mean() >= 0.999
+
+
+def test_images_at_their_own_size_have_one_scale(network):
+    with pytest.raises(ValueError, match=r"their own size have scale 1 alone, got scales \(0.5, 1.0\)"):
+        GraphWhole(network, network.num_classes, True, scales=(0.5, 1.0))
 
 
 @pytest.mark.parametrize(("length", "padded"), [(1, 9), (9, 9), (10, 17), (17, 17), (18, 25)])
