@@ -118,6 +118,8 @@ def test_a_configuration_is_warned_of_before_training(custom):
     )
     (text,) = warnings(base_size=512)
     assert "things look 12.8 times larger than in training; set evaluate.base_size=40" in text
+    assert warnings(protocol="mmseg", scale=(2048, 512)) == []  # whose scale is no long side
+    assert scale_warning(400, None, 1600, protocol="mmseg") is None
     for split in ("train", "val"):
         data = custom | {"train_split": split, "val_split": split}
         config = Config.model_validate({"data": data})

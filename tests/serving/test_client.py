@@ -180,9 +180,8 @@ def test_images_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
 
     sizes = []
     monkeypatch.setattr(Client, "_label_bytes", label)
-    monkeypatch.setattr(
-        "psanet_tf.serving.client.label_by_tiles", functools.partial(label_by_tiles, tile_size=48, overlap=16)
-    )
+    monkeypatch.setattr("psanet_tf.serving.client.TILE_SIZE", 48)
+    monkeypatch.setattr("psanet_tf.serving.client.label_by_tiles", functools.partial(label_by_tiles, overlap=16))
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
     with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet") as client:
         if limit == "bytes":
