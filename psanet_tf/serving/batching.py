@@ -3,21 +3,22 @@
 import collections
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.servable import batch_rows
+from psanet_tf.serving.servable import Servable, Signature, batch_rows
 
 
 @dataclass(eq=False)
 class _Task:
-    servable: object
-    signature: object
-    inputs: dict
-    outputs: tuple
+    servable: Servable
+    signature: Signature
+    inputs: Mapping[str, np.ndarray]
+    outputs: tuple[str, ...]
     deadline: float | None
     rows: int | None
     future: Future = field(default_factory=Future)
@@ -40,7 +41,7 @@ class Batcher:
         max_waiting: requests in the queue before further ones are refused as UNAVAILABLE.
     """
 
-    def __init__(self, max_batch_size=4, num_threads=1, max_waiting=100):
+    def __init__(self, max_batch_size: int = 4, num_threads: int = 1, max_waiting: int = 100) -> None:
         for name, value in (
             ("max_batch_size", max_batch_size),
             ("num_threads", num_threads),
@@ -59,7 +60,14 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, servable, signature, inputs, outputs=(), deadline=None):
+    def submit(
+        self,
+        servable: Servable,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        deadline: float | None = None,
+    ) -> Future:
         """Queues a request whose inputs have been checked.
 
         Args:
@@ -89,7 +97,7 @@ class Batcher:
             self._condition.notify()
         return task.future
 
-    def stop(self):
+    def stop(self) -> None:
         """Answers what is queued, then ends the threads."""
         with self._condition:
             self._stopping = True

@@ -2,9 +2,12 @@
 
 import io
 import math
+import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image
@@ -42,7 +45,7 @@ class Client:
         >>> names = client.metadata().class_names
     """
 
-    def __init__(self, url, timeout=60.0, retries=5):
+    def __init__(self, url: str, timeout: float = 60.0, retries: int = 5) -> None:
         if not timeout > 0 or retries < 0:
             raise ValueError(f"timeout must be positive and retries not negative, got {timeout} and {retries}")
         self._transport = connect(url)
@@ -50,7 +53,7 @@ class Client:
         self._retries = retries
         self._metadata = None
 
-    def predict(self, signature, **inputs):
+    def predict(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Calls a signature with arrays (strings as object arrays of bytes); returns a dict of arrays.
 
         Raises:
@@ -70,14 +73,14 @@ class Client:
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("not reached")
 
-    def metadata(self):
+    def metadata(self) -> ModelMetadata:
         """`ModelMetadata`, asked for once."""
         if self._metadata is None:
             values = self.predict("metadata", keys=_strings([b"all"]))["values"]
             self._metadata = ModelMetadata.from_json(_text(values[0]))
         return self._metadata
 
-    def label_images(self, images):
+    def label_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels and scores of images that have the network's size.
 
         Args:
@@ -89,7 +92,7 @@ class Client:
         answer = self.predict("serving_default", images=np.asarray(images))
         return answer["labels"], answer["scores"]
 
-    def labels(self, image):
+    def labels(self, image: np.ndarray | bytes | str | os.PathLike) -> np.ndarray:
         """The class of every pixel of an image of any size.
 
         Args:
@@ -119,7 +122,9 @@ class Client:
         tile_size = min(TILE_SIZE, math.isqrt(metadata.max_pixels))
         return label_by_tiles(_pixels(image), lambda tile: self._label_bytes(png_bytes(tile)), tile_size)
 
-    def attention(self, image, points):
+    def attention(
+        self, image: np.ndarray | bytes | str | os.PathLike, points: Sequence[tuple[float, float]]
+    ) -> dict[str, np.ndarray]:
         """Attention maps at points of an image; see the signature `attention` of `ServingModule`.
 
         Args:
@@ -135,13 +140,13 @@ class Client:
         answer = self.predict("attention", image_bytes=_strings([data]), points=points)
         return {name: array[0] for name, array in answer.items()}
 
-    def close(self):
+    def close(self) -> None:
         self._transport.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _label_bytes(self, data):

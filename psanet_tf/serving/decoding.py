@@ -8,7 +8,7 @@ from psanet_tf.data.graph_headers import is_jpeg, is_png
 _PNG_HEADER_BYTES = 26
 
 
-def decode_checked(data, max_pixels, name):
+def decode_checked(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor) -> tf.Tensor:
     """One JPEG or PNG image, decoded after its header was checked; for use inside a `tf.function`.
 
     Args:

@@ -34,21 +34,21 @@ class ServingError(Exception):
         message: what was wrong, for the person who sent the request.
     """
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
 
     @property
-    def http_status(self):
+    def http_status(self) -> int:
         return HTTP_STATUS[self.code]
 
 
-def invalid_argument(message):
+def invalid_argument(message: str) -> ServingError:
     return ServingError("INVALID_ARGUMENT", message)
 
 
-def from_tensorflow(error):
+def from_tensorflow(error: Exception) -> ServingError:
     """The `ServingError` for a `tf.errors.OpError`: its code, and its message without the list of graph nodes."""
     code = type(error).__name__.removesuffix("Error")
     name = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in code).lstrip("_")

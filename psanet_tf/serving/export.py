@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
 import tensorflow as tf
 
 from psanet_tf import __version__
 from psanet_tf.config import EvaluateSection
+from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.scale import with_base_size
 from psanet_tf.files import atomic_folder
@@ -19,7 +21,7 @@ from psanet_tf.serving.metadata import ASSET_NAME, MAX_PIXELS, MAX_WHOLE_PIXELS,
 from psanet_tf.serving.protos import serving_apis
 from psanet_tf.serving.servable import signatures_on_disk
 from psanet_tf.serving.signatures import ServingModule
-from psanet_tf.serving.verification import verify_export
+from psanet_tf.serving.verification import Agreement, verify_export
 from psanet_tf.serving.versions import versions_on_disk
 from psanet_tf.serving.warmup import write_warm_up
 from psanet_tf.weights.description import description_of
@@ -33,19 +35,19 @@ class Export:
     """An exported model: where it is and how it compares with the Keras model (`Agreement`)."""
 
     path: Path
-    agreement: object
+    agreement: Agreement
 
 
 def export_saved_model(
-    model,
-    out_dir,
-    info,
-    evaluate=None,
-    precision="float32",
-    implementation="stock",
-    whole=False,
-    warm_up=True,
-):
+    model: PSANet,
+    out_dir: str | os.PathLike,
+    info: DatasetInfo,
+    evaluate: EvaluateSection | None = None,
+    precision: str = "float32",
+    implementation: str = "stock",
+    whole: bool = False,
+    warm_up: bool = True,
+) -> Export:
     """Writes the next version of a model into `out_dir`, loads it back and compares it with the Keras model.
 
     The folder appears whole or not at all, so that a server that polls `out_dir` never sees half a model.
@@ -94,7 +96,14 @@ def export_saved_model(
     return Export(path, agreement)
 
 
-def export_metadata(model, info, evaluate=None, precision="float32", implementation="stock", whole=False):
+def export_metadata(
+    model: PSANet,
+    info: DatasetInfo,
+    evaluate: EvaluateSection | None = None,
+    precision: str = "float32",
+    implementation: str = "stock",
+    whole: bool = False,
+) -> ModelMetadata:
     """What an export will say of itself; arguments and errors as of `export_saved_model`, before any work.
 
     Returns:
@@ -123,7 +132,7 @@ def export_metadata(model, info, evaluate=None, precision="float32", implementat
     )
 
 
-def serving_network(model, precision, takes_any_size):
+def serving_network(model: PSANet, precision: str, takes_any_size: bool) -> PSANet:
     """The network that is traced: `model` itself, or one with its weights in another precision or for any size."""
     network = any_size(model) if takes_any_size else model
     arguments = network.get_config() | {"dtype": {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]}

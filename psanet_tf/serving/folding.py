@@ -1,5 +1,6 @@
 """A traced network as a graph whose batch normalizations are folded into the convolutions before them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,10 @@ class FoldedGraph:
 
     graph_def: tf.compat.v1.GraphDef
     input_name: str
-    output_names: dict
-    parameters: dict
+    output_names: dict[str, str]
+    parameters: dict[str, tuple]
 
-    def __call__(self, images, pool):
+    def __call__(self, images: tf.Tensor, pool: "ParameterPool") -> dict[str, tf.Tensor]:
         """The outputs (name -> tensor) for `images`; call it inside a `tf.function`."""
         input_map = {name: pool[key].read_value() for name, key in self.parameters.items()}
         input_map[self.input_name] = images
@@ -41,14 +42,14 @@ class FoldedGraph:
 class ParameterPool(dict):
     """Key -> `tf.Variable`; graphs that use the same weights share one variable."""
 
-    def add(self, key, dtype, value):
+    def add(self, key: tuple, dtype: tf.DType, value: Callable[[], np.ndarray]) -> tuple:
         if key not in self:
             name = "/".join(str(part) for part in key[:2]).replace(":", "_")
             self[key] = tf.Variable(tf.cast(value(), dtype), trainable=False, name=name)
         return key
 
 
-def fold_batch_norm(concrete, pool):
+def fold_batch_norm(concrete: tf.types.experimental.ConcreteFunction, pool: ParameterPool) -> FoldedGraph:
     """Takes a network's trace apart into nodes and parameters; folds where a normalization follows a convolution.
 
     In inference mode batch normalization is a product and a sum per channel, and a convolution is linear::

@@ -1,5 +1,7 @@
 """Attention maps as a graph: `psanet_tf.attention_maps` for use inside a `tf.function`."""
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
@@ -16,12 +18,17 @@ class GraphAttention:
         shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
     """
 
-    def __init__(self, matrices, input_size, shrunk_size):
+    def __init__(
+        self,
+        matrices: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+        input_size: Sequence[int] | None,
+        shrunk_size: Callable[[Sequence[tf.Tensor]], tuple],
+    ) -> None:
         self._matrices = matrices
         self._input_size = input_size
         self._shrunk_size = shrunk_size
 
-    def maps(self, image, points, name):
+    def maps(self, image: tf.Tensor, points: tf.Tensor, name: str | tf.Tensor) -> dict[str, tf.Tensor]:
         """Attention at points.
 
         Args:

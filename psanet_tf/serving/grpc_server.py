@@ -2,13 +2,18 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import ServingError, invalid_argument
-from psanet_tf.serving.inference import ModelSpec
+from psanet_tf.serving.inference import Inference, ModelSpec
 from psanet_tf.serving.protos import serving_apis, to_array, to_proto
+from psanet_tf.serving.servable import Servable
+from psanet_tf.serving.versions import VersionStatus
 
 with needs_extra("serving", "the model server"):
     import grpc
@@ -20,7 +25,9 @@ _MESSAGE_OVERHEAD = 64 * 1024
 _LONGEST_SECONDS = 300.0
 
 
-def start_grpc_server(inference, executor, host, port, max_request_bytes):
+def start_grpc_server(
+    inference: Inference, executor: ThreadPoolExecutor, host: str, port: int, max_request_bytes: int
+) -> tuple[grpc.Server, int]:
     """Starts a server in `executor`'s threads.
 
     Args:
@@ -56,7 +63,7 @@ def start_grpc_server(inference, executor, host, port, max_request_bytes):
     return server, bound
 
 
-def status_response(statuses):
+def status_response(statuses: Sequence[VersionStatus]) -> Message:
     """`GetModelStatusResponse` for a list of `VersionStatus`."""
     apis = serving_apis()
     response = apis.get_model_status_pb2.GetModelStatusResponse()
@@ -67,7 +74,7 @@ def status_response(statuses):
     return response
 
 
-def metadata_response(name, servable):
+def metadata_response(name: str, servable: Servable) -> Message:
     """`GetModelMetadataResponse` with the signatures of a `Servable`."""
     apis = serving_apis()
     response = apis.get_model_metadata_pb2.GetModelMetadataResponse()

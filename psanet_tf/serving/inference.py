@@ -2,10 +2,16 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
+import numpy as np
+
+from psanet_tf.serving.batching import Batcher
 from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.servable import check_inputs
+from psanet_tf.serving.servable import Servable, check_inputs
+from psanet_tf.serving.versions import VersionManager
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Inference:
         max_concurrent_requests: further requests are refused as UNAVAILABLE, which clients may try again.
     """
 
-    def __init__(self, versions, batcher, max_concurrent_requests=64):
+    def __init__(self, versions: VersionManager, batcher: Batcher, max_concurrent_requests: int = 64) -> None:
         if max_concurrent_requests < 1:
             raise ValueError(f"max_concurrent_requests must be at least 1, got {max_concurrent_requests}")
         self.versions = versions
@@ -36,7 +42,7 @@ class Inference:
         self._current = 0
 
     @contextlib.contextmanager
-    def admitted(self):
+    def admitted(self) -> Iterator[None]:
         """Counts a request for the length of the block.
 
         Raises:
@@ -52,11 +58,18 @@ class Inference:
             with self._lock:
                 self._current -= 1
 
-    def use(self, spec):
+    def use(self, spec: ModelSpec) -> contextlib.AbstractContextManager[Servable]:
         """Context manager: the `Servable` for a `ModelSpec`."""
         return self.versions.use(spec.name, spec.version, spec.label)
 
-    def submit(self, servable, signature_name, inputs, outputs=(), deadline=None):
+    def submit(
+        self,
+        servable: Servable,
+        signature_name: str | None,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        deadline: float | None = None,
+    ) -> Future:
         """Checks and queues a request; see `Batcher.submit`."""
         signature = servable.signature(signature_name)
         check_inputs(signature, inputs)

@@ -1,5 +1,7 @@
 """A served model in the place of a local one, for `psanet predict`."""
 
+import numpy as np
+
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.errors import ServingError
 
@@ -19,14 +21,14 @@ class ServedLabeler:
         ValueError: not such an address.
     """
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         self._url = url
         self._client = Client(url)
         metadata = self._ask(self._client.metadata)
         self.info = metadata.dataset_info()
         self.protocol, self.base_size = metadata.protocol, metadata.base_size
 
-    def labels(self, image):
+    def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""
         return self._ask(self._client.labels, image)
 

@@ -44,33 +44,33 @@ class ModelMetadata:
     """
 
     dataset: str
-    class_names: tuple
-    colors: tuple
+    class_names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
     ignore_label: int
-    input_size: tuple | None
-    mean: tuple
-    std: tuple
+    input_size: tuple[int, int] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     protocol: str | None
     mode: str
-    crop_size: tuple | None
+    crop_size: tuple[int, int] | None
     base_size: int | None
     stride_rate: float | None
-    scale: tuple | None
-    stride: tuple | None
-    scales: tuple
+    scale: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    scales: tuple[float, ...]
     flip: bool
     max_pixels: int
     precision: str
     implementation: str
-    directions: tuple
+    directions: tuple[str, ...]
     package_version: str
     training_long_side: int | None = None
 
-    def to_json(self):
+    def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str | bytes) -> "ModelMetadata":
         """The metadata in `text`.
 
         Raises:
@@ -82,10 +82,10 @@ class ModelMetadata:
             raise ValueError(f"not the metadata of a psanet_tf model: {error}") from None
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.class_names)
 
-    def dataset_info(self):
+    def dataset_info(self) -> DatasetInfo:
         """The classes as a `DatasetInfo`."""
         return DatasetInfo(
             self.dataset,

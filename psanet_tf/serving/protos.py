@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import Message
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import invalid_argument
@@ -20,7 +21,7 @@ _MODULES = (
 )
 
 
-def serving_apis(purpose="TensorFlow Serving's protocol"):
+def serving_apis(purpose: str = "TensorFlow Serving's protocol") -> types.SimpleNamespace:
     """The message and service modules of tensorflow-serving-api, as one namespace.
 
     Args:
@@ -34,7 +35,7 @@ def serving_apis(purpose="TensorFlow Serving's protocol"):
     return types.SimpleNamespace(**modules)
 
 
-def to_array(proto, max_bytes, name):
+def to_array(proto: Message, max_bytes: float, name: str) -> np.ndarray:
     """The array in a `TensorProto`.
 
     Args:
@@ -57,6 +58,6 @@ def to_array(proto, max_bytes, name):
         raise invalid_argument(f"input {name} is no valid tensor: {error}") from None
 
 
-def to_proto(array):
+def to_proto(array: np.ndarray) -> Message:
     """`TensorProto` of an array."""
     return tf.make_tensor_proto(array)

@@ -5,6 +5,7 @@ import html
 import logging
 import re
 import time
+from concurrent.futures import Executor
 from importlib import resources
 from urllib.parse import quote, unquote
 
@@ -14,7 +15,7 @@ from psanet_tf.extras import needs_extra
 from psanet_tf.serving import rest_tensors
 from psanet_tf.serving.errors import ServingError, invalid_argument
 from psanet_tf.serving.grpc_server import metadata_response, status_response
-from psanet_tf.serving.inference import ModelSpec
+from psanet_tf.serving.inference import Inference, ModelSpec
 
 with needs_extra("serving", "the model server"):
     import orjson
@@ -46,7 +47,15 @@ class RestServer:
         cors: let pages of other origins call the API.
     """
 
-    def __init__(self, inference, executor, max_request_bytes, read_seconds=30.0, request_seconds=300.0, cors=False):
+    def __init__(
+        self,
+        inference: Inference,
+        executor: Executor,
+        max_request_bytes: int,
+        read_seconds: float = 30.0,
+        request_seconds: float = 300.0,
+        cors: bool = False,
+    ) -> None:
         self._inference = inference
         self._executor = executor
         self._max_request_bytes = max_request_bytes
@@ -55,7 +64,7 @@ class RestServer:
         self._headers = _CORS if cors else {}
         self._runner = None
 
-    async def start(self, host, port):
+    async def start(self, host: str, port: int) -> int:
         """Listens, and returns the port (chosen by the system for port 0)."""
         application = web.Application(client_max_size=self._max_request_bytes)
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -65,7 +74,7 @@ class RestServer:
         await site.start()
         return site.port
 
-    async def stop(self):
+    async def stop(self) -> None:
         """Stops listening and waits for the answers under way."""
         await self._runner.cleanup()
 

@@ -3,12 +3,15 @@
 import base64
 import binascii
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.serving.errors import invalid_argument
+from psanet_tf.serving.servable import Signature
 
 with needs_extra("serving", "the model server"):
     import orjson
@@ -17,7 +20,7 @@ ROW, COLUMN = "instances", "inputs"
 _LONGEST_VALUE = 80
 
 
-def parse_json(body):
+def parse_json(body: bytes) -> dict[str, Any]:
     """The object in a request's body.
 
     Raises:
@@ -38,7 +41,7 @@ def parse_json(body):
     return document
 
 
-def signature_name(document):
+def signature_name(document: Mapping[str, Any]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(
@@ -47,7 +50,7 @@ def signature_name(document):
     return name
 
 
-def read_inputs(document, signature):
+def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[str, np.ndarray], str]:
     """Arrays for a signature's inputs.
 
     Args:
@@ -69,7 +72,7 @@ def read_inputs(document, signature):
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def write_outputs(outputs, request_format):
+def write_outputs(outputs: Mapping[str, np.ndarray], request_format: str) -> bytes:
     """The answer's body for output name -> array; one output stands without its name.
 
     Raises:

@@ -1,9 +1,12 @@
 """One version of a SavedModel in memory, run the way TensorFlow Serving runs it: a session over its graph."""
 
 import contextlib
+import os
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -25,20 +28,20 @@ class TensorSpec:
 
     tensor_name: str
     dtype: tf.DType
-    shape: tuple | None
+    shape: tuple[int, ...] | None
 
     @property
-    def batched(self):
+    def batched(self) -> bool:
         return bool(self.shape) and self.shape[0] == -1
 
-    def accepts(self, shape):
+    def accepts(self, shape: Sequence[int]) -> bool:
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
             want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         shape = "[?]" if self.shape is None else f"[{','.join(map(str, self.shape))}]"
         return f"{self.dtype.name} {shape}"
 
@@ -46,12 +49,12 @@ class TensorSpec:
 @dataclass(frozen=True)
 class Signature:
     name: str
-    inputs: dict  # input name -> TensorSpec
-    outputs: dict
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
     method_name: str
 
     @property
-    def batched(self):
+    def batched(self) -> bool:
         """Whether requests can share one call: every tensor has a first dimension of any length."""
         return all(spec.batched for spec in (*self.inputs.values(), *self.outputs.values()))
 
@@ -67,7 +70,7 @@ class Servable:
         ServingError: the folder holds no model that this TensorFlow can load.
     """
 
-    def __init__(self, path, version):
+    def __init__(self, path: str | os.PathLike, version: int) -> None:
         self.path = Path(path)
         self.version = version
         self._users = 0
@@ -89,7 +92,7 @@ class Servable:
         self.signature_defs = _public(meta_graph.signature_def)
         self.signatures = {name: _signature(name, item) for name, item in self.signature_defs.items()}
 
-    def signature(self, name):
+    def signature(self, name: str | None) -> Signature:
         """The signature of that name ("" or None: the default one).
 
         Raises:
@@ -101,7 +104,9 @@ class Servable:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def; it has {known}')
         return self.signatures[name]
 
-    def run(self, signature_name, inputs, outputs=()):
+    def run(
+        self, signature_name: str | None, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
         """Runs a signature.
 
         Args:
@@ -136,7 +141,7 @@ class Servable:
             return self._calls[key]
 
     @contextlib.contextmanager
-    def in_use(self):
+    def in_use(self) -> Iterator[Self]:
         """Keeps the version loaded for the length of the block."""
         self.acquire()
         try:
@@ -144,20 +149,20 @@ class Servable:
         finally:
             self.release()
 
-    def acquire(self):
+    def acquire(self) -> None:
         with self._lock:
             if self._retired and not self._users:
                 raise ServingError("UNAVAILABLE", f"version {self.version} has been unloaded")
             self._users += 1
 
-    def release(self):
+    def release(self) -> None:
         with self._lock:
             self._users -= 1
             last = self._retired and not self._users
         if last:
             self._close()
 
-    def retire(self, on_closed=None):
+    def retire(self, on_closed: Callable[[], object] | None = None) -> None:
         """Unloads the version once nobody uses it any more; then calls `on_closed`."""
         with self._lock:
             self._retired = True
@@ -172,13 +177,13 @@ class Servable:
             self._on_closed()
 
 
-def signatures_on_disk(path):
+def signatures_on_disk(path: str | os.PathLike) -> dict[str, Signature]:
     """Signature name -> `Signature` of the SavedModel in the folder `path`, which is not loaded."""
     definitions = _public(_read_meta_graph(path).signature_def)
     return {name: _signature(name, item) for name, item in definitions.items()}
 
 
-def operations_on_disk(path):
+def operations_on_disk(path: str | os.PathLike) -> set[str]:
     """The names of all ops in the graph of the SavedModel in the folder `path`, functions included."""
     graph_def = _read_meta_graph(path).graph_def
     nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
@@ -186,7 +191,7 @@ def operations_on_disk(path):
     return {node.op for node in nodes} - functions
 
 
-def check_inputs(signature, inputs):
+def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
     """Compares names, dtypes and shapes of `inputs` (name -> array) with what the signature takes.
 
     Raises:
@@ -210,7 +215,7 @@ def check_inputs(signature, inputs):
             raise invalid_argument(f"input {name} is empty: its shape is [{','.join(map(str, array.shape))}]")
 
 
-def batch_rows(signature, inputs):
+def batch_rows(signature: Signature, inputs: Mapping[str, np.ndarray]) -> int | None:
     """The number of rows of a request that may share a call with others; None if it may not."""
     if not signature.batched:
         return None

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import os
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from psanet_tf.serving.batching import Batcher
 from psanet_tf.serving.grpc_server import start_grpc_server
 from psanet_tf.serving.inference import Inference
 from psanet_tf.serving.rest_server import RestServer
-from psanet_tf.serving.versions import VersionManager
+from psanet_tf.serving.versions import VersionManager, VersionStatus
 from psanet_tf.serving.warmup import replay
 
 MAX_REQUEST_BYTES = 32 * 2**20
@@ -56,21 +59,21 @@ class Server:
 
     def __init__(
         self,
-        model_path,
-        name=None,
-        host="127.0.0.1",
-        rest_port=8501,
-        grpc_port=8500,
-        latest_versions=1,
-        labels=None,
-        poll_seconds=1.0,
-        max_batch_size=4,
-        max_concurrent_requests=64,
-        max_request_bytes=MAX_REQUEST_BYTES,
-        read_seconds=30.0,
-        cors=False,
-        on_change=None,
-    ):
+        model_path: str | os.PathLike,
+        name: str | None = None,
+        host: str = "127.0.0.1",
+        rest_port: int | None = 8501,
+        grpc_port: int | None = 8500,
+        latest_versions: int = 1,
+        labels: Mapping[str, int] | None = None,
+        poll_seconds: float = 1.0,
+        max_batch_size: int = 4,
+        max_concurrent_requests: int = 64,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        read_seconds: float = 30.0,
+        cors: bool = False,
+        on_change: Callable[[VersionStatus], object] | None = None,
+    ) -> None:
         model_path = Path(model_path)
         if not model_path.is_dir():
             raise NotADirectoryError(f"{model_path} is no folder; it should hold the versions 1, 2, ... of a model")
@@ -95,7 +98,7 @@ class Server:
         self._grpc = None
         self._loop = None
 
-    def start(self):
+    def start(self) -> Self:
         """Loads the newest version, then listens.
 
         Raises:
@@ -116,7 +119,7 @@ class Server:
             raise
         return self
 
-    def stop(self):
+    def stop(self) -> None:
         """Stops listening, answers what is under way, unloads the model."""
         if self._grpc is not None:
             self._grpc.stop(_STOP_SECONDS).wait()
@@ -131,10 +134,10 @@ class Server:
         self._batcher.stop()
         self.versions.stop()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def _start_rest(self):

@@ -1,17 +1,20 @@
 """The functions that an exported model answers with."""
 
 import json
+import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
 from psanet_tf.keras_api import keras
+from psanet_tf.models import PSANet
 from psanet_tf.serving.decoding import decode_checked
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
 from psanet_tf.serving.graph_protocols import build_graph_labeler, pads_images
 from psanet_tf.serving.graph_whole import pad_to_stride
-from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS
+from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS, ModelMetadata
 
 
 class ServingModule(tf.Module):
@@ -40,7 +43,7 @@ class ServingModule(tf.Module):
         metadata_asset: path of the file that holds it, to be copied into the SavedModel.
     """
 
-    def __init__(self, network, metadata, metadata_asset):
+    def __init__(self, network: PSANet, metadata: ModelMetadata, metadata_asset: str | os.PathLike) -> None:
         super().__init__(name="psanet_serving")
         self._metadata = metadata
         self._input_size = metadata.input_size
@@ -65,7 +68,7 @@ class ServingModule(tf.Module):
         graph = fold_batch_norm(trace.get_concrete_function(), pool)
         return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Callable]:
         """Signature name -> `tf.function` with its input signature, for `tf.saved_model.save`."""
         images = tf.TensorSpec(self._image_spec.shape, tf.uint8, name="images")
         image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -81,7 +84,7 @@ class ServingModule(tf.Module):
             arguments["attention"] = (self.attention, [image_bytes, points])
         return {name: tf.function(*argument, autograph=False) for name, argument in arguments.items()}
 
-    def label_images(self, images):
+    def label_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self._image_logits(images)
         largest = tf.reduce_max(logits, axis=-1)
         # The softmax of the largest logit, without the other classes' divisions.
@@ -91,16 +94,16 @@ class ServingModule(tf.Module):
             "scores": tf.cast(tf.round(scores * 255), tf.uint8),
         }
 
-    def probabilities(self, images):
+    def probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": tf.nn.softmax(self._image_logits(images))}
 
-    def predict_bytes(self, image_bytes):
+    def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def label(index):
             return tf.io.encode_png(self._labeler.labels(self._image(image_bytes, index))[..., None])
 
         return {"label_bytes": _map_images(label, image_bytes, tf.TensorSpec([], tf.string))}
 
-    def attention(self, image_bytes, points):
+    def attention(self, image_bytes: tf.Tensor, points: tf.Tensor) -> dict[str, tf.Tensor]:
         same = tf.debugging.Assert(
             tf.equal(tf.shape(points)[0], tf.size(image_bytes)),
             ["points must have a list of points for each of image_bytes"],
@@ -114,7 +117,7 @@ class ServingModule(tf.Module):
         with tf.control_dependencies([same]):
             return _map_images(maps, image_bytes, {**specs, "image_box": tf.TensorSpec([4])})
 
-    def metadata_values(self, keys):
+    def metadata_values(self, keys: tf.Tensor) -> dict[str, tf.Tensor]:
         """The JSON of metadata fields; the key "all" stands for the object of all fields."""
         fields = json.loads(self._metadata.to_json())
         table = {"all": fields, **fields}

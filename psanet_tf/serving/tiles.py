@@ -1,6 +1,7 @@
 """Images too large for one request, labelled tile by tile."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,7 +11,12 @@ TILE_SIZE = 2048
 OVERLAP = 256
 
 
-def label_by_tiles(image, label, tile_size=TILE_SIZE, overlap=OVERLAP):
+def label_by_tiles(
+    image: np.ndarray,
+    label: Callable[[np.ndarray], np.ndarray],
+    tile_size: int = TILE_SIZE,
+    overlap: int = OVERLAP,
+) -> np.ndarray:
     """Labels an image by overlapping tiles; each pixel takes the answer of the tile in which it lies deepest.
 
     Args:

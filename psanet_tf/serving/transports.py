@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,7 +21,7 @@ _JSON = {"Content-Type": "application/json"}
 _UINT8_OUTPUTS = ("labels", "scores")
 
 
-def connect(url):
+def connect(url: str) -> "GrpcTransport | RestTransport":
     """The transport for an address; nothing is sent yet.
 
     Raises:
@@ -44,7 +45,7 @@ def connect(url):
 class GrpcTransport:
     """PredictionService of TensorFlow Serving."""
 
-    def __init__(self, address, model, version, label):
+    def __init__(self, address: str, model: str, version: int | None, label: str | None) -> None:
         from psanet_tf.serving.protos import serving_apis
 
         with needs_extra("serving", "the client of a model server"):
@@ -57,7 +58,7 @@ class GrpcTransport:
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = self._apis.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    def predict(self, signature, inputs, timeout):
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> dict[str, np.ndarray]:
         """Output name -> array for a signature and input name -> array."""
         from psanet_tf.serving.protos import to_array, to_proto
 
@@ -76,14 +77,14 @@ class GrpcTransport:
             raise ServingError(error.code().name, error.details()) from None
         return {name: to_array(value, np.inf, name) for name, value in response.outputs.items()}
 
-    def close(self):
+    def close(self) -> None:
         self._channel.close()
 
 
 class RestTransport:
     """REST API of TensorFlow Serving, in column format."""
 
-    def __init__(self, address, model, version, label):
+    def __init__(self, address: str, model: str, version: int | None, label: str | None) -> None:
         import requests
 
         self._requests = requests
@@ -91,7 +92,7 @@ class RestTransport:
         chosen = f"/versions/{version}" if version is not None else f"/labels/{label}" if label is not None else ""
         self._url = f"{address}/v1/models/{model}{chosen}:predict"
 
-    def predict(self, signature, inputs, timeout):
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> dict[str, np.ndarray]:
         """Output name -> array for a signature and input name -> array."""
         body = {"signature_name": signature, "inputs": {name: _listed(array) for name, array in inputs.items()}}
         try:
@@ -108,7 +109,7 @@ class RestTransport:
             outputs = {_LONE_OUTPUTS[signature]: outputs}
         return {name: _array(name, value) for name, value in outputs.items()}
 
-    def close(self):
+    def close(self) -> None:
         self._session.close()
 
 

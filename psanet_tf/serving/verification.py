@@ -1,5 +1,7 @@
 """Does an exported model answer as the Keras model does?"""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,9 @@ from psanet_tf.data.normalization import normalize
 from psanet_tf.data.pixels import decode_label
 from psanet_tf.inference.protocols import build_labeler
 from psanet_tf.inference.whole_image import any_size
+from psanet_tf.models import PSANet
 from psanet_tf.serving.errors import ServingError
+from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.servable import Servable
 from psanet_tf.serving.warmup import replay
 
@@ -36,7 +40,7 @@ class Agreement:
     largest: float
 
 
-def verify_export(path, model, metadata):
+def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadata) -> Agreement:
     """Loads the SavedModel at `path` as a server does, replays its warm-up and compares it with `model`.
 
     Compared are the network's own answers and, but for the paper's protocol, which would take long, the labels of an
@@ -82,12 +86,12 @@ def verify_export(path, model, metadata):
     return agreement
 
 
-def model_logits(model, image):
+def model_logits(model: PSANet, image: np.ndarray) -> np.ndarray:
     """Logits [H, W, K] of the Keras model for one uint8 image [H, W, 3] of a size that it takes."""
     return np.asarray(model.inference()(normalize(image)[None], training=False)[0], np.float32)
 
 
-def made_image(size, seed=0):
+def made_image(size: Sequence[int], seed: int = 0) -> np.ndarray:
     """uint8 [H, W, 3] with soft blobs of colour: nothing special, but neither flat nor white noise."""
     generator = np.random.default_rng(seed)
     rows, columns = (np.linspace(0, 1, length)[:, None] for length in size)

@@ -1,9 +1,11 @@
 """The versions of a model on disk, loaded and dropped while requests go on."""
 
 import contextlib
+import os
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ class VersionStatus:
     error_message: str = ""
 
 
-def versions_on_disk(base_path):
+def versions_on_disk(base_path: str | os.PathLike) -> dict[int, Path]:
     """dict version -> folder of every complete model below `base_path`; other names are not looked at."""
     try:
         children = list(Path(base_path).iterdir())
@@ -49,7 +51,15 @@ class VersionManager:
         on_change: called with every new `VersionStatus`.
     """
 
-    def __init__(self, name, base_path, latest_versions=1, labels=None, warm_up=None, on_change=None):
+    def __init__(
+        self,
+        name: str,
+        base_path: str | os.PathLike,
+        latest_versions: int = 1,
+        labels: Mapping[str, int] | None = None,
+        warm_up: Callable[[Servable], object] | None = None,
+        on_change: Callable[[VersionStatus], object] | None = None,
+    ) -> None:
         if latest_versions < 1:
             raise ValueError(f"latest_versions must be at least 1, got {latest_versions}")
         self.name = name
@@ -66,7 +76,7 @@ class VersionManager:
         self._stop = threading.Event()
         self._thread = None
 
-    def poll(self):
+    def poll(self) -> None:
         """Looks at the folder once: loads what is new, drops what is gone or superseded."""
         with self._poll_lock:
             on_disk = versions_on_disk(self.base_path)
@@ -78,7 +88,7 @@ class VersionManager:
                 for version in sorted(set(self._loaded) - self._wanted_after_failures(on_disk)):
                     self._unload(version)
 
-    def start(self, poll_seconds):
+    def start(self, poll_seconds: float) -> None:
         """Polls in a thread of its own until `stop`."""
 
         def run():
@@ -88,7 +98,7 @@ class VersionManager:
         self._thread = threading.Thread(target=run, name="version-poll", daemon=True)
         self._thread.start()
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends the polling and unloads every version as soon as it is free."""
         self._stop.set()
         if self._thread is not None:
@@ -98,11 +108,11 @@ class VersionManager:
                 self._unload(version)
 
     @property
-    def labels(self):
+    def labels(self) -> dict[str, int]:
         with self._lock:
             return dict(self._labels)
 
-    def set_labels(self, labels):
+    def set_labels(self, labels: Mapping[str, int]) -> None:
         """Replaces the labels.
 
         Raises:
@@ -119,7 +129,7 @@ class VersionManager:
             self._labels = dict(labels)
 
     @contextlib.contextmanager
-    def use(self, name, version=None, label=None):
+    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
         """The `Servable` that answers a request, kept loaded for the length of the block.
 
         Args:
@@ -136,7 +146,7 @@ class VersionManager:
         finally:
             servable.release()
 
-    def status(self, name, version=None, label=None):
+    def status(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
         """List of `VersionStatus`, newest first.
 
         Raises:
@@ -154,7 +164,7 @@ class VersionManager:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
         return [known[key] for key in sorted(known, reverse=True) if version in (None, key)]
 
-    def wait_until_available(self, timeout):
+    def wait_until_available(self, timeout: float) -> bool:
         """Whether a version takes requests, waiting up to `timeout` seconds for it."""
         end = time.monotonic() + timeout
         while not self._loaded:

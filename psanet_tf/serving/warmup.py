@@ -1,11 +1,15 @@
 """Requests that a server runs before a new version takes real ones (``assets.extra/tf_serving_warmup_requests``)."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.protos import serving_apis, to_array
+from psanet_tf.serving.servable import Servable, Signature
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 # For models whose signature leaves the size open.
@@ -13,7 +17,7 @@ _ANY_SIZE = 65
 _MAX_BYTES = 2**30
 
 
-def write_warm_up(path, signatures, metadata):
+def write_warm_up(path: str | os.PathLike, signatures: Mapping[str, Signature], metadata: ModelMetadata) -> None:
     """Writes one record per signature, small: images are black.
 
     Args:
@@ -45,7 +49,7 @@ def write_warm_up(path, signatures, metadata):
             writer.write(log.SerializeToString())
 
 
-def read_warm_up(path):
+def read_warm_up(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     """List of (signature name, inputs as name -> array) in the SavedModel folder `path`; empty without the file."""
     source = Path(path) / FILE
     if not source.is_file():
@@ -59,7 +63,7 @@ def read_warm_up(path):
     return requests
 
 
-def replay(servable):
+def replay(servable: Servable) -> int:
     """Runs a `Servable`'s own warm-up records and returns how many there were.
 
     Raises:
