@@ -45,7 +45,7 @@ def test_a_lone_file_needs_a_configuration(run_folder, tmp_path):
     lone.write_bytes((run_folder / "best.keras").read_bytes())
     result = run("--weights", lone, "--out", tmp_path / "m")
     assert isinstance(result.exception, ValueError)
-    assert "does not say which classes" in str(result.exception)
+    assert "evaluate.base_size: neither the weights nor the training images tell" in str(result.exception)
     result = run("--weights", lone, "--out", tmp_path / "m", "--config", run_folder / "config.yaml", "--no-warm-up")
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "m" / "1" / "assets.extra").exists()
