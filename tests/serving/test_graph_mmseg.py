@@ -18,7 +18,7 @@ from psanet_tf.serving.client import Client
 from psanet_tf.serving.export import export_metadata, export_saved_model
 from psanet_tf.serving.graph_mmseg import GraphMMSeg, fitted_size
 from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS, ModelMetadata
-from psanet_tf.serving.servable import Servable
+from psanet_tf.serving.servable import Servable, operations_on_disk
 from psanet_tf.serving.tiles import label_by_tiles
 from psanet_tf.serving.verification import made_image, verify_export
 from psanet_tf.weights.description import Description, describe
@@ -124,6 +124,10 @@ def test_metadata_of_an_export_are_of_its_protocol(servable, metadata, section):
         assert getattr(metadata, name) == getattr(section, name), name
     assert (metadata.input_size, metadata.base_size, metadata.stride_rate) == (None, None, None)
     assert servable.signatures["serving_default"].inputs["images"].shape == (-1, -1, -1, 3)
+
+
+def test_such_exports_hold_stock_operations_only(servable, stock_operations):
+    assert operations_on_disk(servable.path) - stock_operations == set()
 
 
 def test_what_each_kind_of_export_says_of_its_labels(mmseg_network, network, classes, section):
