@@ -69,7 +69,11 @@ def describe(settings: Mapping[str, Any]) -> str:
         how = "one pass per image"
     else:
         scales = ", ".join(f"{scale:g}" for scale in protocol["scales"])
-        how = f"sliding window at scale {scales} of long side {protocol['base_size']}"
+        if protocol["protocol"] == "mmseg":
+            long_side, short_side = protocol["scale"]
+            how = f"MMSegmentation's protocol, mode {protocol['mode']}, at scale {scales} of {long_side} x {short_side}"
+        else:
+            how = f"sliding window at scale {scales} of long side {protocol['base_size']}"
         how += ", with mirror images" if protocol["flip"] else ""
     return f"{settings['weights']['file']}: {how}"
 
