@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
-from psanet_tf.evaluation.report import write_report
+from psanet_tf.evaluation.report import describe, write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
@@ -393,3 +394,16 @@ def test_records_score_as_files_do(evaluated_runs, evaluated, tmp_path):
     folder, summary = run_evaluation(evaluated_runs / "psanet", tmp_path / "out", overrides=overrides, worst=2)
     assert summary == evaluated[1]
     assert (folder.path / "worst.png").is_file()
+
+
+def test_a_report_names_the_protocol():
+    def said(whole=False, **evaluate):
+        section = EvaluateSection(**evaluate).model_dump(mode="json")
+        return describe({"weights": {"file": "a.keras"}, "evaluate": section, "whole": whole})
+
+    mmseg = {"protocol": "mmseg", "scale": (2048, 512)}
+    assert said(**mmseg, scales=(0.5, 1), flip=True) == (
+        "a.keras: MMSegmentation's protocol, mode whole, at scale 0.5, 1 of 2048 x 512, with mirror images"
+    )
+    assert said(base_size=512, flip=False) == "a.keras: sliding window at scale 1 of long side 512"
+    assert said(**mmseg, whole=True) == "a.keras: one pass per image"

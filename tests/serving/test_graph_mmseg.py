@@ -12,11 +12,12 @@ from psanet_tf.data.pixels import decode_image
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.mmseg_protocol import fitted_size as eager_fitted_size
 from psanet_tf.inference.segmenter import Segmenter
-from psanet_tf.inference.whole_image import any_size
+from psanet_tf.inference.whole_image import WholeImage, any_size
 from psanet_tf.serving import graph_labeler
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.export import export_metadata, export_saved_model
 from psanet_tf.serving.graph_mmseg import GraphMMSeg, fitted_size
+from psanet_tf.serving.graph_whole import GraphWhole
 from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS, ModelMetadata
 from psanet_tf.serving.servable import Servable, operations_on_disk
 from psanet_tf.serving.tiles import label_by_tiles
@@ -71,6 +72,14 @@ def test_labels_are_those_of_the_protocol(predict, monkeypatch, size, arguments,
     decided = first - second > 1e-4
     np.testing.assert_array_equal(labels[decided], expected.argmax(-1)[decided])
     assert decided.mean() > 0.9
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_images_at_their_own_size_are_labelled_as_whole_images(predict, padded):
+    image = made_image((44, 61), seed=3)
+    expected = WholeImage(predict, 6, padded).labels(image)
+    np.testing.assert_array_equal(graph_labels(GraphWhole(predict, 6, padded), image), expected)
+    assert (WholeImage(predict, 6, not padded).labels(image) != expected).any()
 
 
 def test_images_are_fitted_to_the_pixel():
