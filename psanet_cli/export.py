@@ -1,6 +1,5 @@
 """`psanet export`: a trained network becomes a SavedModel for TensorFlow Serving."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -51,21 +50,18 @@ def export(
 
     Example: psanet export --weights runs/scenes --out models/psanet
     """
-    from psanet_tf.data.catalog import numbered_classes
     from psanet_tf.inference.saved_model import saved_model_folder
+    from psanet_tf.inference.segmenter import Segmenter
     from psanet_tf.serving.export import export_saved_model
-    from psanet_tf.weights.checkpoints import load_trained
 
     if saved_model_folder(weights):
         raise ValueError(f"{weights} is exported already; export needs the weights that it was made of")
-    trained = load_trained(weights, config, overrides or ())
-    if trained.info is None:
-        print(f"note: nothing names the classes of {weights}: they are called class 0, class 1, ...", file=sys.stderr)
+    segmenter = Segmenter.load(weights, config, overrides or ())
     exported = export_saved_model(
-        trained.model,
+        segmenter.model,
         out,
-        trained.info or numbered_classes(trained.model.num_classes),
-        evaluate=trained.evaluate,
+        segmenter.info,
+        evaluate=segmenter.evaluate,
         precision=precision.value,
         implementation=implementation.value,
         whole=whole,

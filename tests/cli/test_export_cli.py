@@ -39,16 +39,20 @@ def test_export_of_a_run_says_where_it_is_and_what_to_do_next(run_folder, tmp_pa
     assert (metadata["base_size"], metadata["flip"]) == (60, False)
 
 
-def test_a_lone_file_needs_a_configuration(run_folder, tmp_path):
+def test_a_lone_file_is_exported_with_numbered_classes_or_those_of_a_configuration(run_folder, tmp_path):
     lone = tmp_path / "a" / "b" / "model.keras"
     lone.parent.mkdir(parents=True)
     lone.write_bytes((run_folder / "best.keras").read_bytes())
-    result = run("--weights", lone, "--out", tmp_path / "m")
-    assert isinstance(result.exception, ValueError)
-    assert "evaluate.base_size: neither the weights nor the training images tell" in str(result.exception)
-    result = run("--weights", lone, "--out", tmp_path / "m", "--config", run_folder / "config.yaml", "--no-warm-up")
-    assert result.exit_code == 0, result.output
-    assert not (tmp_path / "m" / "1" / "assets.extra").exists()
+    classes = {}
+    for version, options in (("1", ()), ("2", ("--config", run_folder / "config.yaml"))):
+        result = run("--weights", lone, "--out", tmp_path / "m", "--no-warm-up", *options)
+        assert result.exit_code == 0, result.output
+        classes[version] = json.loads((tmp_path / "m" / version / "assets" / "metadata.json").read_text())[
+            "class_names"
+        ]
+        assert ("note: nothing names the classes of" in result.output) == (version == "1")
+        assert not (tmp_path / "m" / version / "assets.extra").exists()
+    assert classes == {"1": [f"class {index}" for index in range(21)], "2": list(dataset_info("voc2012").class_names)}
 
 
 def test_wrong_weights(tmp_path):
