@@ -65,7 +65,9 @@ def write_report(
 def describe(settings: Mapping[str, Any]) -> str:
     """One line: which weights, and how images were labelled."""
     protocol = settings["evaluate"]
-    if settings["whole"]:
+    if protocol is None:
+        how = "by the protocol that it was exported with"
+    elif settings["whole"]:
         how = "one pass per image"
     else:
         scales = ", ".join(f"{scale:g}" for scale in protocol["scales"])

@@ -106,7 +106,8 @@ class EvaluationFolder:
 
         Args:
             settings: dict for JSON: ``weights`` (``path`` as it was given, ``file`` that was read, and ``identity``,
-                which tells its contents from others), and ``evaluate`` and ``whole``, the protocol.
+                which tells its contents from others), and ``evaluate`` (None for an exported model) and
+                ``whole``, the protocol.
             data: `DataSection`.
             info: DatasetInfo.
             fingerprint: Fingerprint of the images that shall be scored.

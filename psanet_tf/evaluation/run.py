@@ -99,7 +99,8 @@ def run_evaluation(
             "identity": weights_identity(segmenter.path),
         },
         # How many crops are labelled at a time changes nothing.
-        "evaluate": (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
+        # An export has its protocol in its graph.
+        "evaluate": None if exported else (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
         "whole": whole,
     }
     fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)

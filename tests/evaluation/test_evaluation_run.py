@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psanet_tf.config import EvaluateSection
+from psanet_tf.config import EvaluateSection, load_config
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.fingerprint import file_digest
 from psanet_tf.evaluation import run as run_module
-from psanet_tf.evaluation.report import describe, write_report
+from psanet_tf.evaluation.report import describe
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.run import run_evaluation, spread
 from psanet_tf.evaluation.submission import submission_values
@@ -149,11 +149,34 @@ def test_a_network_without_attention_gets_a_report_without(evaluated_runs, tmp_p
     assert not (folder.path / "worst.png").exists()
 
 
-def test_an_exported_network_gets_a_report_without_attention(evaluated, tmp_path):
-    folder, summary = evaluated
-    copied = EvaluationFolder(shutil.copytree(folder.path, tmp_path / "copied"))
-    write_report(copied, summary, list(copied.records().values()), None)
-    assert 'class="attention"' not in (copied.path / "report.html").read_text()
+def test_an_exported_model_is_scored_by_its_own_protocol(evaluated_runs, evaluated, tmp_path, monkeypatch):
+    network, calls = Segmenter.load(evaluated_runs / "psanet", load_config(evaluated_runs / "psanet/config.yaml")), []
+
+    class Exported:
+        info, base_size, protocol = network.info, network.base_size, "semseg"
+        labels = staticmethod(network.labels)
+
+    def load(*arguments):
+        calls.append(arguments)
+        exported = Segmenter.of_labeler(Exported())
+        exported.path = tmp_path / "exported"
+        return exported
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "saved_model.pb").write_bytes(b"graph")
+    config = evaluated_runs / "psanet" / "config.yaml"
+    folder, summary = run_evaluation(tmp_path / "exported", tmp_path / "out", config)
+    assert calls == [(tmp_path / "exported", None, (), False)]
+    assert summary["miou"] == evaluated[1]["miou"]
+    page = (folder.path / "report.html").read_text()
+    assert "by the protocol that it was exported with" in page
+    assert 'class="attention"' not in page
+    # Another export is another model.
+    (tmp_path / "exported" / "saved_model.pb").write_bytes(b"another graph")
+    identity = folder.settings["weights"]["identity"]
+    run_evaluation(tmp_path / "exported", tmp_path / "out", config)
+    assert EvaluationFolder(folder.path).settings["weights"]["identity"] != identity
 
 
 def test_finished_images_are_not_done_again(evaluated_runs, tmp_path, labelled):
