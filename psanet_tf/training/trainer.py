@@ -29,6 +29,7 @@ from psanet_tf.training.freezing import freeze, freeze_batch_norm
 from psanet_tf.training.interruption import StopSignals
 from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, runs_as_chief
+from psanet_tf.training.prebuilding import build_for_fit
 from psanet_tf.training.recipe import build_losses, build_optimizer, build_schedule
 from psanet_tf.training.recovery import recover_checkpoints, recover_state
 from psanet_tf.training.run_folder import TrainingFolder, environment
@@ -227,6 +228,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
             auto_scale_loss=False,
         )
         optimizer.build(model.trainable_variables)
+        build_for_fit(model)
     return Job(model, info, steps)
 
 

@@ -146,13 +146,13 @@ def test_tensorboard_has_curves_and_images(uninterrupted):
     expected = {"loss/training", "loss/validation", "miou/training", "miou/validation", "learning_rate/training"}
     assert expected <= tags
     assert [event.step for event in events.Tensors("miou/validation")] == [4, 8, 12]
-    images = events.Tensors("input, truth, prediction")[-1].tensor_proto.string_val
-    assert (int(images[0]), int(images[1]), len(images) - 2) == (3 * 48, 40, 4)
+    drawn = events.Tensors("input, truth, prediction")[-1].tensor_proto.string_val
+    assert (int(drawn[0]), int(drawn[1]), len(drawn) - 2) == (3 * 48, 40, 4)
     # They are those of the last weights, called on all of them at once.
     config, info = uninterrupted.read_config(), uninterrupted.read_info()
     images, _ = next(iter(evaluation_dataset(config, 4)))
     labels = np.argmax(load_trained(uninterrupted.last_file).model(images, training=False)["logits"], axis=-1)
-    predicted = np.stack([tf.io.decode_png(image)[:, 96:] for image in images[2:]])
+    predicted = np.stack([tf.io.decode_png(image)[:, 96:] for image in drawn[2:]])
     assert np.mean(np.all(predicted == info.colors[labels], axis=-1)) > 0.999
 
 

@@ -1,0 +1,25 @@
+"""Spares `fit` what Keras does before it: looking for what is not built yet."""
+
+from psanet_tf.keras_api import keras
+from psanet_tf.models import PSANet
+
+
+def build_for_fit(model: PSANet) -> None:
+    """Builds the losses and metrics of a compiled network, so that `fit` and `evaluate` need not look at data first.
+
+    Under a `tf.distribute` strategy Keras starts the input pipeline before every `fit` and every validation, reads one
+    batch and throws it away, and the first time calls the network once more to learn the shapes of its outputs. Here
+    they are known. (The methods are Keras 3's own, without a public name.)
+
+    Args:
+        model: compiled `PSANet`, its optimizer built.
+    """
+    outputs = model.output
+    labels = {name: keras.KerasTensor(logits.shape[:-1], "uint8") for name, logits in outputs.items()}
+    model._compile_loss.build(labels, outputs)
+    model._compile_metrics.build(labels, outputs)
+    model._maybe_symbolic_build = _nothing_to_build
+
+
+def _nothing_to_build(iterator: object = None, data_batch: object = None) -> None:
+    pass
