@@ -93,3 +93,45 @@ def test_what_is_public_carries_type_annotations():
                 missing.append(f"{file.relative_to(ROOT)}:{function.lineno} {name}: {', '.join(names)}")
     assert seen > 450
     assert not missing, "not annotated:\n" + "\n".join(missing)
+
+
+# Each part may import those before it.
+ORDER = (
+    {"keras_api", "feature_sizes", "extras", "progress", "files", "cache"},
+    {"ops", "config", "metrics"},
+    {"layers", "data"},
+    {"models", "visualization"},
+    {"weights"},
+    {"inference", "training"},
+    {"evaluation", "serving"},
+)
+
+
+def test_imports_run_one_way():
+    rank = {part: level for level, parts in enumerate(ORDER) for part in parts}
+    against = []
+    for path in sorted((ROOT / "psanet_tf").rglob("*.py")):
+        part = path.relative_to(ROOT / "psanet_tf").parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for module in sorted(_imported(ast.parse(path.read_text(encoding="utf-8")))):
+            other = module.split(".")[1]
+            if other != part and rank[other] >= rank[part]:
+                against.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert against == []
+
+
+def _imported(tree):
+    """Modules of the package that a module imports when it runs, the package itself left out."""
+    for_types = {
+        id(node)
+        for condition in ast.walk(tree)
+        if isinstance(condition, ast.If) and "TYPE_CHECKING" in ast.unparse(condition.test)
+        for node in ast.walk(condition)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name for name in names if name.startswith("psanet_tf."))
