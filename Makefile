@@ -31,8 +31,8 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/ops tests/layers tests/models
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/ops tests/layers tests/models
 
 # Every step is a command that a user would type; each can be repeated and goes on where it was interrupted.
 demo: $(VENV)/installed
