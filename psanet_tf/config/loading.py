@@ -123,7 +123,8 @@ def override_evaluate(
     try:
         return EvaluateSection.model_validate_json(json.dumps(tree["evaluate"], default=str))
     except pydantic.ValidationError as error:
-        raise ValueError(f"the overrides for {source} do not fit:\n{_describe(error)}") from None
+        problems = _describe(error).replace("\n  ", "\n  evaluate.").replace("  ", "  evaluate.", 1)
+        raise ValueError(f"the overrides for {source} do not fit:\n{problems}") from None
 
 
 def dump_config(config: Config) -> str:

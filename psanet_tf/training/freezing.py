@@ -26,7 +26,7 @@ def freeze(model: PSANet, which: Sequence[str]) -> None:
         patterns = _BACKBONE_PATTERNS if pattern == BACKBONE else (pattern,)
         fitting = [name for name in layers if any(fnmatch.fnmatchcase(name, one) for one in patterns)]
         if not fitting:
-            near = difflib.get_close_matches(pattern, layers, n=3, cutoff=0.4) or sorted(layers)[:3]
+            near = difflib.get_close_matches(pattern, [BACKBONE, *layers], n=3, cutoff=0.4) or sorted(layers)[:3]
             raise ValueError(
                 f"train.freeze: no layer's name fits {pattern!r}; there are {BACKBONE}, psa, head_*, aux_*, and for "
                 f"instance {', '.join(near)}"

@@ -15,7 +15,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model
 from psanet_tf.weights.description import Description, describe, description_of
 from psanet_tf.weights.fetch import fetch_weights, is_remote
-from psanet_tf.weights.public_files import load_public_file, load_published_network
+from psanet_tf.weights.public_files import load_public_file, load_published_network, refuse_backbone
 from psanet_tf.weights.public_weights import load_public_weights
 from psanet_tf.weights.registry import find_published, is_published_name
 from psanet_tf.weights.run_folder import RunFolder
@@ -65,6 +65,8 @@ def load_trained(
         ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset; a
             configuration with other classes than the run's; overrides with nothing to apply to.
     """
+    if is_remote(source) and is_published_name(os.fspath(source)):
+        refuse_backbone(find_published(os.fspath(source)))
     path = fetch_weights(os.fspath(source)) if is_remote(source) else checkpoint_file(source)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
     known = run and run.read_info()

@@ -32,16 +32,21 @@ def load_published_network(entry: PublishedWeights, path: Path) -> PSANet:
     Raises:
         ValueError: it is a backbone, or the file does not fit the entry.
     """
-    if entry.is_backbone:
-        raise ValueError(
-            f"{entry.name} is a backbone trained on ImageNet, without heads: psanet train --init {entry.name} starts "
-            "from it"
-        )
+    refuse_backbone(entry)
     model = PSANet(depth=entry.depth, stem=entry.stem, **entry.model)
     load_public_weights(model, path)
     evaluate = EvaluateSection.model_validate(entry.evaluate, strict=False)
     describe(model, Description(dataset_info(entry.dataset), evaluate, entry.name))
     return model
+
+
+def refuse_backbone(entry: PublishedWeights) -> None:
+    """ValueError for published weights that are no whole network; to be called before anything is fetched."""
+    if entry.is_backbone:
+        raise ValueError(
+            f"{entry.name} is a backbone trained on ImageNet, without heads: psanet train --init {entry.name} starts "
+            "from it"
+        )
 
 
 def load_public_file(path: Path, source: str) -> PSANet:

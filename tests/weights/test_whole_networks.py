@@ -60,6 +60,8 @@ def test_a_name_brings_network_classes_and_protocol(published, network):
     np.testing.assert_allclose(segmenter.probabilities(image), expected, atol=1e-5)
     changed = Segmenter.load(NAME, overrides=["evaluate.flip=true", "evaluate.stride=[11, 11]"])
     assert (changed.evaluate.flip, changed.evaluate.stride) == (True, (11, 11))
+    with pytest.raises(ValueError, match=r"the overrides for mmseg/tiny do not fit:\n  evaluate.scale: Input should"):
+        Segmenter.load(NAME, overrides=["evaluate.scale=3"])
     with pytest.raises(ValueError, match="only keys of evaluate can be set without --config, got 'model.width=3'"):
         Segmenter.load(NAME, overrides=["model.width=3"])
 
@@ -107,11 +109,10 @@ def test_checking_counts_tensors(published, network):
     assert str(checked.path) in str(checked)
 
 
-def test_backbones_are_no_networks():
+def test_backbones_are_no_networks(cache):
     with pytest.raises(ValueError, match="is a backbone trained on ImageNet, without heads: psanet train --init"):
-        from psanet_tf.weights.public_files import load_published_network
-
-        load_published_network(registry.find_published("mmseg/resnet50_v1c"), None)
+        load_trained("mmseg/resnet50_v1c")
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
