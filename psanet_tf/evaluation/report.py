@@ -1,5 +1,6 @@
 """One HTML page about an evaluation."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.evaluation.gallery import COLUMNS, caption, image_row, shares, worst_first
 from psanet_tf.evaluation.results import EvaluationFolder, ImageRecord
+from psanet_tf.inference.attention import attention_maps
 from psanet_tf.inference.attention_page import attention_view
 from psanet_tf.models import PSANet
 from psanet_tf.visualization.confusion import confusion_image
@@ -111,4 +113,7 @@ def _attention(folder, ranking, examples, model):
         return []
     count = min(_ATTENTION_IMAGES, len(ranking))
     chosen = [ranking[index * (len(ranking) - 1) // max(1, count - 1)] for index in range(count)]
-    return [attention_view(model, folder.read(examples[record.name])[0], record.name) for record in chosen]
+    return [
+        attention_view(functools.partial(attention_maps, model), folder.read(examples[record.name])[0], record.name)
+        for record in chosen
+    ]

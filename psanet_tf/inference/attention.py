@@ -1,7 +1,7 @@
 """What the attention of a trained PSANet looks at, point by point."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -100,13 +100,7 @@ def attention_maps(model: PSANet, image: np.ndarray, points: Iterable[tuple[floa
         >>> heat = maps.placement.to_image(maps.collect)[0]     # float32 [H, W]
     """
     image = checked_image(image)
-    height, width = image.shape[:2]
-    points = tuple((float(x), float(y)) for x, y in points)
-    if not points:
-        raise ValueError("attention_maps needs at least one point (x, y)")
-    for x, y in points:
-        if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(f"point {x:g},{y:g} lies outside of the image: x must be below {width}, y below {height}")
+    points = checked_points(points, image.shape[:2])
     matrices, placement = attention_matrices(model, image)
     positions = [placement.position(x, y) for x, y in points]
     flat = [row * placement.map_size[1] + column for row, column in positions]
@@ -130,7 +124,11 @@ def attention_matrices(model: PSANet, image: np.ndarray) -> tuple[dict[str, np.n
     if not config["use_psa"]:
         raise ValueError(f"{model.name!r} was built with use_psa=False and has no attention to show")
     layer = model.get_layer("psa")
-    placement = _place(image.shape[:2], model.input_shape[1:3], config["shrink_factor"], config["variant"])
+    placement = placed(
+        image.shape[:2],
+        model.input_shape[1:3],
+        lambda size: shrunk_size(feature_size(size), config["shrink_factor"], config["variant"]),
+    )
     resized = tf.image.resize(image, placement.resized_size)
     (top, left), size = placement.offset, placement.input_size
     padding = [[first, size[axis] - first - placement.resized_size[axis]] for axis, first in enumerate((top, left))]
@@ -151,13 +149,39 @@ def grid_points(size: Sequence[int], rows: int, columns: int) -> tuple[tuple[int
     )
 
 
-def _place(image_size, crop_size, shrink_factor, variant):
-    if None in crop_size:
+def checked_points(points: Iterable[tuple[float, float]], image_size: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """Points (x, y) of an image of `image_size` (H, W), as floats.
+
+    Raises:
+        ValueError: there are none, or one lies outside of the image.
+    """
+    height, width = image_size
+    points = tuple((float(x), float(y)) for x, y in points)
+    if not points:
+        raise ValueError("attention_maps needs at least one point (x, y)")
+    for x, y in points:
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"point {x:g},{y:g} lies outside of the image: x must be below {width}, y below {height}")
+    return points
+
+
+def placed(
+    image_size: Sequence[int],
+    input_size: Sequence[int | None],
+    map_size_of: Callable[[tuple[int, int]], tuple[int, int]],
+) -> Placement:
+    """How an image is shown to a network, and where the maps of its attention lie then.
+
+    Args:
+        image_size: (H, W).
+        input_size: (H, W) that the network takes; (None, None) for any size.
+        map_size_of: (H, W) of the input -> (h, w) of the maps.
+    """
+    if None in input_size:
         scale = min(1.0, LONGEST_SIDE / max(image_size))
     else:
-        scale = min(1.0, *(crop / length for crop, length in zip(crop_size, image_size, strict=True)))
+        scale = min(1.0, *(full / length for full, length in zip(input_size, image_size, strict=True)))
     resized = tuple(max(1, round(scale * length)) for length in image_size)
-    size = tuple(padded_length(length) for length in resized) if None in crop_size else tuple(crop_size)
+    size = tuple(padded_length(length) for length in resized) if None in input_size else tuple(input_size)
     offset = tuple((full - length) // 2 for full, length in zip(size, resized, strict=True))
-    map_size = shrunk_size(feature_size(size), shrink_factor, variant)
-    return Placement(tuple(image_size), resized, offset, size, map_size)
+    return Placement(tuple(image_size), resized, offset, size, map_size_of(size))

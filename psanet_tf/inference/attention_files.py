@@ -52,7 +52,7 @@ def write_attention(
     sheet, page = out / f"{name}_attention.png", out / f"{name}_attention.html"
     with atomic_file(sheet) as temporary:
         Image.fromarray(attention_sheet(image, maps)).save(temporary)
-    view = attention_view(segmenter.model, image, name)
+    view = attention_view(segmenter.attention, image, name)
     write_page(page, "attention.html.j2", views=[view], heat_colors=heat_colors().tolist())
     return sheet, page
 

@@ -1,12 +1,12 @@
 """Attention of every point of a grid, precomputed for pages where one hovers over an image."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from psanet_tf.inference.attention import attention_maps, grid_points
-from psanet_tf.models import PSANet
+from psanet_tf.inference.attention import AttentionMaps, grid_points
 from psanet_tf.visualization.heatmap import attention_atlas
 from psanet_tf.visualization.pages import data_uri, fitted
 
@@ -15,11 +15,13 @@ _TILE_SIDE = 33  # pixels along the longer side of a stored map
 _IMAGE_WIDTH = 560
 
 
-def attention_view(model: PSANet, image: np.ndarray, name: str) -> dict[str, Any]:
+def attention_view(
+    attention: Callable[[np.ndarray, Sequence[tuple[float, float]]], AttentionMaps], image: np.ndarray, name: str
+) -> dict[str, Any]:
     """What the page template needs to show an image's attention.
 
     Args:
-        model: `PSANet` with attention.
+        attention: (image, points) -> AttentionMaps, such as `Segmenter.attention`.
         image: uint8 [H, W, 3].
         name: of the image.
 
@@ -27,7 +29,7 @@ def attention_view(model: PSANet, image: np.ndarray, name: str) -> dict[str, Any
         dict for JSON: the image, and per direction an atlas of heat maps, one for each point of a grid.
     """
     rows, columns = _proportioned(image.shape[:2], _LONGEST_SIDE)
-    maps = attention_maps(model, image, grid_points(image.shape[:2], rows, columns))
+    maps = attention(image, grid_points(image.shape[:2], rows, columns))
     tile_height, tile_width = _proportioned(image.shape[:2], _TILE_SIDE)
     small = dataclasses.replace(maps.placement, image_size=(tile_height, tile_width))
     return {

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.inference.attention import DIRECTIONS, AttentionMaps, checked_points, placed
 from psanet_tf.inference.labeler import checked_image
 
 _GRAPH_FILE = "saved_model.pb"
@@ -58,6 +60,7 @@ class SavedModelLabeler:
             long_side=metadata.get("training_long_side"),
         )
         self.protocol, self.base_size = metadata["protocol"], metadata["base_size"]
+        self._input_size = metadata["input_size"] or (None, None)
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for a uint8 RGB image [H, W, 3].
@@ -65,11 +68,30 @@ class SavedModelLabeler:
         Raises:
             ValueError: the image is larger than the model takes.
         """
+        answer = self._ask("predict_bytes", checked_image(image))
+        return np.asarray(Image.open(io.BytesIO(answer["label_bytes"].numpy()[0])))
+
+    def attention(self, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
+        """Attention maps at points of an image; arguments, result and errors as of `attention_maps`.
+
+        Raises:
+            ValueError: also if the network was exported without attention, or the image is larger than the model takes.
+        """
+        if "attention" not in self._model.signatures:
+            raise ValueError("the exported network has no attention to show")
+        image = checked_image(image)
+        points = checked_points(points, image.shape[:2])
+        answer = self._ask("attention", image, points=tf.constant([points], tf.float32))
+        maps = {name: answer[name][0].numpy() for name in DIRECTIONS if name in answer}
+        map_size = next(iter(maps.values())).shape[1:]
+        placement = placed(image.shape[:2], self._input_size, lambda size: map_size)
+        return AttentionMaps(points, maps.get("collect"), maps.get("distribute"), placement)
+
+    def _ask(self, signature, image, **inputs):
         stream = io.BytesIO()
         # Fast and lossless: the graph decodes it at once.
-        Image.fromarray(checked_image(image)).save(stream, format="PNG", compress_level=1)
+        Image.fromarray(image).save(stream, format="PNG", compress_level=1)
         try:
-            answer = self._model.signatures["predict_bytes"](image_bytes=tf.constant([stream.getvalue()]))
+            return self._model.signatures[signature](image_bytes=tf.constant([stream.getvalue()]), **inputs)
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"the SavedModel refused the image: {error.message}") from None
-        return np.asarray(Image.open(io.BytesIO(answer["label_bytes"].numpy()[0])))

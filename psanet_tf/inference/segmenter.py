@@ -198,8 +198,10 @@ class Segmenter:
             points: sequence of (x, y), pixels from the left and from the top.
 
         Raises:
-            ValueError: a network without attention, or an exported or served model; a point outside of the image.
+            ValueError: a network without attention, or a served model; a point outside of the image.
         """
+        if isinstance(self._labeler, SavedModelLabeler):
+            return self._labeler.attention(as_pixels(image), points)
         self._of_network("attention")
         return attention_maps(self.model, as_pixels(image), points)
 

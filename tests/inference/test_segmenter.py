@@ -70,6 +70,13 @@ def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_
     assert (labeler.labels(image) == expected).mean() > 0.999
     with pytest.raises(ValueError, match="is a SavedModel"):
         Segmenter.load(tmp_path / "m", whole=True)
+    points = [(3, 4), (69, 49)]
+    maps, expected = exported.attention(image, points), network.attention(image, points)
+    assert (maps.points, maps.placement) == (expected.points, expected.placement)
+    np.testing.assert_allclose(maps.collect, expected.collect, atol=1e-6)
+    np.testing.assert_allclose(maps.distribute, expected.distribute, atol=1e-6)
+    with pytest.raises(ValueError, match="point 70,4 lies outside of the image"):
+        exported.attention(image, [(70, 4)])
     with pytest.raises(ValueError, match="gives labels only: for probabilities load the weights"):
         exported.probabilities(image)
 
