@@ -81,7 +81,9 @@ def run_evaluation(
     examples = spread(list_examples(config.data, split), limit)
     check_labelled(examples, info, split)
     folder = EvaluationFolder(out or default_folder(weights))
-    segmenter = Segmenter.load(weights, None if exported else config, overrides, whole)
+    # An export takes no settings of its network; those of the data are the evaluation's own.
+    own = [text for text in overrides if not text.startswith("data.")] if exported else overrides
+    segmenter = Segmenter.load(weights, None if exported else config, own, whole)
     if different := describe_classes(segmenter.classes, info.class_names):
         raise ValueError(
             f"{weights} was trained with other classes than the dataset {info.name!r} has: {'; '.join(different)}"
@@ -98,8 +100,7 @@ def run_evaluation(
             "file": str(segmenter.path.resolve()),
             "identity": weights_identity(segmenter.path),
         },
-        # How many crops are labelled at a time changes nothing.
-        # An export has its protocol in its graph.
+        # An export has its protocol in its graph; how many crops are labelled at a time changes nothing.
         "evaluate": None if exported else (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
         "whole": whole,
     }

@@ -54,7 +54,7 @@ def load_trained(
         config: Config, or the path of one; it takes precedence over the run's. What it says of prediction counts, but
             for weights with another protocol of their own, which it has to name: `evaluate.protocol`.
         overrides: strings ``"section.key=value"`` for the configuration; without one, keys of `evaluate` for the
-            protocol that the weights bring along.
+            protocol that the weights bring along, or for the default one.
 
     Returns:
         Trained.
@@ -63,7 +63,7 @@ def load_trained(
         FileNotFoundError: no such file, or a run folder without a checkpoint.
         OSError: it cannot be fetched.
         ValueError: not a checkpoint of a PSANet, cut short, or with another number of classes than its dataset; a
-            configuration with other classes than the run's; overrides with nothing to apply to.
+            configuration with other classes than the run's; overrides that do not fit.
     """
     if is_remote(source) and is_published_name(os.fspath(source)):
         refuse_backbone(find_published(os.fspath(source)))
@@ -112,10 +112,6 @@ def _model(source, path, config, info):
 def _evaluate(config, own, overrides, source):
     """The protocol by which a network labels images: the configuration's, or its own."""
     if config is None:
-        if own is None and overrides:
-            raise ValueError(
-                f"{source} lies in no run folder and brings no protocol along: overrides need a configuration"
-            )
         return override_evaluate(own, overrides, source) if overrides else own
     section = config.evaluate
     if own is not None and own.protocol != section.protocol and "protocol" not in section.model_fields_set:

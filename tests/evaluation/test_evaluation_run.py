@@ -166,8 +166,9 @@ def test_an_exported_model_is_scored_by_its_own_protocol(evaluated_runs, evaluat
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "saved_model.pb").write_bytes(b"graph")
     config = evaluated_runs / "psanet" / "config.yaml"
-    folder, summary = run_evaluation(tmp_path / "exported", tmp_path / "out", config)
-    assert calls == [(tmp_path / "exported", None, (), False)]
+    overrides = [f"data.root={evaluated_runs / 'data'}"]
+    folder, summary = run_evaluation(tmp_path / "exported", tmp_path / "out", config, overrides)
+    assert calls == [(tmp_path / "exported", None, [], False)]
     assert summary["miou"] == evaluated[1]["miou"]
     page = (folder.path / "report.html").read_text()
     assert "by the protocol that it was exported with" in page

@@ -42,8 +42,12 @@ def test_a_lone_file_has_unnamed_classes(evaluated_runs, tmp_path, capsys):
     assert source.labelers[0].labeler.base_size == source.base_size == 512
     assert "nothing names the classes of" in (said := capsys.readouterr().err)
     assert "nothing tells at which scale 'psanet' was trained: images are resized to a long side of 512" in said
-    with pytest.raises(ValueError, match="overrides need a configuration"):
-        Segmenter.load(lone, overrides=["evaluate.flip=false"])
+    # As the warning advises.
+    set_so = Segmenter.load(lone, overrides=["evaluate.base_size=60", "evaluate.flip=false"])
+    assert (set_so.base_size, set_so.evaluate.flip) == (60, False)
+    assert "nothing tells at which scale" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match="only keys of evaluate can be set without --config, got 'train.seed=1'"):
+        Segmenter.load(lone, overrides=["train.seed=1"])
 
 
 def test_whole_images(evaluated_runs, image):
