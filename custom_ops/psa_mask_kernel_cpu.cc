@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "psa_mask_kernel.h"
-#include "psa_mask_window.h"
+#include "psa_mask_rows.h"
 #include "tensorflow/core/framework/register_types.h"
 #include "tensorflow/core/platform/threadpool.h"
 

@@ -1,4 +1,6 @@
-// PsaMask and PsaMaskGrad on CUDA devices: hands pointers and the stream to the launchers. Needs no CUDA header.
+// PsaMask and PsaMaskGrad on CUDA devices: hands pointers and the stream to the launcher. Needs no CUDA header.
+
+#include <string>
 
 #include "psa_mask_kernel.h"
 #include "psa_mask_launch.h"
@@ -11,22 +13,20 @@ namespace {
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-using Launcher = decltype(&PsanetLaunchMask);
-
-void CopyOnGpu(OpKernelContext* context, Launcher launch, const MaskSizes& sizes, const Tensor& source,
-               Tensor* target) {
+void CopyOnGpu(OpKernelContext* context, const WindowCopy& copy, const Tensor& source, Tensor* target) {
   void* stream = context->op_device_context()->stream()->platform_specific_handle().stream;
-  const char* error = launch(source.data(), target->data(), sizes.maps, sizes.height, sizes.width, sizes.mask_height,
-                             sizes.mask_width, tensorflow::DataTypeSize(source.dtype()), stream);
-  OP_REQUIRES(context, error == nullptr,
-              absl::InternalError(absl::StrCat("CUDA kernel of ", context->op_kernel().name(), ": ", error)));
+  const std::string problem =
+      LaunchCopy(copy, tensorflow::DataTypeSize(source.dtype()), source.data(), target->data(), stream);
+  OP_REQUIRES(context, problem.empty(),
+              absl::InternalError(absl::StrCat("CUDA kernel of ", context->op_kernel().name(), ": ", problem)));
 }
 
 class PsaMaskGpuOp : public PsaMaskOp {
   using PsaMaskOp::PsaMaskOp;
 
   void Fill(OpKernelContext* context, const MaskSizes& sizes, const Tensor& mask, Tensor* attention) override {
-    CopyOnGpu(context, PsanetLaunchMask, sizes, mask, attention);
+    CopyOnGpu(context, MaskToResult(sizes.maps, sizes.height, sizes.width, sizes.mask_height, sizes.mask_width), mask,
+              attention);
   }
 };
 
@@ -34,7 +34,8 @@ class PsaMaskGradGpuOp : public PsaMaskGradOp {
   using PsaMaskGradOp::PsaMaskGradOp;
 
   void Fill(OpKernelContext* context, const MaskSizes& sizes, const Tensor& gradient, Tensor* mask_gradient) override {
-    CopyOnGpu(context, PsanetLaunchMaskGradient, sizes, gradient, mask_gradient);
+    CopyOnGpu(context, ResultToMask(sizes.maps, sizes.height, sizes.width, sizes.mask_height, sizes.mask_width),
+              gradient, mask_gradient);
   }
 };
 

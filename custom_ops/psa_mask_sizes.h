@@ -1,5 +1,5 @@
-// Sizes of psa_mask's tensors and the checks that every kernel makes. Eager execution and XLA run no shape function, so
-// that a kernel checks everything itself.
+// Sizes of psa_mask's tensors and the checks that every kernel makes. Eager execution runs no shape function, so that a
+// kernel checks everything itself.
 
 #ifndef PSANET_CUSTOM_OPS_PSA_MASK_SIZES_H_
 #define PSANET_CUSTOM_OPS_PSA_MASK_SIZES_H_

@@ -16,14 +16,14 @@ struct alignas(16) Pack {
 
 // Element (y, x) of the row of the source that begins at `row`; 0 outside.
 template <typename Element>
-PSANET_HOST_DEVICE Element LoadElement(const WindowCopy& copy, const Element* row, int32_t y, int32_t x) {
+inline Element LoadElement(const WindowCopy& copy, const Element* row, int32_t y, int32_t x) {
   return copy.InSource(y, x) ? row[y * copy.source_width + x] : Element{0};
 }
 
 // The source of the pack that begins at the target's (y, x) and may go on in the target's next lines.
 template <typename Element>
-PSANET_HOST_DEVICE Pack<Element> LoadPack(const WindowCopy& copy, const Element* row, int32_t y, int32_t x, int32_t dy,
-                                          int32_t dx) {
+inline Pack<Element> LoadPack(const WindowCopy& copy, const Element* row, int32_t y, int32_t x, int32_t dy,
+                              int32_t dx) {
   constexpr int32_t kSize = Pack<Element>::kSize;
   if (x + kSize <= copy.target_width && copy.InSource(y + dy, x + dx) && copy.InSource(y + dy, x + dx + kSize - 1)) {
     const Element* run = row + (y + dy) * copy.source_width + x + dx;
@@ -32,7 +32,7 @@ PSANET_HOST_DEVICE Pack<Element> LoadPack(const WindowCopy& copy, const Element*
     }
   }
   Pack<Element> pack;
-#if defined(__CUDACC__)
+#if defined(__CUDACC_RTC__)
 #pragma unroll
 #endif
   for (int32_t i = 0; i < kSize; ++i) {
@@ -49,8 +49,8 @@ PSANET_HOST_DEVICE Pack<Element> LoadPack(const WindowCopy& copy, const Element*
 // neighbouring packs. A row that begins or ends inside a pack shares that one with its neighbour: such packs are
 // written element by element.
 template <typename Element>
-PSANET_HOST_DEVICE void CopyRowPacks(const WindowCopy& copy, const Element* source, Element* target, int64_t row,
-                                     int32_t lane, int32_t lanes) {
+inline void CopyRowPacks(const WindowCopy& copy, const Element* source, Element* target, int64_t row, int32_t lane,
+                         int32_t lanes) {
   constexpr int32_t kSize = Pack<Element>::kSize;
   const int32_t size = copy.TargetSize();
   int32_t dy, dx;
@@ -85,13 +85,14 @@ struct LaunchShape {
   int32_t lanes;
 };
 
+constexpr int32_t kThreads = 256;  // of a block
+
 template <typename Element>
 inline LaunchShape ShapeLaunch(const WindowCopy& copy) {
-  constexpr int32_t kThreads = 256;
   constexpr int32_t kWarp = 32;
   // About four packs per thread: enough loads under way at once, and the row's own arithmetic is shared.
   constexpr int32_t kPacksPerThread = 4;
-  constexpr int64_t kMaxBlocks = INT32_MAX;
+  constexpr int64_t kMaxBlocks = kMaxInt32;
   LaunchShape shape;
   shape.lanes = kWarp;
   while (shape.lanes < kThreads && shape.lanes * kPacksPerThread * Pack<Element>::kSize < copy.TargetSize()) {
@@ -105,8 +106,8 @@ inline LaunchShape ShapeLaunch(const WindowCopy& copy) {
 
 // What thread (block, group, lane) of a launch does.
 template <typename Element>
-PSANET_HOST_DEVICE void CopyRowsOfThread(const WindowCopy& copy, const Element* source, Element* target, int64_t block,
-                                         int64_t blocks, int32_t group, int32_t groups, int32_t lane, int32_t lanes) {
+inline void CopyRowsOfThread(const WindowCopy& copy, const Element* source, Element* target, int64_t block,
+                             int64_t blocks, int32_t group, int32_t groups, int32_t lane, int32_t lanes) {
   for (int64_t row = block * groups + group; row < copy.rows; row += blocks * groups) {
     CopyRowPacks(copy, source, target, row, lane, lanes);
   }

@@ -1,5 +1,5 @@
 // The index arithmetic of psa_mask and of its gradient: one description for the CPU kernels, the CUDA kernels and the
-// host test that runs the CUDA kernel's body. Needs neither TensorFlow nor CUDA.
+// host test that runs the CUDA kernel's body. Needs neither TensorFlow nor CUDA, and no header where NVRTC compiles it.
 //
 // The mask of position p = (h, w) is an image of offsets [mask_height, mask_width], and row p of the result is an image
 // of positions [height, width]. With half = (size - 1) / 2, rounded down (an even mask reaches one step farther down and
@@ -15,14 +15,15 @@
 #ifndef PSANET_CUSTOM_OPS_PSA_MASK_WINDOW_H_
 #define PSANET_CUSTOM_OPS_PSA_MASK_WINDOW_H_
 
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-#if defined(__CUDACC__)
-#define PSANET_HOST_DEVICE __host__ __device__ __forceinline__
+#if defined(__CUDACC_RTC__)
+using int32_t = int;
+using uint16_t = unsigned short;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+using uintptr_t = unsigned long long;
 #else
-#define PSANET_HOST_DEVICE inline
+#include <cstdint>
 #endif
 
 namespace psanet {
@@ -42,7 +43,7 @@ struct Divisor {
     multiplier = static_cast<uint32_t>(((uint64_t{1} << (31 + shift)) + divisor - 1) / divisor);
   }
 
-  PSANET_HOST_DEVICE uint32_t Quotient(uint32_t dividend) const {
+  uint32_t Quotient(uint32_t dividend) const {
     if (value == 1) return dividend;
     return static_cast<uint32_t>((static_cast<uint64_t>(dividend) * multiplier) >> (31 + shift));
   }
@@ -50,6 +51,8 @@ struct Divisor {
 
 // Most elements of one row, of the mask or of the result; the tensors as a whole may have any number.
 constexpr int64_t kMaxRowSize = int64_t{1} << 30;
+
+constexpr int32_t kMaxInt32 = 0x7fffffff;
 
 // A shifted copy of every row.
 struct WindowCopy {
@@ -62,18 +65,18 @@ struct WindowCopy {
   Divisor map_size;                 // H * W
   Divisor target_columns;           // target_width
 
-  PSANET_HOST_DEVICE int32_t TargetSize() const { return target_height * target_width; }
-  PSANET_HOST_DEVICE int32_t SourceSize() const { return source_height * source_width; }
+  int32_t TargetSize() const { return target_height * target_width; }
+  int32_t SourceSize() const { return source_height * source_width; }
 
-  PSANET_HOST_DEVICE bool InSource(int32_t y, int32_t x) const {
+  bool InSource(int32_t y, int32_t x) const {
     return y >= 0 && y < source_height && x >= 0 && x < source_width;
   }
 
   // Target element (y, x) of this row is source element (y + *dy, x + *dx).
-  PSANET_HOST_DEVICE void Shift(int64_t row, int32_t* dy, int32_t* dx) const {
+  void Shift(int64_t row, int32_t* dy, int32_t* dx) const {
     // 64-bit division costs a GPU several times what 32-bit division does.
     const uint32_t position =
-        rows <= INT32_MAX ? static_cast<uint32_t>(row) - map_size.Quotient(static_cast<uint32_t>(row)) * map_size.value
+        rows <= kMaxInt32 ? static_cast<uint32_t>(row) - map_size.Quotient(static_cast<uint32_t>(row)) * map_size.value
                           : static_cast<uint32_t>(row % map_size.value);
     const int32_t h = static_cast<int32_t>(map_width.Quotient(position));
     const int32_t w = static_cast<int32_t>(position) - h * static_cast<int32_t>(map_width.value);
@@ -81,6 +84,9 @@ struct WindowCopy {
     *dx = direction * (w - half_width);
   }
 };
+
+// The host hands it to the kernels byte by byte.
+static_assert(sizeof(WindowCopy) == 72 && alignof(WindowCopy) == 8, "the PTX takes another WindowCopy");
 
 // mask [maps, height, width, mask_height * mask_width] -> result [maps, height * width, height * width]. No size is 0.
 inline WindowCopy MaskToResult(int64_t maps, int32_t height, int32_t width, int32_t mask_height, int32_t mask_width) {
@@ -109,48 +115,6 @@ inline WindowCopy ResultToMask(int64_t maps, int32_t height, int32_t width, int3
   copy.direction = 1;
   copy.target_columns = Divisor(mask_width);
   return copy;
-}
-
-namespace internal {
-inline int32_t Clamp(int64_t value, int32_t low, int32_t high) {
-  return value < low ? low : value > high ? high : static_cast<int32_t>(value);
-}
-}  // namespace internal
-
-// CPU: rows [begin, end), each as runs of neighbours that are contiguous in both tensors and the gaps between them.
-inline void CopyRows(const WindowCopy& copy, std::size_t element_size, const void* source, void* target, int64_t begin,
-                     int64_t end) {
-  const std::size_t target_bytes = static_cast<std::size_t>(copy.TargetSize()) * element_size;
-  const std::size_t source_bytes = static_cast<std::size_t>(copy.SourceSize()) * element_size;
-  const std::size_t target_pitch = static_cast<std::size_t>(copy.target_width) * element_size;
-  const std::size_t source_pitch = static_cast<std::size_t>(copy.source_width) * element_size;
-  for (int64_t row = begin; row < end; ++row) {
-    int32_t dy, dx;
-    copy.Shift(row, &dy, &dx);
-    const int32_t top = internal::Clamp(-static_cast<int64_t>(dy), 0, copy.target_height);
-    const int32_t bottom = internal::Clamp(static_cast<int64_t>(copy.source_height) - dy, top, copy.target_height);
-    const int32_t left = internal::Clamp(-static_cast<int64_t>(dx), 0, copy.target_width);
-    const int32_t right = internal::Clamp(static_cast<int64_t>(copy.source_width) - dx, left, copy.target_width);
-    char* out = static_cast<char*>(target) + row * target_bytes;
-    char* const out_end = out + target_bytes;
-    if (top < bottom && left < right) {
-      const char* in = static_cast<const char*>(source) + row * source_bytes +
-                       static_cast<std::size_t>(top + dy) * source_pitch +
-                       static_cast<std::size_t>(left + dx) * element_size;
-      const std::size_t run = static_cast<std::size_t>(right - left) * element_size;
-      const std::size_t gap = target_pitch - run;
-      std::size_t zeros = static_cast<std::size_t>(top) * target_pitch + static_cast<std::size_t>(left) * element_size;
-      for (int32_t y = top; y < bottom; ++y) {
-        std::memset(out, 0, zeros);
-        out += zeros;
-        std::memcpy(out, in, run);
-        out += run;
-        in += source_pitch;
-        zeros = gap;
-      }
-    }
-    std::memset(out, 0, out_end - out);
-  }
 }
 
 }  // namespace psanet

@@ -38,9 +38,8 @@ def _describe_op():
     from psanet_tf.ops import op_build, op_library
     from psanet_tf.ops.psa_mask import reason_for_stock
 
-    for where, in_xla in (("psa_mask", False), ("psa_mask in XLA", True)):
-        reason = reason_for_stock(in_xla)
-        _print(where, f"stock TensorFlow ops: {reason}" if reason else "compiled op")
+    reason = reason_for_stock()
+    _print("psa_mask", f"stock TensorFlow ops: {reason}" if reason else "compiled op; stock TensorFlow ops in XLA")
     try:
         library = op_library.load_op_library()
     except op_library.OpUnavailableError:
@@ -50,8 +49,6 @@ def _describe_op():
         _print("Op library", library.path)
         _print("  built for", f"TensorFlow {stamp['tensorflow']}, {stamp['machine']}, sources {stamp['sources']}")
         _print("  built with", stamp["compiler"])
-        _print("  CUDA", f"nvcc {stamp['cuda']}" if stamp["cuda"] else f"none: {stamp['cuda_problem']}")
-        _print("  XLA", "yes" if stamp["xla"] else f"none: {stamp['xla_problem']}")
         for op, kernels in op_library.registered_kernels().items():
             text = "; ".join(f"{device}: {', '.join(dtypes)}" for device, dtypes in kernels.items())
             _print(f"  {op}", text)
@@ -64,9 +61,7 @@ def _describe_op():
         _print("C++ compiler", f"{compiler.path}, {compiler.version}")
     except op_build.BuildError as error:
         _print("C++ compiler", error)
-    nvcc = op_build.find_nvcc()
-    _print("nvcc", f"{nvcc.path}, {nvcc.version}" if nvcc else "none")
-    return reason_for_stock() is None
+    return reason is None
 
 
 def _runs_right(tf, device):

@@ -118,6 +118,8 @@ class PSALayer(keras.layers.Layer):
         self.concat_input = checked_bool("concat_input", concat_input)
         self.synchronized_batch_norm = checked_bool("synchronized_batch_norm", synchronized_batch_norm)
         self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
+        if self.implementation == "custom":
+            self.supports_jit = False  # Keras 3 asks for it before it compiles a model with XLA
         self.directions = DIRECTIONS if self.psa_type == "bi-direction" else (self.psa_type,)
         # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
         self.collect = self.distribute = None

@@ -64,6 +64,8 @@ class PSABranch(keras.layers.Layer):
         self.psa_softmax = checked_bool("psa_softmax", psa_softmax)
         self.synchronized_batch_norm = checked_bool("synchronized_batch_norm", synchronized_batch_norm)
         self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
+        if self.implementation == "custom":
+            self.supports_jit = False  # Keras 3 asks for it before it compiles a model with XLA
         self.reduce_conv = self.reduce_bn = None
         self.attention_conv = self.attention_bn = None
         self.mask_conv = None

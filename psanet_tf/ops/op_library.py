@@ -36,8 +36,7 @@ class OpLibrary:
 
     Attributes:
         path: its file.
-        stamp: what it was built for and with: "tensorflow", "tensorflow_commit", "machine", "sources",
-            "compiler", "cuda" and "cuda_problem", "xla" and "xla_problem".
+        stamp: what it was built for and with: "tensorflow", "tensorflow_commit", "machine", "sources", "compiler".
         ops: the module of generated functions (`psa_mask`, `psa_mask_grad`).
     """
 
@@ -45,14 +44,20 @@ class OpLibrary:
     stamp: dict
     ops: ModuleType
 
-    def device_problem(self) -> str | None:
-        """Why the CUDA kernels cannot run on this machine's GPUs, or None if they can."""
-        if self.stamp["cuda"] is None:
-            return f"the op was built without its CUDA part ({self.stamp['cuda_problem']})"
-        function = ctypes.CDLL(str(self.path)).PsanetDeviceProblem
+    def gpu_problem(self) -> str | None:
+        """Why the op's kernels cannot run on a GPU that TensorFlow sees, or None; loads them into each of the GPUs."""
+        import tensorflow as tf
+
+        function = ctypes.CDLL(str(self.path)).PsanetGpuProblem
         function.restype = ctypes.c_char_p
-        problem = function()
-        return None if problem is None else problem.decode(errors="replace")
+        # TensorFlow makes its contexts here, if it has not yet, with its own settings; the kernels go into those.
+        tf.config.list_logical_devices("GPU")
+        for device in tf.config.get_visible_devices("GPU"):
+            name = device.name.removeprefix("/physical_device:")
+            problem = function(int(name.rpartition(":")[2]))
+            if problem is not None:
+                return f"{name}: {problem.decode(errors='replace')}"
+        return None
 
 
 def load_op_library() -> OpLibrary:
@@ -70,7 +75,7 @@ def load_op_library() -> OpLibrary:
     with _lock:
         if _state is None:
             try:
-                _state = _load(_find_or_build())
+                _state = _installed() or _load(_find_or_build())
             except OpUnavailableError as error:
                 _state = error
             except Exception as error:
@@ -105,11 +110,23 @@ def _load(path):
     return OpLibrary(path, op_build.read_stamp(path), ops)
 
 
+def _installed():
+    """The library that was built at installation, or None if there is none that can be used: one may be built now."""
+    try:
+        usable = _usable(INSTALLED_LIBRARY, op_build.identity())
+    except op_build.BuildError:  # there are no sources, and what one was built from cannot be told
+        return None
+    try:
+        return _load(INSTALLED_LIBRARY) if usable else None
+    except OpUnavailableError as error:
+        logger.warning("psa_mask: not using the installed library: %s", error)
+        return None
+
+
 def _find_or_build():
+    """Path of the cached library; built first if there is none."""
     try:
         expected = op_build.identity()
-        if _usable(INSTALLED_LIBRARY, expected):
-            return INSTALLED_LIBRARY
         cache = cache_folder()
         try:
             plan = op_build.make_plan()
@@ -137,13 +154,13 @@ def _usable(path, expected):
     return problem is None
 
 
-def _library_paths(cache, plan):
-    """Of a library with all its parts, common to all environments, and of one that lacks some in this one."""
-    return [cache / f"psa_mask-{key}.so" for key in (plan.key, plan.place_key)]
-
-
 def _cached(cache, plan):
-    return next((path for path in _library_paths(cache, plan) if _usable(path, plan.identity)), None)
+    path = _cached_path(cache, plan)
+    return path if _usable(path, plan.identity) else None
+
+
+def _cached_path(cache, plan):
+    return cache / f"psa_mask-{plan.key}.so"
 
 
 def _cached_by_another_compiler(cache, expected, error):
@@ -164,16 +181,13 @@ def _build_once(cache, plan):
             return path
         _raise_remembered(failure)
         logger.warning("psa_mask: compiling the custom op for TensorFlow %s, once ...", plan.identity["tensorflow"])
-        whole, partial = _library_paths(cache, plan)
+        path = _cached_path(cache, plan)
         try:
-            op_build.build(plan, partial)
+            op_build.build(plan, path)
         except op_build.BuildError as error:
             _remember(failure, error)
             _raise_remembered(failure)
             raise
-        path = partial
-        if plan.is_whole(op_build.read_stamp(partial)):
-            path = partial.replace(whole)
         failure.unlink(missing_ok=True)
         logger.warning("psa_mask: compiled; kept in %s", path)
     return path

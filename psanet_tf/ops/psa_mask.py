@@ -43,8 +43,9 @@ def psa_mask(mask: tf.Tensor, mask_size: tuple[int, int] | None = None, implemen
         implementation: "custom" is the compiled op (built at the first call, half a minute, if the installation
             has not built it), "stock" a form in TensorFlow's own ops, with the same results bit for bit. "auto" is
             "custom" wherever that can be used, else "stock" and one logged line that says why; and "stock" in
-            functions that an export traces (`model.export`, `tf.saved_model.save`, TFLiteConverter), since what
-            reads the file seldom has the op. Within `psa_mask_implementation` that one's choice counts.
+            functions that XLA compiles (``jit_compile=True``), which knows TensorFlow's own ops alone, and that an
+            export traces (`model.export`, `tf.saved_model.save`, TFLiteConverter), since what reads the file seldom
+            has the op. Within `psa_mask_implementation` that one's choice counts.
 
     Returns:
         [N, H * W, H * W], the dtype of `mask`.
@@ -53,7 +54,8 @@ def psa_mask(mask: tf.Tensor, mask_size: tuple[int, int] | None = None, implemen
         ValueError: `mask` has another rank, dtype or number of channels; a mask size is not positive; another
             `implementation`.
         OpUnavailableError: `implementation` is "custom" and the op cannot be used, or not on the GPU where `mask` is
-            (within ``tf.device("CPU:0")`` it can); a RuntimeError that says why.
+            (within ``tf.device("CPU:0")`` it can), or not in a function that XLA compiles; a RuntimeError that says
+            why.
 
     Example:
         >>> mask = tf.random.normal([2, 30, 30, 59 * 59])
@@ -102,34 +104,27 @@ def psa_mask_implementation(implementation: str) -> Iterator[None]:
         _override = before
 
 
-def reason_for_stock(in_xla: bool = False) -> str | None:
-    """Why "auto" uses stock ops in this process, or None where it uses the compiled op. Loads the op's library.
-
-    Args:
-        in_xla: whether it is asked for a function that XLA compiles (`jit_compile=True`).
-    """
-    if in_xla and tf.config.get_visible_devices("TPU"):
-        return "the op is not for TPUs"
+def reason_for_stock() -> str | None:
+    """Why "auto" uses stock ops in this process, or None where it uses the compiled op. Loads the op's library."""
     try:
-        library = load_op_library()
+        return load_op_library().gpu_problem()
     except OpUnavailableError as error:
         return str(error)
-    if in_xla:
-        # XLA compiles its own kernels, for every device.
-        return (
-            None if library.stamp["xla"] else f"the op was built without its XLA part ({library.stamp['xla_problem']})"
-        )
-    return library.device_problem() if tf.config.get_visible_devices("GPU") else None
 
 
 def _custom_without_detour(mask, mask_size):
     """The op, but not on the CPU for tensors on a GPU, where TensorFlow would silently copy them there and back."""
-    in_xla = _in_xla()
+    if _in_xla():
+        raise OpUnavailableError(
+            'XLA cannot compile the op: implementation="auto" uses stock ops in functions with jit_compile=True, and '
+            "jit_compile=False has the op run"
+        )
     attention = psa_mask_custom(mask, mask_size)
-    problem = _reason_for_stock(in_xla)
-    if problem and (in_xla or _is_for_gpu(mask, attention)):
-        advice = "" if in_xla else '; tf.device("CPU:0") around it, or CUDA_VISIBLE_DEVICES=-1, has it run on the CPU'
-        raise OpUnavailableError(f"{problem}{advice}")
+    problem = _reason_for_stock()
+    if problem and _is_for_gpu(mask, attention):
+        raise OpUnavailableError(
+            f'{problem}; tf.device("CPU:0") around it, or CUDA_VISIBLE_DEVICES=-1, has it run on the CPU'
+        )
     return attention
 
 
@@ -141,12 +136,11 @@ def _is_for_gpu(mask, attention):
 
 
 def _custom_op_serves():
-    if traced_for_export():
+    if traced_for_export() or _in_xla():
         return False
-    in_xla = _in_xla()
-    reason = _reason_for_stock(in_xla)
+    reason = _reason_for_stock()
     if reason:
-        _say_once(in_xla, reason)
+        _say_once(reason)
     return reason is None
 
 
@@ -155,14 +149,13 @@ def _in_xla():
 
 
 @functools.cache
-def _reason_for_stock(in_xla):
-    return reason_for_stock(in_xla)
+def _reason_for_stock():
+    return reason_for_stock()
 
 
 @functools.cache
-def _say_once(in_xla, reason):
-    where = " inside XLA-compiled functions" if in_xla else ""
-    logger.warning("psa_mask uses stock TensorFlow ops%s: %s", where, reason)
+def _say_once(reason):
+    logger.warning("psa_mask uses stock TensorFlow ops: %s", reason)
 
 
 def _checked_implementation(implementation):

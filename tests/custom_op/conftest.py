@@ -70,7 +70,7 @@ class QuickCompiler:
         self._monkeypatch.setenv("LOAD_TOO", str(library))
 
     def fail_at(self, step, how=None):
-        """From now on `how`, Python, runs in place of `step`, e.g. "compile psa_mask_xla.cc"; default: an error."""
+        """From now on `how`, Python, runs in place of `step`, e.g. "compile psa_mask_op.cc"; default: an error."""
         self._monkeypatch.setenv("FAIL_AT", step)
         self._monkeypatch.setenv("FAIL_HOW", how or f"sys.exit('fatal error: cannot {step}')")
 

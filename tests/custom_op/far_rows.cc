@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "psa_mask_rows.h"
 #include "psa_mask_vectors.h"
 #include "psa_mask_window.h"
 

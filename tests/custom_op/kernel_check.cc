@@ -1,10 +1,9 @@
 // Runs the kernels' arithmetic without TensorFlow and without a GPU: the CPU kernels' loop, and the CUDA kernels' body
 // once for every thread of the launch.
 //
-// As a library it exports the launchers' interface over host memory, for tests in Python. As a program (with
-// PSANET_MAIN, built with sanitizers) it compares both with a plain loop over random shapes, with buffers of exactly
-// the right size at every alignment that an element may have, and prints the number of cases. An argument, "1", makes
-// it go one row too far.
+// Built with sanitizers it compares both with a plain loop over random shapes, with buffers of exactly the right size at
+// every alignment that an element may have, and prints the number of cases. An argument, "1", makes it go one row too
+// far.
 
 #include <cstdint>
 #include <cstdio>
@@ -14,7 +13,7 @@
 #include <random>
 #include <vector>
 
-#include "psa_mask_launch.h"
+#include "psa_mask_rows.h"
 #include "psa_mask_vectors.h"
 #include "psa_mask_window.h"
 
@@ -36,43 +35,12 @@ void RunEveryThread(const WindowCopy& copy, const void* source, void* target, in
   }
 }
 
-const char* Emulate(const WindowCopy& copy, int32_t element_size, const void* source, void* target,
-                    int64_t max_blocks = INT32_MAX) {
-  switch (element_size) {
-    case 2:
-      RunEveryThread<uint16_t>(copy, source, target, max_blocks);
-      return nullptr;
-    case 4:
-      RunEveryThread<uint32_t>(copy, source, target, max_blocks);
-      return nullptr;
-    case 8:
-      RunEveryThread<uint64_t>(copy, source, target, max_blocks);
-      return nullptr;
-    default:
-      return "elements must be of 2, 4 or 8 bytes";
-  }
+void Emulate(const WindowCopy& copy, std::size_t element_size, const void* source, void* target,
+             int64_t max_blocks = psanet::kMaxInt32) {
+  if (element_size == 2) RunEveryThread<uint16_t>(copy, source, target, max_blocks);
+  if (element_size == 4) RunEveryThread<uint32_t>(copy, source, target, max_blocks);
+  if (element_size == 8) RunEveryThread<uint64_t>(copy, source, target, max_blocks);
 }
-
-}  // namespace
-
-extern "C" {
-
-const char* PsanetLaunchMask(const void* mask, void* result, int64_t maps, int32_t height, int32_t width,
-                             int32_t mask_height, int32_t mask_width, int32_t element_size, void*) {
-  return Emulate(psanet::MaskToResult(maps, height, width, mask_height, mask_width), element_size, mask, result);
-}
-
-const char* PsanetLaunchMaskGradient(const void* result_gradient, void* mask_gradient, int64_t maps, int32_t height,
-                                     int32_t width, int32_t mask_height, int32_t mask_width, int32_t element_size,
-                                     void*) {
-  return Emulate(psanet::ResultToMask(maps, height, width, mask_height, mask_width), element_size, result_gradient,
-                 mask_gradient);
-}
-}
-
-#if PSANET_MAIN
-
-namespace {
 
 struct Case {
   int64_t maps;
@@ -184,5 +152,3 @@ int main(int count, char** arguments) {
   Check({1, 17, 40, 34, 66}, 4, random);
   std::printf("%d cases\n", cases);
 }
-
-#endif  // PSANET_MAIN

@@ -63,14 +63,14 @@ def test_nothing_that_goes_wrong_stops_auto(first_use, monkeypatch, tmp_path, ca
 
 @pytest.fixture
 def gpu_without_kernels(library, first_use, monkeypatch):
-    """A GPU for which the library has no kernels, as the list of devices and the library say."""
+    """A GPU on which the kernels cannot run, as the list of devices and the library say."""
     visible = tf.config.get_visible_devices
 
     def get_visible_devices(kind=None):
         return ["GPU:0"] if kind == "GPU" else visible(kind)
 
     monkeypatch.setattr(tf.config, "get_visible_devices", get_visible_devices)
-    monkeypatch.setattr(op_library.OpLibrary, "device_problem", lambda self: "there is no CUDA part")
+    monkeypatch.setattr(op_library.OpLibrary, "gpu_problem", lambda self: "GPU:0: the driver is too old")
 
 
 def operations(function):
@@ -80,11 +80,13 @@ def operations(function):
 
 def test_auto_takes_stock_ops_and_says_so(gpu_without_kernels, caplog):
     assert "PsaMask" not in operations(psa_mask)
-    assert "psa_mask uses stock TensorFlow ops: there is no CUDA part" in caplog.text
+    assert "psa_mask uses stock TensorFlow ops: GPU:0: the driver is too old" in caplog.text
 
 
 def test_custom_is_an_error_that_says_what_to_do(gpu_without_kernels):
-    with pytest.raises(OpUnavailableError, match=r'there is no CUDA part; tf.device\("CPU:0"\) around it, or CUDA'):
+    with pytest.raises(
+        OpUnavailableError, match=r'GPU:0: the driver is too old; tf.device\("CPU:0"\) around it, or CUDA'
+    ):
         operations(lambda mask: psa_mask(mask, implementation="custom"))
 
 
@@ -100,5 +102,5 @@ def test_custom_may_be_placed_on_the_cpu(gpu_without_kernels):
 def test_custom_does_not_copy_from_a_gpu(gpu_without_kernels):
     if not tf.config.list_physical_devices("GPU"):
         pytest.skip("no GPU")
-    with tf.device("GPU:0"), pytest.raises(OpUnavailableError, match="there is no CUDA part"):
+    with tf.device("GPU:0"), pytest.raises(OpUnavailableError, match="GPU:0: the driver is too old"):
         psa_mask(tf.identity(MASK), implementation="custom")

@@ -1,4 +1,4 @@
-"""Building the op's library: what its name stands for, parts that fail, failures that are remembered."""
+"""Building the op's library: what its name stands for, sources that fail, failures that are remembered."""
 
 import dataclasses
 import os
@@ -12,9 +12,8 @@ KILLED = "print('g++: fatal error: Killed signal terminated program cc1plus'); s
 
 
 @pytest.fixture(autouse=True)
-def neither_installed_nor_nvcc(monkeypatch, tmp_path):
+def not_installed(monkeypatch, tmp_path):
     monkeypatch.setattr(op_library, "INSTALLED_LIBRARY", tmp_path / "none.so")
-    monkeypatch.setattr(op_build, "find_nvcc", lambda: None)
 
 
 def elsewhere(plan):
@@ -34,7 +33,6 @@ def test_key_is_the_same_in_every_environment(quick_compiler):
     assert elsewhere(plan).place_key != plan.place_key
     for changed in (
         {"compiler": dataclasses.replace(plan.compiler, version="quick 2.0")},
-        {"nvcc": op_build.Tool("/nvcc", "release 13.0")},
         {"compile_flags": (*plan.compile_flags, "-D_GLIBCXX_USE_CXX11_ABI=0")},
         {"link_flags": (*plan.link_flags, "-l:libother.so")},
         {"identity": plan.identity | {"tensorflow": "2.19.0"}},
@@ -51,21 +49,11 @@ def test_other_sources_make_another_key(tmp_path, monkeypatch):
     assert op_build.mismatch(plan.identity, op_build.identity()).startswith("it was built for sources ")
 
 
-def test_environments_share_a_whole_library(quick_compiler, cache):
+def test_environments_share_a_library(quick_compiler, cache):
     path = op_library._find_or_build()
     plan = op_build.make_plan()
     assert path == cache / f"psa_mask-{plan.key}.so"
     assert op_library._cached(cache, elsewhere(plan)) == path
-
-
-def test_library_that_lacks_a_part_is_for_the_environment_that_lacks_it(quick_compiler, cache):
-    quick_compiler.fail_at("compile psa_mask_xla.cc")
-    path = op_library._find_or_build()
-    plan = op_build.make_plan()
-    assert path == cache / f"psa_mask-{plan.place_key}.so"
-    assert op_library._find_or_build() == path
-    assert quick_compiler.count("psa_mask_op.cc") == 1
-    assert op_library._cached(cache, elsewhere(plan)) is None
 
 
 def test_failure_is_remembered_until_its_file_is_deleted(quick_compiler, cache, caplog):
@@ -109,7 +97,6 @@ def elsewhere_but_real(plan):
         ("echo 'g++: fatal error: Killed signal terminated program cc1plus'; exit 1", True),
         ("echo 'collect2: fatal error: ld terminated with signal 9 [Killed]'; exit 1", True),
         ("echo 'cc1plus: out of memory allocating 65536 bytes'; exit 1", True),
-        ("echo \"nvcc error : 'cicc' died due to signal 9 (Kill signal)\"; exit 9", True),
         ("echo 'op.cc: fatal error: error writing to /tmp/op.s: No space left on device'; exit 1", True),
         ("kill -9 $$", True),
         ("exit 137", True),
@@ -123,28 +110,28 @@ def test_want_of_memory_or_room_is_told_from_errors_of_the_sources(script, text,
     assert isinstance(raised.value, op_build.LackError) == lack
 
 
-@pytest.mark.parametrize("step", ["compile psa_mask_xla.cc", "compile psa_mask_op.cc", "link psa_mask_xla.cc.o"])
+@pytest.mark.parametrize("step", ["compile psa_mask_kernel_gpu.cc", "compile psa_mask_op.cc", "link psa_mask_op.cc.o"])
 def test_compiler_killed_for_memory_leaves_no_library_and_is_tried_again_later(quick_compiler, cache, step):
     quick_compiler.fail_at(step, KILLED)
     with pytest.raises(OpUnavailableError, match="again after 60 minutes, or when that file is deleted"):
         op_library._find_or_build()
     assert not list(cache.glob("*.so"))
-    calls = quick_compiler.count("stamp.cc.o"), quick_compiler.count("psa_mask_xla.cc")
+    calls = quick_compiler.count("stamp.cc.o"), quick_compiler.count("psa_mask_kernel_gpu.cc")
     with pytest.raises(OpUnavailableError, match="quick failed with status 1: g.*Killed signal"):
         op_library._find_or_build()
-    assert (quick_compiler.count("stamp.cc.o"), quick_compiler.count("psa_mask_xla.cc")) == calls
+    assert (quick_compiler.count("stamp.cc.o"), quick_compiler.count("psa_mask_kernel_gpu.cc")) == calls
     (failure,) = cache.glob("*.failure")
     os.utime(failure, (0, 0))
     quick_compiler.fail_at("nothing")
-    assert op_build.read_stamp(op_library._find_or_build())["xla"]
+    assert op_library._find_or_build().is_file()
     assert not failure.exists()
 
 
-def test_part_that_lacked_memory_beside_the_others_is_compiled_alone(quick_compiler, tmp_path):
+def test_source_that_lacked_memory_beside_the_others_is_compiled_alone(quick_compiler, tmp_path):
     once = f"open({str(tmp_path / 'first')!r}, 'x').close(); {KILLED}"
-    quick_compiler.fail_at("compile psa_mask_xla.cc", f"try:\n {once}\nexcept FileExistsError:\n pass")
-    assert built_stamp(tmp_path)["xla"]
-    assert quick_compiler.count("psa_mask_xla.cc") == 2
+    quick_compiler.fail_at("compile psa_mask_kernel_gpu.cc", f"try:\n {once}\nexcept FileExistsError:\n pass")
+    op_build.build(op_build.make_plan(), tmp_path / "op.so")
+    assert quick_compiler.count("psa_mask_kernel_gpu.cc") == 2
 
 
 def test_compiler_that_does_not_end_is_no_lasting_failure(monkeypatch, script):
@@ -168,32 +155,8 @@ def test_file_that_is_no_program_is_named(script, cache, monkeypatch):
         op_library._find_or_build()
 
 
-def built_stamp(tmp_path):
-    op_build.build(op_build.make_plan(), tmp_path / "op.so")
-    return op_build.read_stamp(tmp_path / "op.so")
-
-
-def test_part_that_fails_is_left_out_and_the_stamp_says_so(quick_compiler, script, tmp_path, monkeypatch):
-    nvcc = script("nvcc", 'echo "nvcc fatal error: no host compiler"; exit 1')
-    tool = op_build.Tool(str(nvcc), "release 13.9, V13.9.1")
-    monkeypatch.setattr(op_build, "find_nvcc", lambda: tool)
-    quick_compiler.fail_at("compile psa_mask_xla.cc")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["cuda"], stamp["xla"]) == (None, False)
-    assert stamp["cuda_problem"] == "nvcc failed with status 1: nvcc fatal error: no host compiler"
-    assert stamp["xla_problem"].endswith("fatal error: cannot compile psa_mask_xla.cc")
-    monkeypatch.setattr(op_build, "find_nvcc", lambda: None)
-    quick_compiler.fail_at("link psa_mask_xla.cc.o")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["cuda_problem"], stamp["xla"]) == ("no nvcc", False)
-    assert stamp["xla_problem"].endswith("fatal error: cannot link psa_mask_xla.cc.o")
-    quick_compiler.fail_at("nothing")
-    stamp = built_stamp(tmp_path)
-    assert (stamp["xla"], stamp["xla_problem"]) == (True, None)
-
-
-def test_part_that_must_not_fail(quick_compiler, tmp_path):
-    for step in ("compile psa_mask_kernel_cpu.cc", "link psa_mask_op.cc.o"):
+def test_source_that_fails_leaves_no_library(quick_compiler, tmp_path):
+    for step in ("compile psa_mask_kernel_cpu.cc", "compile psa_mask_launch.cc", "link psa_mask_op.cc.o"):
         quick_compiler.fail_at(step)
         with pytest.raises(op_build.BuildError, match=f"fatal error: cannot {step}"):
             op_build.build(op_build.make_plan(), tmp_path / "op.so")

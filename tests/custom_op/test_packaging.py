@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 import zipfile
 from pathlib import Path
@@ -56,12 +57,25 @@ def test_wheel_without_a_compiler_is_for_every_platform_and_carries_the_sources(
     assert name.endswith("-py3-none-any.whl")
     assert library is None
     sources = {path.name for path in (ROOT / "custom_ops").iterdir() if path.suffix in (".cc", ".h")}
+    assert "psa_mask_ptx.h" in sources
     assert {f"psanet_tf/custom_ops/{source}" for source in sources} <= files
     # The package is whole: modules and data files.
     packages = (ROOT / "psanet_tf", ROOT / "psanet_cli")
     modules = {str(path.relative_to(ROOT)) for package in packages for path in package.rglob("*.py")}
     assert modules <= files
     assert "psanet_tf/data/classes/ade20k_names.txt" in files
+
+
+def test_source_distribution_carries_all_of_the_op(source_tree, tmp_path):
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, cwd=source_tree, check=True, capture_output=True, timeout=240)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    tracked = {path.name for path in (ROOT / "custom_ops").iterdir() if path.is_file()}
+    assert {"psa_mask_kernel.cu", "make_ptx.py", "psa_mask_ptx.h"} <= tracked
+    assert {f"custom_ops/{name}" for name in tracked} <= names
 
 
 def test_wheel_with_a_compiler_carries_a_library_for_this_tensorflow(source_tree, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from psanet_tf import PSALayer
 from psanet_tf.keras_api import keras
+from psanet_tf.layers import PSABranch
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +188,19 @@ def test_frozen_layer_keeps_weights_and_statistics():
 
 
 @pytest.mark.any_keras
+@pytest.mark.parametrize("implementation", ["auto", "custom", "stock"])
+def test_keras_compiles_no_model_with_xla_that_insists_on_the_op(implementation):
+    inputs = keras.Input([5, 5, 4])
+    model = keras.Model(inputs, PSALayer(mid_channels=4, implementation=implementation)(inputs))
+    branches = [PSABranch("collect", 4, (9, 9), implementation=implementation)]
+    assert all(layer.supports_jit == (implementation != "custom") for layer in [model.layers[-1], *branches])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.compile("sgd", "mse", jit_compile=True)
+    assert model.jit_compile == (implementation != "custom")
+    assert any("support `jit_compile=True`" in str(warning.message) for warning in caught) != model.jit_compile
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_function_with_gradient_equals_eager(jit_compile):
     layer = PSALayer(mid_channels=4)

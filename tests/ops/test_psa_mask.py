@@ -60,6 +60,11 @@ def gather_by_loop(mask, mask_size):
     return out, gradient
 
 
+def in_xla(implementation):
+    """What a function that XLA compiles may ask for: "auto" in place of the op, which XLA cannot compile."""
+    return "auto" if implementation == "custom" else implementation
+
+
 def forward_and_gradient(x, gy, mask_size, implementation):
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -76,8 +81,11 @@ def forwards_and_gradients(xs, gys, mask_sizes, implementation, mode):
     if mode == "dynamic":
         masks = [tf.TensorSpec([None, None, None, x.shape[3]], x.dtype) for x in xs]
         function = tf.function(function, [masks, [tf.TensorSpec([None, None, None], gy.dtype) for gy in gys]])
-    elif mode != "eager":
-        function = tf.function(function, jit_compile=mode == "xla")
+    elif mode == "graph":
+        function = tf.function(function)
+    elif mode == "xla":
+        implementation = in_xla(implementation)
+        function = tf.function(function, jit_compile=True)
     return function(xs, gys)
 
 
@@ -197,12 +205,13 @@ def test_gradient_of_the_gradient_is_the_gather(implementation, jit_compile):
     x = tf.random.stateless_normal([1, 3, 2, 15], seed=[1, 2])
     v = tf.random.stateless_normal([1, 6, 6], seed=[3, 4])
     seed = tf.random.stateless_normal(x.shape, seed=[5, 6])
+    form = in_xla(implementation) if jit_compile else implementation
 
     @tf.function(jit_compile=jit_compile)
     def gradient_of_gradient(x, v, seed):
         with tf.GradientTape() as outer:
             outer.watch(v)
-            _, gx = forward_and_gradient(x, v, (5, 3), implementation)
+            _, gx = forward_and_gradient(x, v, (5, 3), form)
         return outer.gradient(gx, v, seed)
 
     expected, _ = gather_by_loop(seed.numpy(), (5, 3))
@@ -212,7 +221,7 @@ def test_gradient_of_the_gradient_is_the_gather(implementation, jit_compile):
 def test_gradient_outside_of_the_function_that_xla_compiles(implementation):
     x = tf.random.stateless_normal([2, 3, 4, 35], seed=[1, 2])
     gy = tf.random.stateless_normal([2, 12, 12], seed=[3, 4])
-    function = tf.function(lambda x: psa_mask(x, implementation=implementation), jit_compile=True)
+    function = tf.function(lambda x: psa_mask(x, implementation=in_xla(implementation)), jit_compile=True)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = function(x)
@@ -221,8 +230,11 @@ def test_gradient_outside_of_the_function_that_xla_compiles(implementation):
 
 
 def ops_of(function, *specs):
+    """Types of the operations of a function's graph, and of the functions that it calls."""
     graph = tf.function(function).get_concrete_function(*specs).graph
-    return {node.type for node in graph.get_operations()}
+    definition = graph.as_graph_def()
+    called = [node for function in definition.library.function for node in function.node_def]
+    return {node.op for node in [*definition.node, *called]}
 
 
 def test_implementation_is_what_the_context_says(op):
@@ -248,12 +260,22 @@ def test_context_ends_with_an_error_too():
         psa_mask(tf.zeros([1, 1, 1, 1]), implementation="cuda")
 
 
-def test_auto_uses_the_op_inside_xla_too(op):
-    if not op.stamp["xla"]:
-        pytest.skip(op.stamp["xla_problem"])
-    function = tf.function(psa_mask, jit_compile=True)
-    concrete = function.get_concrete_function(tf.TensorSpec([1, 3, 3, 25]))
-    assert "PsaMask" in {node.type for node in concrete.graph.get_operations()}
+def test_auto_uses_stock_ops_inside_xla_without_a_word(op, caplog):
+    def in_a_loop(x):
+        inner = tf.function(psa_mask)
+        return tf.while_loop(lambda i, _: i < 1, lambda i, _: (i + 1, inner(x)), [0, tf.zeros([1, 9, 9])])[1]
+
+    for function in (psa_mask, in_a_loop):
+        spec = tf.TensorSpec([1, 3, 3, 25])
+        assert "PsaMask" in ops_of(function, spec)
+        assert "PsaMask" not in ops_of(tf.function(function, jit_compile=True), spec)
+    assert "stock" not in caplog.text
+
+
+def test_custom_inside_xla_is_an_error_that_says_what_to_do(op):
+    function = tf.function(lambda x: psa_mask(x, implementation="custom"), jit_compile=True, autograph=False)
+    with pytest.raises(OpUnavailableError, match='XLA cannot compile the op: implementation="auto" uses stock ops'):
+        function(tf.zeros([1, 3, 3, 25]))
 
 
 @pytest.mark.parametrize(
