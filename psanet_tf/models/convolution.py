@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers import BatchNormalization
+from psanet_tf.layers import BatchNormalization, Conv2D
 from psanet_tf.layers.initializers import backbone_kernel
 
 
@@ -37,7 +37,7 @@ class ConvolutionBuilder:
             x = keras.layers.ZeroPadding2D(padding, data_format="channels_last", dtype=self.dtype, name=f"{name}_pad")(
                 x
             )
-        return keras.layers.Conv2D(
+        return Conv2D(
             filters,
             kernel_size,
             strides=strides,

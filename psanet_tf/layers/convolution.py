@@ -1,0 +1,28 @@
+"""`Conv2D`: Keras's, in whichever form is the faster one."""
+
+import tensorflow as tf
+
+from psanet_tf.keras_api import keras
+from psanet_tf.ops.convolution import products_serve, sum_of_products
+
+
+@keras.saving.register_keras_serializable("psanet_tf")
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` that on CPUs takes matrix products where they are faster (see `products_serve`).
+
+    Arguments, weights and results are Keras's, the latter but for rounding. Which form it is, is settled when the layer
+    is called or traced. (Files of weights name a layer after its class: the name stays Keras's.)
+    """
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if self._is_plain() and products_serve(inputs, kernel.shape):
+            return sum_of_products(inputs, kernel)
+        return super().convolution_op(inputs, kernel)
+
+    def _is_plain(self):
+        return (
+            self.data_format == "channels_last"
+            and self.padding == "same"
+            and self.groups == 1
+            and tuple(self.strides) == tuple(self.dilation_rate) == (1, 1)
+        )
