@@ -19,6 +19,11 @@ class Implementation(StrEnum):
     CUSTOM = "custom"
 
 
+class Device(StrEnum):
+    CPU = "cpu"
+    GPU = "gpu"
+
+
 @app.command()
 def export(
     weights: Annotated[str, typer.Option(help=WEIGHTS)],
@@ -34,6 +39,12 @@ def export(
         Implementation,
         typer.Option(help="stock: runs in every TensorFlow Serving; custom: needs one with the op PsaMask linked in."),
     ] = Implementation.STOCK,
+    device: Annotated[
+        Device | None,
+        typer.Option(
+            help="What will serve it: it runs on both, fastest on this one. Default: gpu if there is one here."
+        ),
+    ] = None,
     whole: Annotated[
         bool,
         typer.Option(
@@ -66,6 +77,7 @@ def export(
         implementation=implementation.value,
         whole=whole,
         warm_up=warm_up,
+        device=device and device.value,
     )
     agreement = exported.agreement
     size = sum(file.stat().st_size for file in exported.path.rglob("*") if file.is_file())

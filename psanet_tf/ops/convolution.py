@@ -38,10 +38,38 @@ def sum_of_products(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         def gradient(upstream):
             return _gradients(images, kernel, upstream)
 
-        return _forward(images, kernel), gradient
+        return sum_of_row_products(images, kernel_rows(kernel)), gradient
 
     outputs = convolve(tf.convert_to_tensor(images), tf.convert_to_tensor(kernel))
     outputs.set_shape([*images.shape[:3], kernel.shape[3]])
+    return outputs
+
+
+def kernel_rows(kernel: tf.Tensor) -> tf.Tensor:
+    """[3, C, 3 * filters], the matrices of a kernel [3, 3, C, filters], one per kernel row."""
+    channels, filters = kernel.shape[2:]
+    return tf.reshape(tf.transpose(kernel, [0, 2, 1, 3]), [3, channels, 3 * filters])
+
+
+def sum_of_row_products(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """What `sum_of_products` computes, of `kernel_rows(kernel)`; its gradient holds many copies of the maps.
+
+    Args:
+        images: [N, H, W, C].
+        rows: [3, C, 3 * filters].
+
+    Returns:
+        [N, H, W, filters].
+    """
+    channels, filters = rows.shape[1], rows.shape[2] // 3
+    pixels = tf.reshape(images, [-1, channels])
+    size = tf.concat([tf.shape(images)[:3], [3 * filters]], 0)
+    outputs = None
+    for i, row in enumerate(tf.unstack(rows)):
+        with _after(outputs):
+            products = tf.reshape(tf.matmul(pixels, row), size)
+        moved = [_move(products, 1 - i, 1 - j, slice(j * filters, (j + 1) * filters)) for j in range(3)]
+        outputs = tf.add_n(moved if outputs is None else [outputs, *moved])
     return outputs
 
 
@@ -80,39 +108,19 @@ def stock_convolutions() -> Iterator[None]:
         _stock_only = before
 
 
-def _forward(images, kernel):
-    channels, filters = kernel.shape[2:]
-    pixels = tf.reshape(images, [-1, channels])
-    size = tf.shape(images)[:3]
-    outputs = None
-    for i in range(3):
-        weights = _row_of(kernel, i)
-        with _after(outputs):
-            products = tf.reshape(tf.matmul(pixels, weights), tf.concat([size, [3 * filters]], 0))
-        moved = [_move(products, 1 - i, 1 - j, slice(j * filters, (j + 1) * filters)) for j in range(3)]
-        outputs = tf.add_n(moved if outputs is None else [outputs, *moved])
-    return outputs
-
-
 def _gradients(images, kernel, upstream):
     channels, filters = kernel.shape[2:]
     pixels = tf.reshape(images, [-1, channels])
     image_gradient, kernel_gradient = None, []
-    for i in range(3):
+    for i, row in enumerate(tf.unstack(kernel_rows(kernel))):
         with _after(image_gradient, *kernel_gradient[-1:]):
             moved = tf.concat([_move(upstream, i - 1, j - 1) for j in range(3)], axis=-1)
             moved = tf.reshape(moved, [-1, 3 * filters])
-        by_image = tf.matmul(moved, _row_of(kernel, i), transpose_b=True)
+        by_image = tf.matmul(moved, row, transpose_b=True)
         image_gradient = by_image if image_gradient is None else image_gradient + by_image
         by_kernel = tf.reshape(tf.matmul(pixels, moved, transpose_a=True), [channels, 3, filters])
         kernel_gradient.append(tf.transpose(by_kernel, [1, 0, 2]))
     return tf.reshape(image_gradient, tf.shape(images)), tf.stack(kernel_gradient)
-
-
-def _row_of(kernel, i):
-    """Row i of a kernel [3, 3, C, filters] as a matrix [C, 3 * filters]."""
-    _, _, channels, filters = kernel.shape
-    return tf.reshape(tf.transpose(kernel[i], [1, 0, 2]), [channels, 3 * filters])
 
 
 def _move(maps, down, right, channels=slice(None)):

@@ -28,6 +28,7 @@ from psanet_tf.weights.description import description_of
 
 PRECISIONS = ("float32", "bfloat16")
 IMPLEMENTATIONS = ("stock", "custom")
+DEVICES = ("cpu", "gpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ def export_saved_model(
     implementation: str = "stock",
     whole: bool = False,
     warm_up: bool = True,
+    device: str | None = None,
 ) -> Export:
     """Writes the next version of a model into `out_dir`, loads it back and compares it with the Keras model.
 
@@ -67,6 +69,9 @@ def export_saved_model(
             each scale, for "mmseg" at its own size.
         warm_up: write `assets.extra/tf_serving_warmup_requests`, with which a server answers its first request
             as fast as the others; needs the package tensorflow-serving-api.
+        device: what will serve it. "cpu" has float32 convolutions of many channels as sums of products, which is
+            the faster form there (see `psanet_tf.ops.convolution`); "gpu" has none. Both run on both. Default: "gpu"
+            if TensorFlow sees one here, else "cpu".
 
     Returns:
         Export.
@@ -76,7 +81,7 @@ def export_saved_model(
         ValueError: an argument out of its range, a network that cannot take any size where it has to, classes that do
             not fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
-    metadata = export_metadata(model, info, evaluate, precision, implementation, whole)
+    metadata = export_metadata(model, info, evaluate, precision, implementation, whole, device)
     if warm_up:
         # Tell now, not after minutes of work.
         serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
@@ -103,6 +108,7 @@ def export_metadata(
     precision: str = "float32",
     implementation: str = "stock",
     whole: bool = False,
+    device: str | None = None,
 ) -> ModelMetadata:
     """What an export will say of itself; arguments and errors as of `export_saved_model`, before any work.
 
@@ -112,7 +118,9 @@ def export_metadata(
     known = description_of(model) if isinstance(model, PSANet) else None
     evaluate = evaluate or (known and known.evaluate) or EvaluateSection()
     takes_any_size = whole or evaluate.protocol == "mmseg"
-    _check(model, info, precision, implementation, takes_any_size)
+    if device is None:
+        device = "gpu" if tf.config.get_visible_devices("GPU") else "cpu"
+    _check(model, info, precision, implementation, takes_any_size, device)
     protocol = _protocol(evaluate, whole, info, model)
     return ModelMetadata(
         dataset=info.name,
@@ -129,6 +137,7 @@ def export_metadata(
         directions=_directions(model),
         package_version=__version__,
         training_long_side=info.long_side,
+        device=device,
     )
 
 
@@ -159,13 +168,15 @@ def _protocol(evaluate, whole, info, model):
     return fields | {"mode": "slide", "crop_size": crop_size, "stride_rate": evaluate.stride_rate}
 
 
-def _check(model, info, precision, implementation, takes_any_size):
+def _check(model, info, precision, implementation, takes_any_size, device):
     if not isinstance(model, PSANet):
         raise ValueError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     if info.num_classes != model.num_classes:
         raise ValueError(
             f"the network has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"

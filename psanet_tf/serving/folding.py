@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.ops.convolution import has_product_form, kernel_rows, sum_of_row_products
+
 _PASSES_VALUE_ON = ("Identity", "Cast", "ReadVariableOp")
 
 
@@ -18,12 +20,14 @@ class FoldedGraph:
         input_name: tensor name of the images.
         output_names: output name -> tensor name.
         parameters: tensor name -> key into the `ParameterPool` that the graph was folded with.
+        functions: what the nodes call; TensorFlow forgets functions that nobody holds.
     """
 
     graph_def: tf.compat.v1.GraphDef
     input_name: str
     output_names: dict[str, str]
     parameters: dict[str, tuple]
+    functions: tuple[tf.types.experimental.ConcreteFunction, ...] = ()
 
     def __call__(self, images: tf.Tensor, pool: "ParameterPool") -> dict[str, tf.Tensor]:
         """The outputs (name -> tensor) for `images`; call it inside a `tf.function`."""
@@ -49,7 +53,9 @@ class ParameterPool(dict):
         return key
 
 
-def fold_batch_norm(concrete: tf.types.experimental.ConcreteFunction, pool: ParameterPool) -> FoldedGraph:
+def fold_batch_norm(
+    concrete: tf.types.experimental.ConcreteFunction, pool: ParameterPool, products: bool = False
+) -> FoldedGraph:
     """Takes a network's trace apart into nodes and parameters; folds where a normalization follows a convolution.
 
     In inference mode batch normalization is a product and a sum per channel, and a convolution is linear::
@@ -63,6 +69,8 @@ def fold_batch_norm(concrete: tf.types.experimental.ConcreteFunction, pool: Para
             read now.
         pool: the `ParameterPool` that takes the parameters, in the dtype in which the graph uses them (a
             bfloat16 network has bfloat16 ones).
+        products: convolutions before a normalization become the sums of products that are faster on CPUs, where
+            `has_product_form` says so.
 
     Returns:
         FoldedGraph.
@@ -70,8 +78,9 @@ def fold_batch_norm(concrete: tf.types.experimental.ConcreteFunction, pool: Para
     reader = _TraceReader(concrete)
     nodes = {node.name: node for node in reader.graph_def.node}
     parameters, replaced = {}, {}
+    by_products = _ProductForm() if products else None
     for node in reader.graph_def.node:
-        folded = _fold(node, nodes, reader, pool)
+        folded = _fold(node, nodes, reader, pool, by_products)
         if folded is not None:
             new_nodes, new_parameters = folded
             replaced.update(new_nodes)
@@ -82,7 +91,9 @@ def fold_batch_norm(concrete: tf.types.experimental.ConcreteFunction, pool: Para
     output_names = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
     graph_def = _reachable(graph_def, [name.split(":")[0] for name in output_names.values()])
     graph_def = _take_parameters_out(graph_def, reader, pool, parameters)
-    return FoldedGraph(graph_def, concrete.inputs[0].name, output_names, parameters)
+    functions = tuple(by_products.functions.values()) if by_products is not None else ()
+    graph_def.library.function.extend(function.function_def for function in functions)
+    return FoldedGraph(graph_def, concrete.inputs[0].name, output_names, parameters, functions)
 
 
 class _TraceReader:
@@ -90,6 +101,7 @@ class _TraceReader:
 
     def __init__(self, concrete):
         self.graph_def = concrete.graph.as_graph_def()
+        self._graph = concrete.graph
         self._nodes = {node.name: node for node in self.graph_def.node}
         by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
         self._variables = {
@@ -108,13 +120,17 @@ class _TraceReader:
             node = self._nodes.get(source)
         return None
 
+    def shape(self, name):
+        """Static shape of the node's output."""
+        return self._graph.get_tensor_by_name(f"{_node_name(name)}:0").shape
+
     def dtype(self, name):
         node = self._nodes[_node_name(name)]
         attribute = {"Cast": "DstT", "ReadVariableOp": "dtype", "Identity": "T"}[node.op]
         return tf.as_dtype(node.attr[attribute].type)
 
 
-def _fold(norm, nodes, reader, pool):
+def _fold(norm, nodes, reader, pool, by_products):
     """({name: node that takes its place}, {tensor name: key}) or None where there is nothing to fold."""
     if norm.op != "FusedBatchNormV3" or norm.attr["is_training"].b:
         return None
@@ -133,12 +149,22 @@ def _fold(norm, nodes, reader, pool):
         return _wide(gamma) / np.sqrt(_wide(variance) + epsilon)
 
     source = tuple(id(variable) for variable in (kernel, *statistics))
-    kernel_key = pool.add((_path(kernel), "folded_kernel", dtype, source), dtype, lambda: _wide(kernel) * scale())
+    as_products = by_products is not None and len(chain) == 1 and by_products.fits(conv, dtype, kernel.shape)
+
+    def folded_kernel():
+        folded = _wide(kernel) * scale()
+        return kernel_rows(tf.constant(folded)) if as_products else folded
+
+    kind = "folded_kernel_rows" if as_products else "folded_kernel"
+    kernel_key = pool.add((_path(kernel), kind, dtype, source), dtype, folded_kernel)
     bias_key = pool.add(
         (_path(kernel), "folded_bias", dtype, source), dtype, lambda: _wide(beta) - _wide(mean) * scale()
     )
-    new_conv = tf.compat.v1.NodeDef()
-    new_conv.CopyFrom(conv)
+    if as_products:
+        new_conv = by_products.node(conv, dtype, kernel.shape, reader.shape(conv.name))
+    else:
+        new_conv = tf.compat.v1.NodeDef()
+        new_conv.CopyFrom(conv)
     new_conv.input[1] = f"{norm.name}/folded_kernel"
     bias_add = tf.compat.v1.NodeDef(
         name=norm.name, op="BiasAdd", input=[chain[0].name, f"{norm.name}/folded_bias"], device=norm.device
@@ -149,6 +175,43 @@ def _fold(norm, nodes, reader, pool):
         bias_add.input[0] = conv.name
     parameters = {f"{norm.name}/folded_kernel:0": kernel_key, f"{norm.name}/folded_bias:0": bias_key}
     return {conv.name: new_conv, norm.name: bias_add}, parameters
+
+
+class _ProductForm:
+    """Makes nodes that call `sum_of_row_products`, and the functions that they call."""
+
+    def __init__(self):
+        self.functions = {}  # (dtype, kernel's shape) -> ConcreteFunction
+
+    @staticmethod
+    def fits(conv, dtype, kernel_shape):
+        """Whether it can and should take the place of a node."""
+        steps = (*conv.attr["strides"].list.i, *(conv.attr["dilations"].list.i or [1]))
+        plain = conv.attr["padding"].s == b"SAME" and conv.attr["data_format"].s in (b"NHWC", b"") and set(steps) == {1}
+        return plain and has_product_form(dtype, kernel_shape)
+
+    def node(self, conv, dtype, kernel_shape, output_shape):
+        """A node in the place of `conv`, whose second input is the kernel's rows."""
+        name = self._function(dtype, kernel_shape).function_def.signature.name
+        node = tf.compat.v1.NodeDef(name=conv.name, op="PartitionedCall", input=conv.input, device=conv.device)
+        node.attr["f"].func.name = name
+        node.attr["Tin"].list.type.extend([dtype.as_datatype_enum] * 2)
+        node.attr["Tout"].list.type.append(dtype.as_datatype_enum)
+        # Nothing else would say so to the nodes that follow.
+        node.attr["_output_shapes"].list.shape.append(output_shape.as_proto())
+        return node
+
+    def _function(self, dtype, kernel_shape):
+        key = (dtype, tuple(kernel_shape))
+        if key not in self.functions:
+            _, _, channels, filters = kernel_shape
+            specs = [
+                tf.TensorSpec([None, None, None, channels], dtype),
+                tf.TensorSpec([3, channels, 3 * filters], dtype),
+            ]
+            trace = tf.function(sum_of_row_products, specs, autograph=False)
+            self.functions[key] = trace.get_concrete_function()
+        return self.functions[key]
 
 
 def _convolution_before(norm, nodes):

@@ -41,6 +41,7 @@ class ModelMetadata:
         directions: of the attention: "collect", "distribute"; empty for a network without it.
         package_version: of psanet_tf, which exported the model.
         training_long_side: median long side of the training images, in pixels; None if it is not known.
+        device: "cpu" or "gpu", what the graph is fast on; it runs on both.
     """
 
     dataset: str
@@ -65,6 +66,7 @@ class ModelMetadata:
     directions: tuple[str, ...]
     package_version: str
     training_long_side: int | None = None
+    device: str = "gpu"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)

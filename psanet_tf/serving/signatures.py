@@ -9,6 +9,7 @@ import tensorflow as tf
 from psanet_tf.data.normalization import normalize
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
+from psanet_tf.ops.convolution import stock_convolutions
 from psanet_tf.serving.decoding import decode_checked
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
@@ -65,7 +66,9 @@ class ServingModule(tf.Module):
     def _folded(self, function, pool):
         """`function` of images as one `tf.function`, so that its graph is in the file once for all signatures."""
         trace = tf.function(function, [self._image_spec], autograph=False)
-        graph = fold_batch_norm(trace.get_concrete_function(), pool)
+        with stock_convolutions():  # the machine that serves is another one
+            concrete = trace.get_concrete_function()
+        graph = fold_batch_norm(concrete, pool, products=self._metadata.device == "cpu")
         return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)
 
     def signatures(self) -> dict[str, Callable]:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from psanet_tf import __version__, attention_maps
 from psanet_tf.config import EvaluateSection
@@ -13,8 +14,9 @@ from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import read_image
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import keras
+from psanet_tf.ops import convolution
 from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.export import export_saved_model
+from psanet_tf.serving.export import export_metadata, export_saved_model
 from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.servable import Servable, operations_on_disk, signatures_on_disk
 from psanet_tf.serving.verification import made_image, model_logits, verify_export
@@ -52,6 +54,24 @@ def test_images_of_any_size_are_labelled_as_by_the_sliding_window(window, servab
         label = tf.io.decode_png(label).numpy()
         assert label.shape == (*expected.shape, 1)
         assert (label[..., 0] == expected).mean() >= 0.999
+
+
+def test_only_an_export_for_cpus_has_products(network, classes, evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(convolution, "MIN_CHANNELS", 512)  # the head's
+    gpus = []
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus if kind == "GPU" else [])
+    for there, expected in (([], "cpu"), (["a GPU"], "gpu")):
+        gpus[:] = there
+        assert export_metadata(network, classes, evaluate, device="cpu").device == "cpu"
+        assert export_metadata(network, classes, evaluate, device="gpu").device == "gpu"
+        exported = export_saved_model(network, tmp_path / "m", classes, evaluate, warm_up=False)
+        assert exported.agreement.labels >= 0.999 and exported.agreement.largest <= 1e-4
+        metadata = ModelMetadata.from_json((exported.path / "assets" / "metadata.json").read_text())
+        assert metadata.device == expected
+        model = saved_model_pb2.SavedModel.FromString((exported.path / "saved_model.pb").read_bytes())
+        functions = model.meta_graphs[0].graph_def.library.function
+        products = [function for function in functions if "sum_of_row_products" in function.signature.name]
+        assert bool(products) == (expected == "cpu")
 
 
 def test_a_whole_model_takes_any_size(network, whole):
@@ -219,6 +239,7 @@ def test_truncated_images_are_refused(servable):
     ("arguments", "message"),
     [
         ({"precision": "float16"}, "precision must be one of float32, bfloat16, got 'float16'"),
+        ({"device": "tpu"}, "device must be one of cpu, gpu, got 'tpu'"),
         ({"implementation": "cuda"}, "implementation must be one of stock, custom, got 'cuda'"),
         ({"info": dataset_info("cityscapes")}, "the network has 21 classes, but the dataset 'cityscapes' has 19"),
     ],

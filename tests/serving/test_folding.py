@@ -7,15 +7,18 @@ import tensorflow as tf
 from psanet_tf import PSANet
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
+from psanet_tf.ops import convolution
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 
 
-def fold(model, pool=None):
+def fold(model, pool=None, **options):
     pool = ParameterPool() if pool is None else pool
     inference = model.inference()
     spec = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
     trace = tf.function(lambda images: {"logits": inference(images, training=False)}, [spec])
-    return fold_batch_norm(trace.get_concrete_function(), pool), pool
+    with convolution.stock_convolutions():
+        concrete = trace.get_concrete_function()
+    return fold_batch_norm(concrete, pool, **options), pool
 
 
 def images(batch=2, size=33):
@@ -45,6 +48,23 @@ def test_no_normalization_is_left_and_every_convolution_has_one_kernel(network, 
     assert operations.count("BiasAdd") == normalizations + 1  # and the classifier's
     inference_kernels = sum(len(weight.shape) == 4 for weight in model.inference().weights)
     assert sum(len(variable.shape) == 4 for variable in pool.values()) == inference_kernels
+
+
+def test_convolutions_of_many_channels_become_products_on_cpus(network, folded, monkeypatch):
+    monkeypatch.setattr(convolution, "MIN_CHANNELS", 512)  # the head's
+    graph, pool = fold(network, products=True)
+    operations = [node.op for node in graph.graph_def.node]
+    stock = [node.op for node in folded[0].graph_def.node]
+    assert operations.count("PartitionedCall") == 1
+    assert operations.count("Conv2D") == stock.count("Conv2D") - 1
+    head = network.get_layer("head_conv").kernel
+    assert [variable.shape for variable in pool.values() if len(variable.shape) == 3] == [
+        (3, head.shape[2], 3 * head.shape[3])
+    ]
+    expected = network.inference()(images()).numpy()
+    traced = tf.function(lambda x: graph(x, pool)["logits"], [tf.TensorSpec([None, 33, 33, 3])])
+    assert traced.get_concrete_function().output_shapes.as_list() == [None, 33, 33, 21]
+    assert np.abs(traced(images()).numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_graphs_of_the_same_weights_share_parameters(network, folded):
