@@ -1,40 +1,67 @@
-"""`psanet doctor`: what is installed, which form of psa_mask is in use, and why."""
+"""`psanet doctor`: what is installed, which form of psa_mask is in use and why, whether it is right and how fast."""
 
+import datetime
 import importlib.metadata
+import os
 import platform
+import re
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from psanet_cli.app import app
 
+# Random sizes that every device runs in every dtype: at each call, and before times are measured.
+_FEW_CASES, _MANY_CASES = 1, 20
+
 
 @app.command()
-def doctor():
+def doctor(
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Check more, and time psa_mask on every device: a few minutes.")
+    ] = False,
+):
     """Print versions, devices and which form of psa_mask is in use and why; run it on every device.
 
-    Compiles the op if that has not happened yet. Exit status 1 if it gives wrong numbers on a device.
+    Compiles the op if that has not happened yet. Exit status 1 if it gives wrong numbers on a device. With
+    --benchmark a table in Markdown follows that names the machine, to be sent in as it is.
 
-    Example: psanet doctor
+    Example: psanet doctor --benchmark > psa_mask.md
     """
     import tensorflow as tf
 
-    from psanet_tf.keras_api import LEGACY_KERAS, keras
-
-    _print("psanet-tf", _version("psanet-tf"))
-    _print("Python", f"{platform.python_version()} on {platform.platform()}")
-    _print("TensorFlow", f"{tf.__version__} ({tf.version.GIT_VERSION}){_cuda_of(tf)}")
-    _print("Keras", f"{keras.__version__}, {'tf_keras (TF_USE_LEGACY_KERAS)' if LEGACY_KERAS else 'Keras 3'}")
-    devices = tf.config.list_logical_devices()
-    _print("Devices", ", ".join(device.name.removeprefix("/device:") + _model(tf, device) for device in devices))
-    if not _describe_op():
-        return
-    right = [_runs_right(tf, device.name) for device in devices if device.device_type in ("CPU", "GPU")]
+    devices = [device for device in tf.config.list_logical_devices() if device.device_type in ("CPU", "GPU")]
+    kinds = {device.name.removeprefix("/device:"): device.device_type for device in devices}
+    facts = _facts(tf, devices)
+    for name, value in facts.items():
+        _print(name, value)
+    _describe_op()
+    problems = {name: _op_problem(kind) for name, kind in kinds.items()}
+    right = [_runs_right(name, problem, benchmark) for name, problem in problems.items()]
     if not all(right):
         raise typer.Exit(1)
+    if benchmark:
+        _print_times(facts, problems)
+
+
+def _facts(tf, devices):
+    from psanet_tf.keras_api import LEGACY_KERAS, keras
+
+    facts = {
+        "psanet-tf": _version("psanet-tf"),
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "TensorFlow": f"{tf.__version__} ({tf.version.GIT_VERSION}){_cuda_of(tf)}",
+        "Keras": f"{keras.__version__}, {'tf_keras (TF_USE_LEGACY_KERAS)' if LEGACY_KERAS else 'Keras 3'}",
+        "Processor": f"{_processor()}, {os.cpu_count()} cores",
+        "Devices": ", ".join(device.name.removeprefix("/device:") + _model(tf, device) for device in devices),
+    }
+    if any(device.device_type == "GPU" for device in devices):
+        facts["NVIDIA driver"] = _driver()
+    return facts
 
 
 def _describe_op():
-    """Prints what there is of the op; returns whether it is in use."""
     from psanet_tf.ops import op_build, op_library
     from psanet_tf.ops.psa_mask import reason_for_stock
 
@@ -61,35 +88,87 @@ def _describe_op():
         _print("C++ compiler", f"{compiler.path}, {compiler.version}")
     except op_build.BuildError as error:
         _print("C++ compiler", error)
-    return reason is None
 
 
-def _runs_right(tf, device):
-    """Whether the op and stock ops agree bit for bit on this device, forward and gradient; prints a line."""
-    from psanet_tf.ops import psa_mask
-    from psanet_tf.ops.psa_mask import DTYPES
+def _op_problem(kind):
+    """Why the op cannot run on devices of a kind, or None."""
+    from psanet_tf.ops import OpUnavailableError, load_op_library
 
+    try:
+        library = load_op_library()
+    except OpUnavailableError as error:
+        return str(error)
+    return library.gpu_problem() if kind == "GPU" else None
+
+
+def _runs_right(device, problem, thorough):
+    """Whether what can run on a device gives NumPy's numbers there, forward and gradient; prints what was run."""
+    import tensorflow as tf
+
+    from psanet_tf.ops import op_check
+
+    cases = _MANY_CASES if thorough else _FEW_CASES
+    forms = {"stock": "stock ops"} if problem else {"custom": "op", "stock": "stock ops"}
     wrong = []
-    with tf.device(device):
-        for dtype in DTYPES:
-            mask = tf.cast(tf.random.stateless_normal([2, 5, 7, 9 * 13], [1, 2]), dtype)
-            cotangent = tf.cast(tf.random.stateless_normal([2, 35, 35], [3, 4]), dtype)
-            results = [_forward_and_gradient(tf, psa_mask, mask, cotangent, form) for form in ("custom", "stock")]
-            if not all(bool(tf.reduce_all(a == b)) for a, b in zip(*results, strict=True)):
-                wrong.append(dtype.name)
-    name = device.removeprefix("/device:")
-    _print(
-        f"Run on {name}",
-        f"WRONG for {', '.join(wrong)}" if wrong else "op equals stock ops in every dtype, with gradient",
-    )
+    for form, name in forms.items():
+        try:
+            difference = op_check.difference(device, form, cases)
+        except tf.errors.OpError as error:
+            difference = f"{type(error).__name__}: {error.message}"
+        if difference:
+            wrong.append(f"{name}: {difference}")
+    right = f"{' and '.join(forms.values())} right in every dtype, with gradient; random sizes tried: {cases}"
+    _print(f"Run on {device}", f"WRONG: {'; '.join(wrong)}" if wrong else right)
+    if problem:
+        _print("  skipped", f"the op: {problem}")
+    elif thorough:
+        wrong += _runs_right_with_many_elements(device)
     return not wrong
 
 
-def _forward_and_gradient(tf, psa_mask, mask, cotangent, implementation):
-    with tf.GradientTape() as tape:
-        tape.watch(mask)
-        attention = psa_mask(mask, (9, 13), implementation)
-    return attention, tape.gradient(attention, mask, cotangent)
+def _runs_right_with_many_elements(device):
+    import tensorflow as tf
+
+    from psanet_tf.ops import op_check
+
+    if not device.startswith("GPU"):
+        _print("  skipped", "tensors of more than 2^31 elements: for GPUs")
+        return []
+    try:
+        difference = op_check.many_elements_difference(device)
+    except tf.errors.ResourceExhaustedError:
+        _print("  skipped", "tensors of more than 2^31 elements: they do not fit")
+        return []
+    _print("  many elements", f"WRONG: {difference}" if difference else "op right beyond 2^31")
+    return [difference] if difference else []
+
+
+def _print_times(facts, problems):
+    from psanet_tf.ops import op_benchmark
+
+    machine = "; ".join(f"{name} {value}" for name, value in facts.items())
+    print(f"\n`psanet doctor --benchmark`, {datetime.date.today()}, medians. {machine}.\n")
+    print(op_benchmark.TABLE_HEADER)
+    for device, problem in problems.items():
+        for row in op_benchmark.table_rows(device, with_op=problem is None):
+            print(row, flush=True)
+    if not any(device.startswith("GPU") for device in problems):
+        print("\nNo GPU: none was timed.")
+
+
+def _processor():
+    try:
+        names = re.findall(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _driver():
+    try:
+        return Path("/proc/driver/nvidia/version").read_text().partition("\n")[0].partition(": ")[2].strip()
+    except OSError as error:
+        return f"unknown ({error})"
 
 
 def _cuda_of(tf):
