@@ -103,6 +103,26 @@ def checked_mask_size(value: Any, compact: bool, variant: str = "semseg") -> tup
     return lengths
 
 
+def checked_block_size(value: Any, compact: bool) -> str | int | tuple[int, int] | None:
+    """Block size of the attention: "auto", None, rows, or (rows, columns).
+
+    Raises:
+        ValueError: none of these; rows or columns for a compact layer.
+    """
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
+    wanted = '"auto", None, a positive number of rows, or two positive integers (rows, columns)'
+    rows = _as_integer(value)
+    lengths = (rows,) if rows is not None else checked_integers("block_size", value, wanted)
+    if (rows is None and len(lengths) != 2) or min(lengths) < 1:
+        raise ValueError(f"block_size must be {wanted}, got {value!r}")
+    if compact:
+        raise ValueError(
+            f'block_size must be "auto" or None with compact=True, which has no mask but its matrix, got {value!r}'
+        )
+    return rows if rows is not None else lengths
+
+
 def checked_align_corners(value: object, variant: str) -> bool:
     """Whether the last resize of a network of `variant` aligns corners; None for what is usual there.
 

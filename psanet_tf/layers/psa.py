@@ -1,5 +1,6 @@
 """`PSALayer`: the point-wise spatial attention module."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from psanet_tf.layers.arguments import (
     FLOAT_DTYPES,
     VARIANTS,
     checked_align_corners,
+    checked_block_size,
     checked_bool,
     checked_choice,
     checked_integer,
@@ -20,6 +22,7 @@ from psanet_tf.layers.arguments import (
 from psanet_tf.layers.psa_branch import DIRECTIONS, PSABranch, convolution, normalization
 from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
 from psanet_tf.ops import resize_bilinear
+from psanet_tf.ops.psa_attention import BlockSize, size_of
 from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
 
 PSA_TYPES = ("collect", "distribute", "bi-direction")
@@ -51,6 +54,12 @@ class PSALayer(keras.layers.Layer):
         concat_input: put the input before the result; False gives the result alone.
         synchronized_batch_norm: batch statistics over all replicas.
         implementation: of the window gather, as for `psa_mask`: "auto", "custom" (the compiled op) or "stock".
+        block_size: positions of the shrunk map whose attention is computed together: (rows, columns), or rows as wide
+            as the map; None for all at once. "auto" takes blocks where the mask of an image has more than 8.4 million
+            entries (32 MiB in float32: more than 38 x 38 positions with the default mask) or where the size is
+            dynamic: there they are faster, and neither the mask nor the attention matrix is ever in memory, in either
+            pass (see `psanet_tf.ops.psa_attention`). Weights and results are the same (to 1e-5). A compact layer
+            takes "auto" and None alone, and has its matrix in memory.
         variant: "semseg", the original implementation, or "mmseg", MMSegmentation's. That one shrinks with aligned
             corners, as above, only where H and W are both odd, and else to (H // shrink_factor, W // shrink_factor)
             with half-pixel centres; resizes back in the same way; projects with a border of zeros one position wide
@@ -99,6 +108,7 @@ class PSALayer(keras.layers.Layer):
         implementation: str = "auto",
         variant: str = "semseg",
         align_corners: bool | None = None,
+        block_size: BlockSize = "auto",
         **kwargs: Any,
     ) -> None:
         if "trainable" in kwargs:
@@ -120,6 +130,7 @@ class PSALayer(keras.layers.Layer):
         self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
         if self.implementation == "custom":
             self.supports_jit = False  # Keras 3 asks for it before it compiles a model with XLA
+        self.block_size = checked_block_size(block_size, self.compact)
         self.directions = DIRECTIONS if self.psa_type == "bi-direction" else (self.psa_type,)
         # One attribute per sublayer: both Kerases lose the weights of layers that are kept in lists or dicts.
         self.collect = self.distribute = None
@@ -144,13 +155,16 @@ class PSALayer(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         features = tf.convert_to_tensor(inputs)
-        size = _size(features)
+        size = size_of(features)
         shrunk, align_corners = self._checked_shrunk(size)
-        reduced = []
-        for branch in self._branches().values():
-            source, attention = branch(features, size=shrunk, align_corners=align_corners, training=training)
-            reduced.append(self._aggregate(source, attention, shrunk))
-        outputs = tf.concat(reduced, axis=-1) if len(reduced) > 1 else reduced[0]
+        attended = [
+            branch(features, size=shrunk, align_corners=align_corners, training=training)
+            for branch in self._branches().values()
+        ]
+        outputs = tf.concat(attended, axis=-1) if len(attended) > 1 else attended[0]
+        if self.normalization_factor != 1.0:
+            factor = self.normalization_factor
+            outputs /= tf.cast(math.prod(self._built_mask_size) if factor is None else factor, outputs.dtype)
         if self.variant == "mmseg":
             outputs = tf.pad(outputs, [(0, 0), (1, 1), (1, 1), (0, 0)])
         outputs = self.proj_conv(outputs)
@@ -179,9 +193,9 @@ class PSALayer(keras.layers.Layer):
         channels = self.input_spec.axes[-1]
         if features.shape.rank != 4 or features.shape[-1] != channels:
             raise ValueError(f"{self.name!r} was built for inputs [N, H, W, {channels}], got shape {features.shape}")
-        shrunk, align_corners = self._checked_shrunk(_size(features))
+        shrunk, align_corners = self._checked_shrunk(size_of(features))
         return {
-            direction: branch(features, size=shrunk, align_corners=align_corners, training=False)[1]
+            direction: branch.attention(features, size=shrunk, align_corners=align_corners)
             for direction, branch in self._branches().items()
         }
 
@@ -206,6 +220,7 @@ class PSALayer(keras.layers.Layer):
             "implementation": self.implementation,
             "variant": self.variant,
             "align_corners": self.align_corners,
+            "block_size": self.block_size,
         }
         flags = sublayer_flags(self) if self.built else self._flags_when_built
         return config | ({"sublayers_trainable": dict(flags)} if flags else {})
@@ -238,6 +253,7 @@ class PSALayer(keras.layers.Layer):
             psa_softmax=self.psa_softmax,
             synchronized_batch_norm=self.synchronized_batch_norm,
             implementation=self.implementation,
+            block_size=self.block_size,
             dtype=self.dtype_policy,
             trainable=self.trainable,
             name=direction,
@@ -245,13 +261,6 @@ class PSALayer(keras.layers.Layer):
         with tf.name_scope(direction):
             branch.build(input_shape)
         return branch
-
-    def _aggregate(self, source, attention, shrunk):
-        z = tf.matmul(attention, source)
-        if self.normalization_factor != 1.0:
-            factor = self.normalization_factor
-            z /= tf.cast(self._built_mask_size[0] * self._built_mask_size[1] if factor is None else factor, z.dtype)
-        return tf.reshape(z, tf.stack([tf.shape(z)[0], *shrunk, self.mid_channels]))
 
     def _shrunk(self, size):
         """(shrunk size, align_corners of the resize there and back) of a size of integers, tensors, and None.
@@ -327,9 +336,3 @@ class PSALayer(keras.layers.Layer):
 
 def _at_least_one(length):
     return tf.maximum(length, 1) if isinstance(length, tf.Tensor) else max(length, 1)
-
-
-def _size(features):
-    """[H, W], integers where they are static and tensors where not."""
-    dynamic = tf.shape(features)
-    return [dynamic[i] if features.shape[i] is None else features.shape[i] for i in (1, 2)]

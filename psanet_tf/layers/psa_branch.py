@@ -6,24 +6,29 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers.arguments import checked_bool, checked_choice, checked_integer, checked_integers
+from psanet_tf.layers.arguments import (
+    checked_block_size,
+    checked_bool,
+    checked_choice,
+    checked_integer,
+    checked_integers,
+)
 from psanet_tf.layers.batch_normalization import BatchNormalization
 from psanet_tf.layers.initializers import head_kernel
-from psanet_tf.ops import psa_mask, resize_bilinear
+from psanet_tf.ops import psa_attention, psa_mask, resize_bilinear
+from psanet_tf.ops.psa_attention import DIRECTIONS, BlockSize, apply_attention, attention_matrix
 from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
-
-DIRECTIONS = ("collect", "distribute")
 
 
 @keras.saving.register_keras_serializable("psanet_tf")
 class PSABranch(keras.layers.Layer):
-    """Reduced features and attention matrix of one direction; `PSALayer` makes its branches itself.
+    """Attended features and attention matrix of one direction; `PSALayer` makes its branches itself.
 
     Args:
         direction: ``"collect"`` or ``"distribute"``.
         mid_channels: channels of the reduced features.
         mask_size: (rows, columns) of the mask; of a compact one, those of the shrunk map.
-        compact, psa_softmax, synchronized_batch_norm, implementation: see `PSALayer`.
+        compact, psa_softmax, synchronized_batch_norm, implementation, block_size: see `PSALayer`.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
 
     Attributes:
@@ -38,8 +43,8 @@ class PSABranch(keras.layers.Layer):
         training: whether batch normalization uses the batch's statistics.
 
     Returns:
-        (f, A): f [N, h * w, mid_channels] and A [N, h * w, h * w] with rows for the destinations and columns for the
-        sources, in the layer's compute dtype.
+        [N, h, w, mid_channels], the sums of the reduced features with the attention's weights, in the layer's compute
+        dtype.
 
     Raises:
         ValueError: an argument out of its range.
@@ -54,6 +59,7 @@ class PSABranch(keras.layers.Layer):
         psa_softmax: bool = True,
         synchronized_batch_norm: bool = False,
         implementation: str = "auto",
+        block_size: BlockSize = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,6 +72,7 @@ class PSABranch(keras.layers.Layer):
         self.implementation = checked_choice("implementation", implementation, IMPLEMENTATIONS)
         if self.implementation == "custom":
             self.supports_jit = False  # Keras 3 asks for it before it compiles a model with XLA
+        self.block_size = checked_block_size(block_size, self.compact)
         self.reduce_conv = self.reduce_bn = None
         self.attention_conv = self.attention_bn = None
         self.mask_conv = None
@@ -85,27 +92,45 @@ class PSABranch(keras.layers.Layer):
         size: Sequence[int | tf.Tensor],
         align_corners: bool | tf.Tensor = True,
         training: bool | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tf.Tensor:
+        reduced, predictors = self._reduced_and_predictors(inputs, size, align_corners, training)
+        if self.compact:
+            return apply_attention(self._matrix(predictors), reduced)
+        kernel = tf.reshape(tf.convert_to_tensor(self.mask_conv.kernel), [self.mid_channels, *self.mask_size])
+        return psa_attention(
+            reduced, predictors, kernel, self.direction, self.psa_softmax, self.block_size, self.implementation
+        )
+
+    def attention(
+        self, inputs: tf.Tensor, size: Sequence[int | tf.Tensor], align_corners: bool | tf.Tensor = True
+    ) -> tf.Tensor:
+        """The attention matrix in inference mode, whatever the block size.
+
+        Args:
+            inputs, size, align_corners: as for a call.
+
+        Returns:
+            [N, h * w, h * w], rows for the destinations and columns for the sources.
+        """
+        return self._matrix(self._reduced_and_predictors(inputs, size, align_corners, training=False)[1])
+
+    def _matrix(self, predictors):
+        mask = self.mask_conv(predictors)
+        if self.compact:
+            n, h, w = tf.unstack(tf.shape(mask)[:3])
+            logits = tf.reshape(mask, tf.stack([n, h * w, h * w]))
+        else:
+            logits = psa_mask(mask, self.mask_size, self.implementation)
+        return attention_matrix(logits, self.direction, self.psa_softmax)
+
+    def _reduced_and_predictors(self, inputs, size, align_corners, training):
         features = tf.convert_to_tensor(inputs)
         if not training and align_corners is True and _picks_samples(features, size):
             # Without batch statistics the 1x1 convolution sees every position alone: drop positions before it.
             features = resize_bilinear(features, size)
         reduced = tf.nn.relu(self.reduce_bn(self.reduce_conv(features), training=training))
         reduced = resize_bilinear(reduced, size, align_corners)
-        mask = tf.nn.relu(self.attention_bn(self.attention_conv(reduced), training=training))
-        mask = self.mask_conv(mask)
-        n, positions = tf.shape(reduced)[0], size[0] * size[1]
-        if self.compact:
-            attention = tf.reshape(mask, tf.stack([n, positions, positions]))
-        else:
-            attention = psa_mask(mask, self.mask_size, self.implementation)
-        if self.direction == "distribute":
-            # Sources predicted their weight at every destination: bring the destinations to the rows.
-            attention = tf.transpose(attention, [0, 2, 1])
-        if self.psa_softmax:
-            wide = attention if attention.dtype == tf.float64 else tf.cast(attention, tf.float32)
-            attention = tf.cast(tf.nn.softmax(wide), attention.dtype)
-        return tf.reshape(reduced, tf.stack([n, positions, self.mid_channels])), attention
+        return reduced, tf.nn.relu(self.attention_bn(self.attention_conv(reduced), training=training))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -117,6 +142,7 @@ class PSABranch(keras.layers.Layer):
             "psa_softmax": self.psa_softmax,
             "synchronized_batch_norm": self.synchronized_batch_norm,
             "implementation": self.implementation,
+            "block_size": self.block_size,
         }
 
     def sublayers(self) -> dict[str, keras.layers.Layer]:

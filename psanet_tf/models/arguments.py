@@ -4,6 +4,7 @@ from psanet_tf.feature_sizes import OUTPUT_STRIDE
 from psanet_tf.layers.arguments import (
     VARIANTS,
     checked_align_corners,
+    checked_block_size,
     checked_bool,
     checked_choice,
     checked_float_policy,
@@ -43,6 +44,7 @@ def checked_arguments(arguments: dict) -> dict:
     # Those of the attention also where it is left out: a wrong one is a mistake there too.
     checked["psa_type"] = checked_choice("psa_type", arguments["psa_type"], PSA_TYPES)
     checked["implementation"] = checked_choice("implementation", arguments["implementation"], IMPLEMENTATIONS)
+    checked["block_size"] = checked_block_size(arguments["block_size"], checked["compact"])
     checked["shrink_factor"] = checked_integer("shrink_factor", arguments["shrink_factor"])
     checked["mask_size"] = checked_mask_size(arguments["mask_size"], checked["compact"], variant)
     if arguments["mid_channels"] is not None:

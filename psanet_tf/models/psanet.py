@@ -12,6 +12,7 @@ from psanet_tf.models.arguments import checked_arguments
 from psanet_tf.models.cloning import Logits, is_functional_call, network_arguments, same_layers
 from psanet_tf.models.convolution import ConvolutionBuilder
 from psanet_tf.models.resnet import BLOCKS, resnet_stages
+from psanet_tf.ops.psa_attention import BlockSize
 
 
 @keras.saving.register_keras_serializable("psanet_tf")
@@ -46,7 +47,7 @@ class PSANet(keras.Model):
         align_corners: of the resize of the logits, and of the attention module's where nothing is shrunk. Default:
             True for the semseg variant, which takes nothing else, and False for the mmseg variant.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
-        implementation: of the attention's window gather, as for `PSALayer`.
+        implementation, block_size: of the attention, as for `PSALayer`.
         dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
         name: name of the model.
         trainable: False freezes every layer. Single layers, and sublayers of the one called ``"psa"``, are frozen by
@@ -105,6 +106,7 @@ class PSANet(keras.Model):
         trainable: bool = True,
         variant: str = "semseg",
         align_corners: bool | None = None,
+        block_size: BlockSize = "auto",
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -216,6 +218,7 @@ def _attention(config):
         "implementation",
         "variant",
         "align_corners",
+        "block_size",
     )
     return PSALayer(
         mid_channels=8 * config["width"] if config["mid_channels"] is None else config["mid_channels"],
