@@ -34,7 +34,7 @@ class PositionBlocks:
         """The state after `body(block, *state, *constants)`, which returns the next state, for every `Block`."""
 
         def step(index, *state):
-            following = body(Block(self, *self._begin(index), predictors, kernel), *state, *constants)
+            following = body(Block(self, *self._place(index), predictors, kernel), *state, *constants)
             for after, before in zip(following, state, strict=True):
                 after.set_shape(before.shape)
             return [index + 1, *following]
@@ -43,12 +43,12 @@ class PositionBlocks:
         # One block at a time: several would each need the memory of one.
         return tf.while_loop(lambda index, *_: index < total, step, [tf.constant(0), *state], parallel_iterations=1)[1:]
 
-    def _begin(self, index):
-        """First row and column of a block, and how many of its rows and columns an earlier block has had."""
+    def _place(self, index):
+        """(first row, first column) of a block, and (rows, columns) of it that an earlier block has had."""
         row, column = index // self._across * self.rows, index % self._across * self.columns
         first_row = tf.minimum(row, self.height - self.rows)
         first_column = tf.minimum(column, self.width - self.columns)
-        return first_row, first_column, row - first_row, column - first_column
+        return (first_row, first_column), (row - first_row, column - first_column)
 
     def overlap(self) -> bool:
         """Whether blocks may overlap."""
@@ -59,14 +59,29 @@ class PositionBlocks:
 class Block:
     """One block: B positions, column by column; everything of theirs is [N, B, ...] in that order.
 
+    Args:
+        blocks: what the block is one of.
+        begin: its first row and column.
+        old: how many of its rows and columns an earlier block has had.
+        predictors: [N, H, W, P] of the map.
+        kernel: [P, 2 * H - 1, 2 * W - 1].
+
     Attributes:
         predictors: [N, B, P], of the block's positions.
         kernel: [P, U * V], the entries for the offsets between the block and the map.
     """
 
-    def __init__(self, blocks, row, column, old_rows, old_columns, predictors, kernel):
+    def __init__(
+        self,
+        blocks: PositionBlocks,
+        begin: Sequence[tf.Tensor],
+        old: Sequence[tf.Tensor],
+        predictors: tf.Tensor,
+        kernel: tf.Tensor,
+    ) -> None:
+        row, column = begin
         self._blocks, self._row, self._column = blocks, row, column
-        self._old_rows, self._old_columns = old_rows, old_columns
+        self._old_rows, self._old_columns = old
         self.predictors = self.of_map(predictors)
         # Offsets are counted from -(H - 1), -(W - 1); the block's lowest is the one from its last position to the
         # map's first one.

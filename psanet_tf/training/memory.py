@@ -10,6 +10,7 @@ from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization, PSALayer
 from psanet_tf.models import PSANet
+from psanet_tf.ops.psa_attention import resolved_block_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +65,14 @@ def _kept_bytes(layer):
 def _psa_elements(layer):
     """Elements inside a PSALayer: per direction, features before and after each normalization, and the attention."""
     _, height, width, _ = layer.input.shape
-    mask_channels = (layer.collect or layer.distribute).mask_conv.filters
+    branch = layer.collect or layer.distribute
     positions = height * width
-    shrunk = math.prod(shrunk_size((height, width), layer.shrink_factor, layer.variant))
+    size = shrunk_size((height, width), layer.shrink_factor, layer.variant)
+    shrunk = math.prod(size)
     per_direction = 2 * layer.mid_channels * positions + 4 * layer.mid_channels * shrunk
-    # The softmax is float32 whatever the policy: counted twice.
-    per_direction += mask_channels * shrunk + 3 * shrunk * shrunk
+    if layer.compact or resolved_block_size(layer.block_size, size, branch.mask_size) is None:
+        # The softmax is float32 whatever the policy: counted twice.
+        per_direction += branch.mask_conv.filters * shrunk + 3 * shrunk * shrunk
     return len(layer.directions) * per_direction + 2 * positions * layer.input.shape[-1]
 
 

@@ -376,3 +376,51 @@ def test_channels_first_in_the_configuration_changes_nothing(channels_first):
     y = layer(x, training=True)
     assert y.shape == (1, 9, 7, 12)
     assert layer.proj_conv.data_format == "channels_last"
+
+
+@pytest.mark.parametrize("case", [{"psa_type": "bi-direction"}, {"mask_size": (5, 7), "normalization_factor": None}])
+def test_blocks_change_no_number_and_no_weight(case, tmp_path):
+    """Training step, files and attention maps of one layer, as a whole and in blocks."""
+    x = images(2, 13, 9, 6)
+    layers = {
+        block_size: PSALayer(mid_channels=4, block_size=block_size, name="psa", **case)
+        for block_size in (None, 2, (3, 2))
+    }
+    layers[None](x)
+    weights = layers[None].get_weights()
+    results = {}
+    for block_size, layer in layers.items():
+        layer(x)
+        layer.set_weights(weights)
+        kernels = [branch.mask_conv.kernel for branch in (layer.collect, layer.distribute)]
+        kernels = [kernel if isinstance(kernel, tf.Variable) else kernel.value for kernel in kernels]
+        with tf.GradientTape() as tape:
+            outputs = layer(x, training=True)
+            loss = tf.reduce_sum(outputs * images(*outputs.shape, seed=1))
+        gradients = tape.gradient(loss, kernels)
+        results[block_size] = [outputs, *gradients, layer.attention(x)["collect"]]
+    for block_size in (2, (3, 2)):
+        for ours, whole in zip(results[block_size], results[None], strict=True):
+            assert np.max(np.abs(ours - whole)) <= 1e-5 * np.max(np.abs(whole))
+        inputs = keras.Input([13, 9, 6])
+        model = keras.Model(inputs, layers[block_size](inputs))
+        model.save(tmp_path / "model.keras")
+        restored = keras.saving.load_model(tmp_path / "model.keras")
+        assert restored.get_layer("psa").block_size == block_size
+        np.testing.assert_array_equal(restored(x), model(x))
+    # A configuration from before there were blocks.
+    config = layers[None].get_config()
+    del config["block_size"]
+    assert PSALayer.from_config(config).block_size == "auto"
+
+
+@pytest.mark.parametrize("block_size", ["whole", 0, (3,), (3, -1), (1, 2, 3), 2.5, True])
+def test_bad_block_sizes(block_size):
+    with pytest.raises(ValueError, match="block_size must be .*, got"):
+        PSALayer(block_size=block_size)
+
+
+def test_a_compact_layer_has_no_blocks():
+    with pytest.raises(ValueError, match="block_size must be .* with compact=True"):
+        PSALayer(compact=True, block_size=8)
+    assert PSALayer(compact=True).block_size == "auto"
