@@ -206,18 +206,19 @@ def _check(image, label, frame, offset_yx, crop):
 def _warp_and_blur(image, warp, window, blur, fill):
     """float32 [height, width, 3], the window's pixels minus `fill`."""
 
-    def blurred():
-        # The kernel looks beyond the window, but not beyond the frame, where it is reflected.
-        before = tf.minimum(window[:2], _BLUR_MARGIN)
-        after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
-        larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
-        missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
-        pixels = warp.pixels(image, larger, fill)
-        pixels = _cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
-        kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
-        return tf.nn.depthwise_conv2d(pixels[None], kernel, [1, 1, 1, 1], "VALID")[0]
+    # The kernel looks beyond the window, but not beyond the frame, where it is reflected.
+    before = tf.minimum(window[:2], _BLUR_MARGIN)
+    after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
+    larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
+    pixels = warp.pixels(image, _cond(blur, lambda: larger, lambda: window), fill)
 
-    return _cond(blur, blurred, lambda: warp.pixels(image, window, fill))
+    def blurred():
+        missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
+        reflected = _cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
+        kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
+        return tf.nn.depthwise_conv2d(reflected[None], kernel, [1, 1, 1, 1], "VALID")[0]
+
+    return _cond(blur, blurred, lambda: pixels)
 
 
 def _reflect(pixels, margins):

@@ -125,6 +125,7 @@ def _orientation_at(data, start, end):
     return tf.cond(start > 0, lambda: _exif_orientation(tf.strings.substr(data, start, end - start)), lambda: UPRIGHT)
 
 
+@called_rarely(_STRING)
 def _exif_orientation(exif):
     exif = tf.cond(starts_with(exif, EXIF_MAGIC), lambda: tf.strings.substr(exif, len(EXIF_MAGIC), -1), lambda: exif)
     length = tf.cast(tf.strings.length(exif), tf.int64)
@@ -160,5 +161,5 @@ def _bytes(data, place, count):
 def _number(values, big_endian):
     """int64 [...] of bytes [..., n], big-endian or little-endian."""
     values = tf.cast(values, tf.int64)
-    values = tf.cond(big_endian, lambda: values, lambda: tf.reverse(values, [-1]))
+    values = tf.where(big_endian, values, tf.reverse(values, [-1]))
     return tf.reduce_sum(values * [256**power for power in reversed(range(values.shape[-1]))], -1)

@@ -18,6 +18,8 @@ from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
 
+# Functions of a pipeline are made of TensorFlow operations: to rewrite Python's statements takes AutoGraph a while.
+_as_it_is = tf.autograph.experimental.do_not_convert
 _ORDER_STREAM, _AUGMENTATION_STREAM, _SUBSTITUTE_STREAM = 0, 1, 2
 _MAX_SUBSTITUTES = 100
 
@@ -105,7 +107,7 @@ def training_dataset(
         return _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index)
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
-    dataset = epochs.flat_map(epoch_examples).apply(
+    dataset = epochs.flat_map(_as_it_is(epoch_examples)).apply(
         tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
     return _batches(dataset, example, data, share)
@@ -160,7 +162,9 @@ def evaluation_dataset(
 
     share = batch_size // num_workers
     numbers = tf.data.Dataset.range(batches * share)
-    numbers = numbers.map(lambda number: number // share * batch_size + worker_index * share + number % share)
+    numbers = numbers.map(
+        _as_it_is(lambda number: number // share * batch_size + worker_index * share + number % share)
+    )
     return _batches(numbers, example_or_blank, data, share)
 
 
@@ -186,7 +190,9 @@ def _batches(dataset, example, data, batch_size):
         image, label = example(*key)
         return image, {"logits": label, "aux_logits": label}
 
-    dataset = dataset.map(with_both_labels, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(
+        _as_it_is(with_both_labels), num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True
+    )
     return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -234,7 +240,7 @@ def _attempt(function, crop_size, *key):
 
     TensorFlow has no operation that catches errors, but a dataset can leave out elements that have one.
     """
-    tried = tf.data.Dataset.from_tensors(key).map(lambda *key: (*function(*key), True))
+    tried = tf.data.Dataset.from_tensors(key).map(_as_it_is(lambda *key: (*function(*key), True)))
     otherwise = tf.data.Dataset.from_tensors((*_blank(crop_size), False))
     return tried.ignore_errors(log_warning=False).concatenate(otherwise).take(1).get_single_element()
 
