@@ -17,7 +17,8 @@ def build_for_fit(model: PSANet) -> None:
     outputs = model.output
     labels = {name: keras.KerasTensor(logits.shape[:-1], "uint8") for name, logits in outputs.items()}
     model._compile_loss.build(labels, outputs)
-    model._compile_metrics.build(labels, outputs)
+    if model._compile_metrics is not None:
+        model._compile_metrics.build(labels, outputs)
     model._maybe_symbolic_build = _nothing_to_build
 
 

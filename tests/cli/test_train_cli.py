@@ -54,8 +54,9 @@ def test_help_names_every_option(run):
 
 def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # Not the size of the images, nor of the form 8n + 1; with the attention module.
-    result = run("--config", tiny, "--dry-run", "--set", "data.crop_size=[40, 48]", "--set", "model.use_psa=true")
+    # Not the size of the images, nor of the form 8n + 1; with the attention module, in bfloat16.
+    options = ("data.crop_size=[40, 48]", "model.use_psa=true", "train.precision=mixed_bfloat16")
+    result = run("--config", tiny, "--dry-run", *(word for option in options for word in ("--set", option)))
     assert result.exit_code == 0, result.output
     for expected in (
         "images 40 x 48, logits 40 x 48, 10 classes",

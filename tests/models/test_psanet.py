@@ -290,11 +290,15 @@ def test_channels_first_in_the_configuration_changes_nothing(channels_first):
 
 @pytest.mark.skipif(LEGACY_KERAS, reason="training the network needs Keras 3")
 def test_compiled_fit_moves_every_trainable_weight_and_no_frozen_one():
+    from psanet_tf.training.prebuilding import build_for_fit
+
     model = PSANet(**SMALL | {"input_shape": (17, 17, 3), "psa_type": "collect"})
     model.get_layer("stem_conv1").trainable = False
     model.get_layer("psa").proj_bn.trainable = False
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1), {"logits": loss, "aux_logits": loss}, jit_compile=True)
+    model.optimizer.build(model.trainable_variables)  # else `fit` traces its step once more
+    build_for_fit(model)
     before = model.get_weights()
     labels = np.random.default_rng(1).integers(0, 5, (2, 17, 17)).astype("int32")
     model.fit(images(17, 17), {"logits": labels, "aux_logits": labels}, batch_size=2, epochs=1, verbose=0)

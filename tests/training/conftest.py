@@ -1,4 +1,12 @@
-"""A dataset and a configuration that train in seconds."""
+"""A dataset and a configuration that train in seconds, and processes that train."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,14 +44,71 @@ def plain_graphs():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False} | before)
 
 
+# The `psanet` command for a process that is to compute the same bits as this one.
+PROGRAM = f"""
+import tensorflow as tf
+from psanet_cli import app
+tf.config.optimizer.set_experimental_options({PLAIN_GRAPHS})
+app.main()
+"""
+
+
+def environment():
+    """That of a user without a GPU: what TensorFlow says is for the command to decide."""
+    inherited = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    return inherited | {"CUDA_VISIBLE_DEVICES": "-1"}
+
+
+class Process:
+    """A process of `fork_server.py`, with the methods of `subprocess.Popen`."""
+
+    def __init__(self, ask, arguments, log, before):
+        self._ask = ask
+        Path(log).write_text("")  # there to be read from the start
+        self.pid = ask(
+            program=before + PROGRAM,
+            arguments=list(map(str, arguments)),
+            environment=environment(),
+            log=str(log),
+        )
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self._ask(pid=self.pid)
+        return self.returncode
+
+    def wait(self, timeout):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("psanet", timeout)
+            time.sleep(0.02)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 @pytest.fixture(scope="session")
-def program():
-    """The `psanet` command for `python -c`, in a process that is to compute the same bits as this one."""
-    return (
-        "from psanet_cli import app; app.quiet_libraries(); "
-        f"import tensorflow as tf; tf.config.optimizer.set_experimental_options({PLAIN_GRAPHS}); "
-        "app.main()"
-    )
+def start_psanet():
+    """`start_psanet(["train", ...], log)` -> `Process` that runs the command and writes to the file `log`.
+
+    `before` is Python that it runs first.
+    """
+    command = [sys.executable, Path(__file__).with_name("fork_server.py")]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+
+    def ask(**request):
+        print(json.dumps(request), file=server.stdin, flush=True)
+        return json.loads(server.stdout.readline())
+
+    yield lambda arguments, log, before="": Process(ask, arguments, log, before)
+    server.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
+from psanet_tf.training.prebuilding import build_for_fit
 from psanet_tf.training.recipe import build_losses, build_optimizer
 
 CLASSES = 4
@@ -46,6 +47,9 @@ def fit(strategy):
             metrics={"logits": [MeanIoU(CLASSES)]},
             auto_scale_loss=False,
         )
+        # As `build_job` does; otherwise `fit` traces the step twice, the first time to make what is missing.
+        model.optimizer.build(model.trainable_variables)
+        build_for_fit(model)
     history = model.fit(three_batches(), verbose=0).history
     return model, history
 

@@ -8,6 +8,7 @@ from procedural_weights import state_dict
 from psanet_tf import PSANet, load_semseg_weights
 from psanet_tf.config import TrainSection
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.training.prebuilding import build_for_fit
 from psanet_tf.training.recipe import build_losses, build_optimizer
 from psanet_tf.weights.semseg import semseg_state_dict
 
@@ -42,6 +43,9 @@ def trained(golden):
     )
     optimizer = build_optimizer(section, recipe["max_iter"])
     model.compile(optimizer, **build_losses(section, _info(meta["classes"])), auto_scale_loss=False)
+    # As `build_job` does; otherwise `fit` traces the step twice, the first time to make what is missing.
+    optimizer.build(model.trainable_variables)
+    build_for_fit(model)
     log, weights = [], []
     for step in range(3):
         rate = float(optimizer.learning_rate)

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -174,34 +172,33 @@ def test_a_finished_run_is_left_alone(uninterrupted, capfd):
     assert "best validation mIoU" in printed and "tensorboard" not in printed
 
 
-def killed_at_step_2(program, config_file, run):
+def killed_at_step_2(start_psanet, config_file, run, log):
     """Trains in a process of its own until that step is saved, and kills the process."""
-    command = [sys.executable, "-c", program, "train", "--config", str(config_file), "--run-dir", str(run.path)]
+    command = ["train", "--config", config_file, "--run-dir", run.path]
     for override in RECIPE:
         command += ["--set", override]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = start_psanet(command, log)
     try:
         deadline = time.monotonic() + 300
         while stored_position(run) != (0, 2) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert stored_position(run) == (0, 2), process.communicate()[1].decode()
+        assert stored_position(run) == (0, 2), log.read_text()
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait(60)
     # It was killed in the middle of the first epoch, long before its validation was through.
     assert stored_position(run) == (0, 2)
 
 
 def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
-    uninterrupted, program, config_file, tmp_path, monkeypatch, capfd
+    uninterrupted, start_psanet, config_file, tmp_path, monkeypatch, capfd
 ):
     config = load_config(config_file, RECIPE)
-    run = TrainingFolder(tmp_path)
-    killed_at_step_2(program, config_file, run)
+    run = TrainingFolder(tmp_path / "run")
+    killed_at_step_2(start_psanet, config_file, run, tmp_path / "log")
     # As if in the middle of a save: the state's name is free, a half-written one lies there.
-    run.state_file.rename(tmp_path / "state.previous.npz")
-    (tmp_path / ".state.abcdefgh.npz").write_bytes(b"half")
+    run.state_file.rename(run.path / "state.previous.npz")
+    (run.path / ".state.abcdefgh.npz").write_bytes(b"half")
 
     done = []
     after_step, after_validation_batch = CheckpointCallback.on_train_batch_end, CheckpointCallback.on_test_batch_end
@@ -219,9 +216,9 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
     handlers = [signal.getsignal(number) for number in SIGNALS]
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted) as stopped:
         patch.setattr(CheckpointCallback, "on_test_batch_end", interrupted)
-        train(config, tmp_path)
+        train(config, run.path)
     assert done == [0, 1, *range(STEPS), *range(STEPS)]
-    assert not (tmp_path / ".state.abcdefgh.npz").exists()
+    assert not (run.path / ".state.abcdefgh.npz").exists()
     said = capfd.readouterr().err
     assert "there is no state.npz; going on from the state saved before it" in said
     assert "going on after epoch 0 and step 2 of 4; the weights will be bit-equal to those of a run that was" in said
@@ -235,7 +232,7 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
     )
     assert str(stopped.value).endswith("the same command goes on from there")
     assert stored_position(run) == (2, 4)
-    assert_same_run(uninterrupted, train(config, tmp_path).run)
+    assert_same_run(uninterrupted, train(config, run.path).run)
     assert len(done) == 2 + 2 * STEPS
 
 
