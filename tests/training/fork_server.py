@@ -11,8 +11,6 @@ import json
 import os
 import sys
 
-import numpy  # noqa: F401
-
 from psanet_cli import app
 
 app.quiet_libraries()
