@@ -1,7 +1,7 @@
 """Times of `psa_mask` on a device: the op, stock ops without and within XLA, and a copy of the same bytes."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ SIZES = {
     "GPU": ((8, 30, 30), (8, 45, 45), (8, 64, 128)),
 }
 DTYPES = ("float32", "bfloat16")
-REPETITIONS = 9
+REPETITIONS = 9  # timings of each number; three times as many of the fast ones
 
 TABLE_HEADER = (
     "| device | N x H x W | dtype | direction | op ms | stock ms | stock in XLA ms | copy ms | stock / op "
@@ -25,12 +25,7 @@ TABLE_HEADER = (
 )
 
 
-def table_rows(
-    device: str,
-    with_op: bool,
-    sizes: Iterable[tuple[int, int, int]] | None = None,
-    repetitions: int = REPETITIONS,
-) -> Iterator[str]:
+def table_rows(device: str, with_op: bool) -> Iterator[str]:
     """Measures and yields the rows under `TABLE_HEADER`, in Markdown. Every number is a median.
 
     What is compared is timed in turns, so that a slow moment of the machine hits all of it. The copy reads and writes
@@ -40,24 +35,22 @@ def table_rows(
     Args:
         device: name of a logical device, e.g. "GPU:0".
         with_op: whether the op can be used on it.
-        sizes: (N, H, W) of each pair of rows; default: `SIZES`.
-        repetitions: timings of each number.
     """
-    kind = device.rpartition(":")[0].rpartition(":")[2]
-    cases = [(size, dtype) for dtype in DTYPES for size in sizes or SIZES[kind]]
+    kind = device.partition(":")[0]
+    cases = [(size, dtype) for dtype in DTYPES for size in SIZES[kind]]
     # Calls of a GPU are queued: several at once, or the time of a call would be measured.
     calls = 20 if kind == "GPU" else 1
     for (n, h, w), dtype in track(cases, f"psa_mask on {device}"):
         first = f"| {device} | {n} x {h} x {w} | {dtype} |"
         try:
             with tf.device(device):
-                rows = list(_time_size(n, h, w, dtype, with_op, calls, repetitions))
+                rows = list(_time_size(n, h, w, dtype, with_op, calls))
         except tf.errors.ResourceExhaustedError:
             rows = [" - | does not fit | | | | | | |"]
         yield from (first + row for row in rows)
 
 
-def _time_size(n, h, w, dtype, with_op, calls, repetitions):
+def _time_size(n, h, w, dtype, with_op, calls):
     mask_size = (2 * h - 1, 2 * w - 1)
     mask = tf.cast(tf.random.stateless_uniform([n, h, w, mask_size[0] * mask_size[1]], [1, 2]), dtype)
     attention = tf.cast(tf.random.stateless_uniform([n, h * w, h * w], [3, 4]), dtype)
@@ -68,12 +61,12 @@ def _time_size(n, h, w, dtype, with_op, calls, repetitions):
         fast = [_bound(_copy, copied)]
         if with_op:
             fast.append(_op_call(direction, mask, attention, mask_size))
-        copy_ms, *op_ms = _medians(fast, calls, 3 * repetitions)
+        copy_ms, *op_ms = _medians(fast, calls, 3 * REPETITIONS)
         del copied, fast
         stock = [tf.function(forms[direction], jit_compile=jit, autograph=False) for jit in (False, True)]
         try:
             stock_ms = _medians(
-                [_bound(function, mask, attention, mask_size) for function in stock], calls, repetitions
+                [_bound(function, mask, attention, mask_size) for function in stock], calls, REPETITIONS
             )
         except tf.errors.ResourceExhaustedError:
             stock_ms = []  # it takes several times the op's memory

@@ -45,6 +45,16 @@ def test_wrong_numbers_are_an_error(library, capsys, monkeypatch, form):
     assert op_benchmark.TABLE_HEADER not in output
 
 
+def test_kernel_that_runs_elsewhere_is_noticed(library, monkeypatch):
+    def elsewhere(*arguments):
+        with tf.device("CPU:1"):
+            return tf.identity(psa_mask_function(*arguments))
+
+    assert op_check.difference("CPU:1", "custom", 1) is None
+    monkeypatch.setattr(op_check, "psa_mask", elsewhere)
+    assert re.fullmatch("in float16 it ran on .*:CPU:1", op_check.difference("CPU:0", "custom", 1))
+
+
 def test_kernel_that_fails_is_an_error(library, capsys, monkeypatch):
     def failing(mask, mask_size, implementation):
         if implementation == "custom":

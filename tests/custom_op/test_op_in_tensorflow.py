@@ -45,9 +45,29 @@ def test_library_says_why_there_is_no_gpu(library, monkeypatch):
         assert library.gpu_problem() is None
         return
     assert library.gpu_problem() is None  # TensorFlow sees none that could be a problem
-    gpu = types.SimpleNamespace(name="/physical_device:GPU:3")
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [gpu])
+    visible_gpus(monkeypatch, 3)
     assert re.match(r"GPU:3: (there is no NVIDIA driver|cuInit failed|cuDeviceGet failed)", library.gpu_problem())
+
+
+def visible_gpus(monkeypatch, *ordinals):
+    gpus = [types.SimpleNamespace(name=f"/physical_device:GPU:{ordinal}") for ordinal in ordinals]
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
+
+
+def test_every_gpu_that_tensorflow_sees_is_asked(monkeypatch):
+    asked = []
+
+    def gpu_problem(ordinal):
+        asked.append(ordinal)
+        return b"the driver is too old" if ordinal == 5 else None
+
+    monkeypatch.setattr(op_library.ctypes, "CDLL", lambda path: types.SimpleNamespace(PsanetGpuProblem=gpu_problem))
+    library = op_library.OpLibrary(Path("op.so"), {}, types.ModuleType("ops"))
+    visible_gpus(monkeypatch, 1, 2)
+    assert library.gpu_problem() is None
+    visible_gpus(monkeypatch, 0, 5, 6)
+    assert library.gpu_problem() == "GPU:5: the driver is too old"
+    assert asked == [1, 2, 0, 5]
 
 
 @pytest.mark.parametrize(
