@@ -32,7 +32,7 @@ _SYSTEM = ("-lpthread", "-ldl")
 # Folders are left out of what a library's name stands for.
 _FOLDER_FLAG = re.compile(r"-(I|L|isystem)")
 
-_LONGEST_COMPILATION = 1800  # seconds; the longest takes 30 on two cores of its own
+_LONGEST_COMPILATION = 1800  # seconds; the longest takes 12 on a core of its own
 
 # What GCC, Clang and linkers say of a lack of memory, room or processes. GCC ends with status 1 when the system
 # kills the compiler proper.
