@@ -17,6 +17,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+# On a GPU the numbers are compared that float32 can hold.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20180908
 

@@ -78,6 +78,14 @@ class TrainSection(Section):
     cpu_replicas: int = Field(
         1, ge=1, description="logical CPU devices to train on where there is no GPU; each builds a graph of its own"
     )
+    jit_compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="XLA compiles the steps, on one device only; auto: on a GPU that is alone, but for deterministic runs",
+    )
+    tensor_float_32: bool = Field(
+        True,
+        description="GPUs that can may round the factors of float32 products to 10 bits, which is TensorFlow's default",
+    )
     deterministic: bool = Field(
         False, description="bit-equal runs on GPUs too, where some kernels become slower; CPUs need it not"
     )

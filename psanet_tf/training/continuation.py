@@ -12,6 +12,7 @@ from psanet_tf.data.fingerprint import Fingerprint, data_fingerprint, describe_d
 from psanet_tf.data.record_fingerprints import read_shard_fingerprints
 from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.schedule import Schedule
+from psanet_tf.training.strategy import devices_of
 
 # Every key of a configuration is in one of these groups; a section's name stands for all its keys.
 
@@ -37,7 +38,7 @@ EXACT = (
 )
 """Neither weights nor rounding depend on these."""
 
-ROUNDING = ("train.cpu_replicas", "train.deterministic")
+ROUNDING = ("train.cpu_replicas", "train.deterministic", "train.jit_compile", "train.tensor_float_32")
 """The same mathematics on other devices or by other kernels."""
 
 LENGTH = "train.epochs"
@@ -243,7 +244,7 @@ def describe_continuation(
 def device_facts(strategy: tf.distribute.Strategy) -> dict[str, int | str]:
     """{"replicas": over all workers, "device_kind": "CPU" or the GPU's name} of a `tf.distribute` strategy."""
     gpus = tf.config.list_physical_devices("GPU")
-    uses_gpu = any("GPU" in device for device in strategy.extended.worker_devices)
+    uses_gpu = any("GPU" in device for device in devices_of(strategy))
     kind = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus and uses_gpu else "CPU"
     return {"replicas": strategy.num_replicas_in_sync, "device_kind": kind}
 

@@ -15,7 +15,7 @@ from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
 from psanet_tf.training.memory import estimate_memory
-from psanet_tf.training.strategy import build_strategy
+from psanet_tf.training.strategy import build_strategy, devices_of
 from psanet_tf.training.trainer import build_job, distribute_dataset, prepare_data
 from psanet_tf.weights.initial_weights import load_initial_weights
 
@@ -53,7 +53,9 @@ def dry_run(config: Config) -> str:
         "data: " + ", ".join(f"{count} images in {split!r}" for split, count in counts.items()),
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
         + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
-        f"devices: {', '.join(strategy.extended.worker_devices)}; {section.batch_size // replicas} images on each",
+        f"devices: {', '.join(devices_of(strategy))}; {section.batch_size // replicas} images on each",
+        f"XLA compiles the steps: {'yes' if job.model.jit_compile else 'no'} (train.jit_compile: "
+        f"{str(section.jit_compile).lower()})",
         f"memory per replica, estimated: {readable_size(memory.total)} (weights {readable_size(memory.weights)}, "
         f"gradients {readable_size(memory.gradients)}, optimizer {readable_size(memory.optimizer)}, "
         f"activations {readable_size(memory.activations)})",

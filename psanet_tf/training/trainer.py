@@ -35,7 +35,7 @@ from psanet_tf.training.recovery import recover_checkpoints, recover_state
 from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import Position, save_state
-from psanet_tf.training.strategy import build_strategy
+from psanet_tf.training.strategy import build_strategy, devices_of, is_default, uses_xla
 from psanet_tf.training.tensorboard import TensorBoard
 from psanet_tf.weights.description import Description, describe
 from psanet_tf.weights.initial_weights import load_initial_weights
@@ -122,7 +122,7 @@ def train(
 
 def _open_run(config, run, strategy, job, position, continuation, fingerprints):
     """Says how the run goes on, puts its folder in order and notes this start; returns the position after that."""
-    start = environment(list(strategy.extended.worker_devices), **device_facts(strategy))
+    start = environment(devices_of(strategy), **device_facts(strategy))
     schedule, lines = Schedule(job.steps, config.train.epochs), []
     if continuation is not None:
         schedule = continuation.schedule
@@ -199,6 +199,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
             f"train.batch_size: {section.batch_size} images cannot be shared equally by {replicas} replicas; "
             f"{max(1, section.batch_size // replicas) * replicas} can"
         )
+    jit_compile = uses_xla(section, strategy)
     info = with_long_side(info_of(config.data), config.data)
     steps = steps or steps_per_epoch(config, section.batch_size)
     list_examples(config.data, config.data.val_split)
@@ -210,6 +211,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
         )
     if section.deterministic:
         tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(section.tensor_float_32)
     keras.utils.set_random_seed(section.seed)
     with strategy.scope():
         model = build_model(config, info.num_classes, zoom_factor=section.zoom_factor, dtype=section.precision)
@@ -226,6 +228,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
             metrics={"logits": [MeanIoU(info.num_classes, info.ignore_label)]},
             # DistributedOptimizer has a loss scale of its own, which looks at all replicas.
             auto_scale_loss=False,
+            jit_compile=jit_compile,
         )
         optimizer.build(model.trainable_variables)
         build_for_fit(model)
@@ -323,7 +326,7 @@ def _finish_epoch(model, epoch, callbacks, validation, validation_steps):
 
 def distribute_dataset(
     strategy: tf.distribute.Strategy, section: TrainSection, make_dataset: Callable[..., tf.data.Dataset]
-) -> tf.distribute.DistributedDataset:
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """A dataset as `fit` takes it: each worker makes its own part, with labels at the size of the logits.
 
     Args:
@@ -344,7 +347,12 @@ def distribute_dataset(
         dataset = dataset.rebatch(per_replica, drop_remainder=True)
         return (dataset if every == 1 else dataset.map(coarser)).prefetch(2)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    dataset = strategy.distribute_datasets_from_function(of_worker)
+    (device, *_) = devices_of(strategy)
+    if is_default(strategy) and "GPU" in device:
+        # A strategy does so by itself: the next batch is on the device before its step begins.
+        dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device))
+    return dataset
 
 
 def _validated_epochs(section):

@@ -290,23 +290,36 @@ def test_channels_first_in_the_configuration_changes_nothing(channels_first):
 
 @pytest.mark.skipif(LEGACY_KERAS, reason="training the network needs Keras 3")
 def test_compiled_fit_moves_every_trainable_weight_and_no_frozen_one():
+    from psanet_tf.metrics import MeanIoU
+    from psanet_tf.training.distributed_optimizer import DistributedOptimizer
+    from psanet_tf.training.losses import SegmentationLoss
+    from psanet_tf.training.optimizers import SGD
     from psanet_tf.training.prebuilding import build_for_fit
 
     model = PSANet(**SMALL | {"input_shape": (17, 17, 3), "psa_type": "collect"})
     model.get_layer("stem_conv1").trainable = False
     model.get_layer("psa").proj_bn.trainable = False
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), {"logits": loss, "aux_logits": loss}, jit_compile=True)
+    model.compile(
+        DistributedOptimizer(SGD(0.1), ema_decay=0.9, clip_norm=1.0),
+        {"logits": SegmentationLoss(), "aux_logits": SegmentationLoss()},
+        metrics={"logits": [MeanIoU(5)]},
+        auto_scale_loss=False,
+        jit_compile=True,
+    )
     model.optimizer.build(model.trainable_variables)  # else `fit` traces its step once more
     build_for_fit(model)
     before = model.get_weights()
-    labels = np.random.default_rng(1).integers(0, 5, (2, 17, 17)).astype("int32")
-    model.fit(images(17, 17), {"logits": labels, "aux_logits": labels}, batch_size=2, epochs=1, verbose=0)
+    labels = np.random.default_rng(1).integers(0, 5, (2, 17, 17)).astype("uint8")
+    fitted = model.fit(images(17, 17), {"logits": labels, "aux_logits": labels}, batch_size=2, epochs=1, verbose=0)
+    assert 0 <= fitted.history["logits_miou"][0] < 0.7
     frozen = {id(v) for v in model.get_layer("stem_conv1").weights + model.get_layer("psa").proj_bn.weights}
     assert len(frozen) == 5
     for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
         assert np.all(np.isfinite(new)), variable.name
         assert np.array_equal(old, new) == (id(variable) in frozen), variable.name
+    predicted = model.predict(images(17, 17), verbose=0)  # compiled too
+    for name, expected in model(images(17, 17)).items():
+        np.testing.assert_allclose(predicted[name], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_clone_is_a_network_with_new_weights(network, tmp_path):

@@ -32,6 +32,7 @@ CHANGED = {
     "data.workers": "3",
     "data.on_error": "skip",
     "train.cpu_replicas": "2",
+    "train.jit_compile": "true",
     "train.validate_every": "2",
     "train.tensorboard": "true",
     "evaluate.flip": "false",

@@ -1,6 +1,7 @@
 """What `train` refuses before it trains."""
 
 import pytest
+import tensorflow as tf
 
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.scenes import write_scenes
@@ -8,6 +9,7 @@ from psanet_tf.training import trainer
 from psanet_tf.training.continuation import check_data
 from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
+from psanet_tf.training.strategy import build_strategy, uses_xla
 from psanet_tf.training.trainer import train
 
 
@@ -51,6 +53,24 @@ def test_wrong_data_and_numbers(config, tmp_path):
         train(config("train.init=nothing.pth"), tmp_path / "e")
     with pytest.raises(FileNotFoundError, match="no folder"):
         train(config("data.dataset=ade20k", "data.root=nowhere"), tmp_path / "f")
+
+
+def test_xla_where_it_cannot_serve(config, two_replicas, monkeypatch):
+    xla, auto = config("train.jit_compile=true").train, config().train
+    with pytest.raises(ValueError, match=r"train.jit_compile: true: .* of one device only, here are 2 replicas"):
+        uses_xla(xla, two_replicas)
+    with pytest.raises(ValueError, match=r"no step under a tf.distribute strategy, here is a OneDeviceStrategy"):
+        uses_xla(xla, tf.distribute.OneDeviceStrategy("CPU:0"))
+    exact = config("train.jit_compile=true", "train.deterministic=true")
+    with pytest.raises(ValueError, match=r"where operations must be deterministic \(train.deterministic: true\)"):
+        uses_xla(exact.train, build_strategy(exact.train))
+    assert uses_xla(xla, build_strategy(xla))
+    assert not uses_xla(auto, build_strategy(auto))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])  # one GPU
+    assert uses_xla(auto, build_strategy(auto))
+    assert not uses_xla(auto, two_replicas)
+    assert not uses_xla(config("train.deterministic=true").train, build_strategy(auto))
+    assert not uses_xla(config("train.jit_compile=false").train, build_strategy(auto))
 
 
 def test_missing_scenes_are_written_first(config, tmp_path, monkeypatch):
