@@ -80,7 +80,7 @@ class TrainSection(Section):
     )
     jit_compile: Literal["auto"] | bool = Field(
         "auto",
-        description="XLA compiles the steps, on one device only; auto: on a GPU that is alone, but for deterministic runs",
+        description="XLA compiles the steps, on one device only; auto: on a single GPU where deterministic is false",
     )
     tensor_float_32: bool = Field(
         True,

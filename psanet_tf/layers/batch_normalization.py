@@ -49,18 +49,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
         gamma, beta = self._scale_and_offset(inputs.shape[-1], wide)
         mean, variance = (tf.cast(moving, wide) for moving in (self.moving_mean, self.moving_variance))
-        if not (training and self.trainable):
-            # In training (a frozen layer) there is a gradient, which the fused kernel refuses to compute
-            # deterministically on GPUs.
-            if _can_fuse(inputs) and not training:
-                return self._fused(inputs, gamma, beta, mean, variance, training=False)[0]
-            return self._normalize(inputs, mean, variance, gamma, beta)
+        if not training:
+            return _affine(inputs, mean, variance, gamma, beta, self.epsilon)
+        if not self.trainable:
+            return _normalize_by(inputs, mean, variance, gamma, beta, self.epsilon)
         if _can_fuse(inputs) and not (self.synchronized and replicas() > 1):
-            empty = tf.zeros([0], tf.float32)
-            outputs, mean, unbiased = self._fused(inputs, gamma, beta, empty, empty, training=True)
+            outputs, mean, unbiased = _fused_training(inputs, gamma, beta, self.epsilon)
         else:
-            mean, variance, unbiased = self._moments(inputs, wide)
-            outputs = self._normalize(inputs, mean, variance, gamma, beta)
+            # About the moving mean, which all replicas share, the squares are small and little cancels.
+            outputs, mean, unbiased = _normalize(inputs, gamma, beta, mean, self.epsilon, self.synchronized)
         self._update(self.moving_mean, mean)
         self._update(self.moving_variance, unbiased)
         return outputs
@@ -74,42 +71,105 @@ class BatchNormalization(keras.layers.BatchNormalization):
         beta = tf.cast(self.beta, dtype) if self.center else tf.zeros([channels], dtype)
         return gamma, beta
 
-    def _fused(self, inputs, gamma, beta, mean, variance, training):
-        outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=mean,
-            variance=variance,
-            epsilon=self.epsilon,
-            is_training=training,
-        )
-        # In training the kernel's second statistic is the unbiased variance.
-        return outputs.y, outputs.batch_mean, outputs.batch_variance
-
-    def _normalize(self, inputs, mean, variance, gamma, beta):
-        wide = tf.cast(inputs, mean.dtype)
-        return tf.cast(tf.nn.batch_normalization(wide, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
-
-    def _moments(self, inputs, dtype):
-        """(mean, biased variance, unbiased variance) over all replicas that take part."""
-        wide = tf.cast(inputs, dtype)
-        axes = list(range(inputs.shape.rank - 1))
-        mean, variance = tf.nn.moments(wide, axes)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], dtype)
-        if self.synchronized and replicas() > 1:
-            # About the moving mean, which all replicas share, the squares are small and little cancels.
-            centre = tf.stop_gradient(tf.cast(self.moving_mean, dtype))
-            offset = mean - centre
-            offset, square = tf.unstack(mean_over_replicas(tf.stack([offset, variance + tf.square(offset)])))
-            mean = centre + offset
-            variance = tf.nn.relu(square - tf.square(offset))
-            count *= replicas()
-        return mean, variance, variance * (count / tf.maximum(count - 1, 1))
-
     def _update(self, moving, batch):
         old = tf.cast(moving, batch.dtype)
         moving.assign(tf.cast(old * self.momentum + batch * (1 - self.momentum), moving.dtype))
+
+
+def _normalize(inputs, gamma, beta, centre, epsilon, synchronized):
+    """(outputs, mean, unbiased variance) with the statistics of the batch, over all replicas if `synchronized`.
+
+    With x' = (x - mean) / s, s = sqrt(variance + epsilon), and means over all elements of a channel on all replicas
+
+        dx = gamma / s * (dy - mean(dy) - x' * mean(dy * x'))
+
+    Written down, the gradient takes two sums, one all-reduce and three more operations on whole maps, and all that it
+    needs of the forward pass is `inputs` as they are; by itself TensorFlow takes twice as many, and for half precision
+    keeps copies in float32.
+    """
+    shared = replicas() if synchronized else 1
+    mean_of = mean_over_replicas if shared > 1 else tf.identity
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], gamma.dtype)
+
+    @tf.custom_gradient
+    def normalize(inputs, gamma, beta):
+        mean, variance = _moments(inputs, count)
+        if shared > 1:
+            offset = mean - centre
+            offset, square = tf.unstack(mean_of(tf.stack([offset, variance + tf.square(offset)])))
+            mean = centre + offset
+            variance = tf.nn.relu(square - tf.square(offset))
+        unbiased = variance * (count * shared / tf.maximum(count * shared - 1, 1))
+
+        def gradient(upstream, *_):
+            sums = _gradient_sums(inputs, upstream, mean, variance, epsilon)
+            of_upstream, of_products = tf.unstack(mean_of(tf.stack(sums) / count))
+            factor = -gamma * tf.math.rsqrt(variance + epsilon)
+            scaled = _affine(upstream, tf.zeros_like(mean), variance, gamma, tf.zeros_like(mean), epsilon)
+            rest = _affine(inputs, mean, variance, factor * of_products, factor * of_upstream, epsilon)
+            return scaled + rest, sums[1], sums[0]
+
+        return (_affine(inputs, mean, variance, gamma, beta, epsilon), mean, unbiased), gradient
+
+    return normalize(inputs, gamma, beta)
+
+
+def _normalize_by(inputs, mean, variance, gamma, beta, epsilon):
+    """`_affine` by statistics that stay as they are, with a gradient.
+
+    That of the fused kernel refuses to be deterministic on GPUs, that of plain operations keeps float32 copies.
+    """
+
+    @tf.custom_gradient
+    def normalize(inputs, gamma, beta):
+        def gradient(upstream):
+            of_upstream, of_products = _gradient_sums(inputs, upstream, mean, variance, epsilon)
+            zeros = tf.zeros_like(mean)
+            return _affine(upstream, zeros, variance, gamma, zeros, epsilon), of_products, of_upstream
+
+        return _affine(inputs, mean, variance, gamma, beta, epsilon), gradient
+
+    return normalize(inputs, gamma, beta)
+
+
+def _affine(inputs, mean, variance, scale, offset, epsilon):
+    """(inputs - mean) / sqrt(variance + epsilon) * scale + offset, like `inputs`."""
+    if _can_fuse(inputs):
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+        ).y
+    wide = tf.cast(inputs, mean.dtype)
+    return tf.cast(tf.nn.batch_normalization(wide, mean, variance, offset, scale, epsilon), inputs.dtype)
+
+
+def _fused_training(inputs, gamma, beta, epsilon):
+    empty = tf.zeros([0], tf.float32)
+    outputs = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=empty, variance=empty, epsilon=epsilon, is_training=True
+    )
+    # In training the kernel's second statistic is the unbiased variance.
+    return outputs.y, outputs.batch_mean, outputs.batch_variance
+
+
+def _moments(inputs, count):
+    """(mean, biased variance) of each channel, in the dtype of `count`."""
+    if not _can_fuse(inputs):
+        return tf.nn.moments(tf.cast(inputs, count.dtype), _all_but_channels(inputs))
+    channels = inputs.shape[-1]
+    _, mean, unbiased = _fused_training(inputs, tf.ones([channels]), tf.zeros([channels]), epsilon=1e-3)
+    return mean, unbiased * (tf.maximum(count - 1, 1) / count)
+
+
+def _gradient_sums(inputs, upstream, mean, variance, epsilon):
+    """[sum of upstream, sum of upstream times normalized inputs] over all but the channels, like `mean`."""
+    ones, zeros = tf.ones_like(mean), tf.zeros_like(mean)
+    normalized = tf.cast(_affine(inputs, mean, variance, ones, zeros, epsilon), mean.dtype)
+    wide = tf.cast(upstream, mean.dtype)
+    return [tf.reduce_sum(terms, _all_but_channels(inputs)) for terms in (wide, wide * normalized)]
+
+
+def _all_but_channels(inputs):
+    return list(range(inputs.shape.rank - 1))
 
 
 def _can_fuse(inputs):

@@ -16,6 +16,15 @@ def reference(x, gamma, beta, epsilon=1e-5):
     return y, mean, variance * count / (count - 1)
 
 
+def step(layer, x, gy):
+    """(output, gradients of input, scale and shift) of a step of training."""
+    gamma, beta = (w if isinstance(w, tf.Variable) else w.value for w in (layer.gamma, layer.beta))
+    with tf.GradientTape() as tape:
+        tape.watch([x, gamma, beta])
+        y = layer(x, training=True)
+    return y, *tape.gradient(y, [x, gamma, beta], gy)
+
+
 def made(dtype, **kwargs):
     layer = BatchNormalization(dtype=dtype, **kwargs)
     layer.build((None, None, None, 3))
@@ -48,6 +57,20 @@ def test_frozen_layer_uses_and_keeps_its_statistics():
     np.testing.assert_array_equal(layer.moving_variance, variance.astype("float32"))
 
 
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-12), ("float32", 1e-5), ("mixed_float16", 1e-2)])
+def test_gradient_of_a_frozen_layer_follows_the_formula(dtype, limit):
+    layer, (gamma, _, mean, variance) = made(dtype)
+    layer.trainable = False
+    x = tf.cast(np.random.default_rng(0).normal(size=(2, 4, 5, 3)), layer.compute_dtype)
+    gy = tf.cast(np.random.default_rng(1).normal(size=x.shape), layer.compute_dtype)
+    _, gx, g_gamma, g_beta = step(layer, x, gy)
+    x, gy = (tf.cast(value, tf.float64).numpy() for value in (x, gy))
+    normalized = (x - mean) / np.sqrt(variance + 1e-5)
+    np.testing.assert_allclose(tf.cast(gx, tf.float64), gy * gamma / np.sqrt(variance + 1e-5), atol=4 * limit)
+    np.testing.assert_allclose(g_gamma, (gy * normalized).sum((0, 1, 2)), atol=10 * limit)
+    np.testing.assert_allclose(g_beta, gy.sum((0, 1, 2)), atol=10 * limit)
+
+
 def test_other_ranks_work_too():
     layer = BatchNormalization()
     x = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
@@ -55,21 +78,15 @@ def test_other_ranks_work_too():
     np.testing.assert_allclose(y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_two_replicas_equal_one(dtype, two_replicas):
+    policy = "mixed_float16" if dtype == "float16" else dtype
     strategy = two_replicas
     x = np.random.default_rng(2).normal(3.0, 1.0, (4, 5, 6, 3)).astype(dtype)
     gy = np.random.default_rng(3).normal(size=x.shape).astype(dtype)
-    single, values = made(dtype)
+    single, values = made(policy)
     with strategy.scope():
-        mirrored, _ = made(dtype, synchronized=True)
-
-    def step(layer, x, gy):
-        gamma, beta = (w if isinstance(w, tf.Variable) else w.value for w in (layer.gamma, layer.beta))
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=True)
-        return y, *tape.gradient(y, [x, gamma, beta], gy)
+        mirrored, _ = made(policy, synchronized=True)
 
     @tf.function
     def mirrored_step(x, gy):
@@ -82,7 +99,7 @@ def test_two_replicas_equal_one(dtype, two_replicas):
 
     y, gx, g_gamma, g_beta = (strategy.experimental_local_results(r) for r in mirrored_step(halves(x), halves(gy)))
     expected = step(single, tf.constant(x), tf.constant(gy))
-    limit = {"float32": 1e-5, "float64": 1e-13}[dtype]
+    limit = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-13}[dtype]
     np.testing.assert_allclose(np.concatenate([part.numpy() for part in y]), expected[0], atol=limit)
     np.testing.assert_allclose(np.concatenate([part.numpy() for part in gx]), expected[1], atol=limit)
     np.testing.assert_allclose(sum(part.numpy() for part in g_gamma), expected[2], atol=10 * limit)
@@ -90,6 +107,50 @@ def test_two_replicas_equal_one(dtype, two_replicas):
     for name in ("moving_mean", "moving_variance"):
         np.testing.assert_allclose(getattr(mirrored, name), getattr(single, name), rtol=limit)
     assert not np.allclose(single.moving_mean, values[2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "frozen", "forward_limit", "backward_limit"),
+    [("float32", False, 2, 7), ("mixed_float16", False, 2, 9), ("mixed_float16", True, 1, 7)],
+)
+def test_few_operations_on_whole_maps_and_no_copies_for_the_gradient(
+    policy, frozen, forward_limit, backward_limit, two_replicas
+):
+    with two_replicas.scope():
+        layer, _ = made(policy, synchronized=True)
+    layer.trainable = not frozen
+    spec = tf.TensorSpec([2, 4, 5, 3], layer.compute_dtype)
+    traced = tf.function(lambda x, gy: two_replicas.run(lambda *args: step(layer, *args), (x, gy)))
+    y, *gradients = tf.nest.map_structure(
+        lambda value: two_replicas.experimental_local_results(value)[0],
+        traced.get_concrete_function(spec, spec).structured_outputs,
+    )
+    forward = ancestors([y])
+    backward = ancestors(gradients) - forward
+
+    def on_maps(operations):
+        return [op for op in operations if any(is_map(tensor) for tensor in [*op.inputs, *op.outputs])]
+
+    def is_map(tensor):
+        return tensor.shape.num_elements() == 2 * 4 * 5 * 3
+
+    assert 0 < len(on_maps(forward)) <= forward_limit
+    assert 0 < len(on_maps(backward)) <= backward_limit
+    made_before = {tensor.ref() for op in forward for tensor in op.outputs}
+    kept = {tensor.ref() for op in backward for tensor in op.inputs if is_map(tensor)} & made_before
+    # The input is the graph's, and comes in through identities: nothing else is kept.
+    assert not kept
+
+
+def ancestors(tensors):
+    """Operations that tensors are made by, without those that pass on what they are given."""
+    found, todo = set(), [tensor.op for tensor in tensors if tensor is not None]
+    while todo:
+        op = todo.pop()
+        if op not in found:
+            found.add(op)
+            todo += [tensor.op for tensor in op.inputs]
+    return {op for op in found if op.type not in ("Identity", "IdentityN", "Placeholder", "StopGradient")}
 
 
 def test_config_and_file_round_trip(tmp_path):
