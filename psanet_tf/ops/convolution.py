@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 
 import tensorflow as tf
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from psanet_tf.ops.compiling import traced_for_xla
 from psanet_tf.ops.exporting import traced_for_export
 
 # Below, moving the products about costs what they gain (docs/benchmarks/convolutions.md).
@@ -88,8 +88,7 @@ def products_serve(images: tf.Tensor, kernel_shape: tf.TensorShape) -> bool:
     """
     if not has_product_form(images.dtype, kernel_shape) or _stock_only or tf.config.get_visible_devices("GPU"):
         return False
-    in_xla = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    return not in_xla and not traced_for_export()
+    return not traced_for_xla() and not traced_for_export()
 
 
 def has_product_form(dtype: tf.DType, kernel_shape: tf.TensorShape) -> bool:

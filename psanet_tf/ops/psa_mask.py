@@ -7,8 +7,8 @@ import operator
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from psanet_tf.ops.compiling import traced_for_xla
 from psanet_tf.ops.exporting import forbid_export, traced_for_export
 from psanet_tf.ops.op_library import OpUnavailableError, load_op_library
 from psanet_tf.ops.psa_mask_custom import psa_mask_custom
@@ -114,7 +114,7 @@ def reason_for_stock() -> str | None:
 
 def _custom_without_detour(mask, mask_size):
     """The op, but not on the CPU for tensors on a GPU, where TensorFlow would silently copy them there and back."""
-    if _in_xla():
+    if traced_for_xla():
         raise OpUnavailableError(
             'XLA cannot compile the op: implementation="auto" uses stock ops in functions with jit_compile=True, and '
             "jit_compile=False has the op run"
@@ -136,16 +136,12 @@ def _is_for_gpu(mask, attention):
 
 
 def _custom_op_serves():
-    if traced_for_export() or _in_xla():
+    if traced_for_export() or traced_for_xla():
         return False
     reason = _reason_for_stock()
     if reason:
         _say_once(reason)
     return reason is None
-
-
-def _in_xla():
-    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from psanet_tf.ops.compiling import traced_for_xla
+
 
 def resize_bilinear(
     images: tf.Tensor, size: Sequence[int | tf.Tensor], align_corners: bool | tf.Tensor = True
@@ -14,6 +16,7 @@ def resize_bilinear(
     i * (H - 1) / (height - 1), and a single output row samples row 0. With half-pixel centres the edges of the pixels
     at the border do: output row i samples input row (i + 0.5) * H / height - 0.5, no farther out than the outermost
     centres. The gradient is two matrix products: deterministic on a GPU, and on a CPU faster than TensorFlow's own.
+    Inside XLA the resize is two as well.
 
     Args:
         images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
@@ -35,26 +38,28 @@ def resize_bilinear(
     steps = [_whole_step(*lengths, align_corners=decided) for lengths in zip(input_size, size, strict=True)]
     if all(steps):
         return images[:, :: steps[0], :: steps[1]] if steps != [1, 1] else images
-    if images.dtype == tf.float64 or not decided:
-        # TensorFlow's kernel answers in float32 whatever it is given, must know the kind of resize beforehand, and
-        # enlarges wrongly with half-pixel centres where XLA compiles it (the last rows of 5 -> 9).
-        wide = images if images.dtype == tf.float64 else tf.cast(images, tf.float32)
-        resized = tf.cast(_interpolate(wide, input_size, size, align_corners), images.dtype)
-    else:
-        resized = _resize_by_kernel(images, input_size, size)
+    # TensorFlow's kernel answers in float32 whatever it is given, and must know the kind of resize beforehand. XLA
+    # makes a gather of it, nine times as large as what comes out, and enlarges wrongly with half-pixel centres (the
+    # last rows of 5 -> 9).
+    by_kernel = images.dtype != tf.float64 and decided and not traced_for_xla()
+    resized = _resize(images, input_size, size, align_corners, by_kernel)
     resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])
     return resized
 
 
-def _resize_by_kernel(images, input_size, size):
+def _resize(images, input_size, size, align_corners, by_kernel):
+    wide = tf.float64 if images.dtype == tf.float64 else tf.float32
+
     @tf.custom_gradient
     def resize(images):
-        resized = tf.raw_ops.ResizeBilinear(images=images, size=tf.stack(size), align_corners=True)
-
         def gradient(upstream):
-            spread = _interpolate(tf.cast(upstream, tf.float32), input_size, size, align_corners=True, transpose=True)
+            spread = _interpolate(tf.cast(upstream, wide), input_size, size, align_corners, transpose=True)
             return tf.cast(spread, images.dtype)
 
+        if by_kernel:
+            resized = tf.raw_ops.ResizeBilinear(images=images, size=tf.stack(size), align_corners=True)
+        else:
+            resized = _interpolate(tf.cast(images, wide), input_size, size, align_corners)
         return tf.cast(resized, images.dtype), gradient
 
     return resize(images)

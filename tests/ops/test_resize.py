@@ -87,6 +87,18 @@ def test_values_and_gradient_match_the_formula(dtype, tolerance, mode, decided):
             assert abs(left - right) <= 10 * tolerance * np.sqrt(exact.size)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_xla_is_given_no_resize_but_matrix_products(jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def training_step(x):
+        return forward_and_gradient(x, tf.zeros([2, 9, 13, 3]), (9, 13), True)
+
+    graph = training_step.get_concrete_function(tf.TensorSpec([2, 5, 7, 3])).graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("ResizeBilinear") == (not jit_compile)
+    assert sum("MatMul" in kind for kind in kinds) == (4 if jit_compile else 2)
+
+
 def test_halving_an_odd_size_takes_every_second_sample():
     x = tf.random.stateless_normal([1, 9, 7, 2], seed=[0, 1])
     np.testing.assert_array_equal(resize_bilinear(x, (5, 4)), x[:, ::2, ::2])
