@@ -10,6 +10,8 @@ from psanet_tf.ops.exporting import traced_for_export
 
 # Below, moving the products about costs what they gain (docs/benchmarks/convolutions.md).
 MIN_CHANNELS = 1024
+# Below, bringing the kernel's weights into the products' order does.
+MIN_PIXELS = 1024
 
 _stock_only = False  # set by `stock_convolutions`
 
@@ -78,15 +80,17 @@ def sum_of_row_products(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 def products_serve(images: tf.Tensor, kernel_shape: tf.TensorShape) -> bool:
     """Whether `sum_of_products` is the faster form where the caller is being run or traced.
 
-    It is for float32, on CPUs: TensorFlow's kernels lay the weights of such convolutions out for other sizes. It is not
-    used where there is a GPU, inside XLA, within `stock_convolutions`, or in a function that an export traces, since
-    what reads the file may have a GPU.
+    It is for float32, on CPUs, for `MIN_CHANNELS` channels and more, and for maps of `MIN_PIXELS` pixels and more or of
+    dynamic size. It is not used where there is a GPU, inside XLA, within `stock_convolutions`, or in a function that an
+    export traces, since what reads the file may have a GPU.
 
     Args:
         images: [N, H, W, C].
         kernel_shape: of a convolution with strides 1, no dilation and padding "same".
     """
     if not has_product_form(images.dtype, kernel_shape) or _stock_only or tf.config.get_visible_devices("GPU"):
+        return False
+    if images.shape[1:3].is_fully_defined() and images.shape[1:3].num_elements() < MIN_PIXELS:
         return False
     return not traced_for_xla() and not traced_for_export()
 

@@ -12,8 +12,9 @@ from psanet_tf.ops import convolution
 
 @pytest.fixture
 def few_channels(monkeypatch):
-    """Products serve from four channels on."""
+    """Products serve from four channels on, whatever the size."""
     monkeypatch.setattr(convolution, "MIN_CHANNELS", 4)
+    monkeypatch.setattr(convolution, "MIN_PIXELS", 1)
 
 
 def operations(layer, inputs):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from psanet_tf.ops.convolution import MIN_CHANNELS, products_serve, stock_convolutions, sum_of_products
+from psanet_tf.ops.convolution import MIN_CHANNELS, MIN_PIXELS, products_serve, stock_convolutions, sum_of_products
 
 # What Keras is in use makes no difference here.
 pytestmark = pytest.mark.any_keras
@@ -86,9 +86,10 @@ def test_products_of_one_kernel_row_at_a_time():
     assert [product.control_inputs for product in products] == [[], sums[:1], sums[1:2]]
 
 
-def test_it_serves_on_cpus_where_channels_are_many(monkeypatch):
-    images = tf.zeros([1, 3, 3, MIN_CHANNELS])
+def test_it_serves_on_cpus_where_channels_and_pixels_are_many(monkeypatch):
+    images = tf.zeros([1, 32, MIN_PIXELS // 32, MIN_CHANNELS])
     assert products_serve(images, KERNEL)
+    assert not products_serve(images[:, 1:], KERNEL)
     assert not products_serve(images, tf.TensorShape([3, 3, MIN_CHANNELS - 1, 2]))
     assert not products_serve(images, tf.TensorShape([1, 1, MIN_CHANNELS, 2]))
     assert not products_serve(tf.cast(images, tf.bfloat16), KERNEL)
@@ -103,7 +104,7 @@ def test_it_serves_on_cpus_where_channels_are_many(monkeypatch):
 def test_it_does_not_serve_inside_xla(jit_compile):
     seen = []
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(input_signature=[tf.TensorSpec([None] * 4)], jit_compile=jit_compile)
     def traced(images):
         seen.append(products_serve(images, KERNEL))
         return images
@@ -116,7 +117,7 @@ def test_it_does_not_serve_in_what_is_exported(tmp_path):
     seen = []
 
     class Module(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([1])])
+        @tf.function(input_signature=[tf.TensorSpec([None] * 4)])
         def __call__(self, images):
             seen.append(products_serve(images, KERNEL))
             return images
