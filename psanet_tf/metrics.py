@@ -141,7 +141,8 @@ class MeanIoU(keras.metrics.Metric):
         y_pred: [B, H, W, K] logits, or probabilities.
 
     Raises:
-        tf.errors.InvalidArgumentError: a label is neither a class nor `ignore_label`.
+        tf.errors.InvalidArgumentError: a label is neither a class nor `ignore_label`. In graphs, where a GPU would
+            have to wait for the check at every step, the score becomes NaN instead.
     """
 
     def __init__(self, num_classes: int, ignore_label: int = 255, name: str = "miou", dtype: str | None = None) -> None:
@@ -160,20 +161,20 @@ class MeanIoU(keras.metrics.Metric):
                 f"MeanIoU counts pixels and takes no sample_weight; give pixels that shall not count "
                 f"the label {self.ignore_label}"
             )
-        size = self.num_classes
-        # int64: GPUs compare and count int32 in the host's memory.
-        labels = tf.cast(y_true, tf.int64)
-        predictions = tf.argmax(y_pred, axis=-1)
-        valid = labels != self.ignore_label
-        known = (labels >= 0) & (labels < size)
-        check = tf.debugging.Assert(
-            tf.reduce_all(known | ~valid),
-            [f"labels must be 0 to {size - 1} or {self.ignore_label}; largest:", tf.reduce_max(labels)],
-        )
-        with tf.control_dependencies([check] if check is not None else []):
-            # Ignored pixels are of no class, and count nowhere: no dynamic shape, so XLA can compile it.
-            labels = tf.where(valid, labels, -1)
-        self.confusion.assign_add(_count_pairs(labels, predictions, size))
+        size, ignored = self.num_classes, self.ignore_label
+        labels = tf.convert_to_tensor(y_true)
+        if labels.dtype != tf.uint8 or size > 255 or not 0 <= ignored <= 255:
+            # GPUs compare and count int32 in the host's memory.
+            labels = tf.cast(labels, tf.int64)
+        unknown = tf.reduce_any(((labels < 0) | (labels >= size)) & (labels != ignored))
+        if tf.executing_eagerly() and unknown:
+            raise tf.errors.InvalidArgumentError(
+                None, None, f"labels must be 0 to {size - 1} or {ignored}; largest: {tf.reduce_max(labels)}"
+            )
+        counts = _count_pairs(labels, tf.argmax(y_pred, axis=-1), size)
+        if 0 <= ignored < size:
+            counts *= tf.one_hot(ignored, size, 0.0, 1.0, dtype=counts.dtype)[:, None]
+        self.confusion.assign_add(tf.where(unknown, tf.constant(np.nan, counts.dtype), counts))
 
     def result(self) -> tf.Tensor:
         confusion = tf.convert_to_tensor(self.confusion)
@@ -193,7 +194,7 @@ def _count_pairs(labels, predictions, num_classes):
     the vectors small and the float32 sums exact.
 
     Args:
-        labels: [B, H, W] int64.
+        labels: [B, H, W] uint8 or int64.
         predictions: [B, H, W] int64.
         num_classes: K.
 
@@ -202,9 +203,12 @@ def _count_pairs(labels, predictions, num_classes):
     """
     pixels = tf.size(labels)
     blocks = -(-pixels // _PIXELS)
-    padding = [[0, blocks * _PIXELS - pixels]]
-    labels = tf.reshape(tf.pad(tf.reshape(labels, [-1]), padding, constant_values=-1), [-1, _PIXELS])
-    predictions = tf.reshape(tf.pad(tf.reshape(predictions, [-1]), padding), [-1, _PIXELS])
+    rest = [blocks * _PIXELS - pixels]
+    # Put together rather than padded, for which GPUs have no kernel of int64. A prediction of -1 counts nowhere.
+    labels, predictions = (
+        tf.reshape(tf.concat([tf.reshape(values, [-1]), tf.fill(rest, filler)], 0), [-1, _PIXELS])
+        for values, filler in ((labels, tf.constant(0, labels.dtype)), (predictions, tf.constant(-1, tf.int64)))
+    )
 
     def add_block(block, counts):
         true, predicted = (tf.one_hot(classes[block], num_classes) for classes in (labels, predictions))

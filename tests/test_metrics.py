@@ -105,6 +105,10 @@ def test_metric_refuses_unknown_labels_and_sample_weight():
     labels[2, 0, 0] = 3
     with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be 0 to 2 or 255"):
         MeanIoU(3).update_state(labels, logits)
+    for kind in ("uint8", "int32"):
+        metric = MeanIoU(3)
+        tf.function(metric.update_state)(tf.constant(labels.astype(kind)), tf.constant(logits))
+        assert np.isnan(metric.result())
     with pytest.raises(ValueError, match="sample_weight"):
         MeanIoU(3).update_state(labels, logits, sample_weight=tf.ones([4]))
     with pytest.raises(ValueError, match="num_classes"):

@@ -90,7 +90,8 @@ class SegmentationLoss(keras.losses.Loss):
             )
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(f"class_weights has {len(self.class_weights)} entries for {num_classes} classes")
-        labels = tf.cast(y_true, tf.int32)
+        # int64: GPUs compare and reshape int32 in the host's memory.
+        labels = tf.cast(y_true, tf.int64)
         logits = tf.cast(y_pred, tf.float64 if y_pred.dtype == tf.float64 else tf.float32)
         valid = labels != self.ignore_label
         labels = tf.where(valid, labels, 0)

@@ -229,6 +229,8 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
             # DistributedOptimizer has a loss scale of its own, which looks at all replicas.
             auto_scale_loss=False,
             jit_compile=jit_compile,
+            # One step per call (steps_per_execution): signals, saving and the check for NaN come between steps, and a
+            # step takes far longer than the call, which does not wait for it.
         )
         optimizer.build(model.trainable_variables)
         build_for_fit(model)
