@@ -17,9 +17,6 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-# On a GPU the numbers are compared that float32 can hold.
-tf.config.experimental.enable_tensor_float_32_execution(False)
-
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20180908
 
@@ -40,6 +37,12 @@ def seed():
     """Every test starts from the same random state, in whatever order tests run: Python's, NumPy's and Keras's."""
     keras.utils.set_random_seed(SEED)
     return SEED
+
+
+@pytest.fixture(autouse=True)
+def full_float32():
+    """On a GPU products are those of all of float32's bits, as on a CPU, whatever an earlier test has trained with."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @pytest.hookimpl(tryfirst=True)

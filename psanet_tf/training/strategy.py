@@ -1,6 +1,7 @@
 """On which devices a run trains, and whether XLA compiles its steps."""
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from psanet_tf.config import TrainSection
 
@@ -63,8 +64,11 @@ def uses_xla(section: TrainSection, strategy: tf.distribute.Strategy) -> bool:
         obstacle = f"XLA compiles the steps of one device only, here are {strategy.num_replicas_in_sync} replicas"
     elif not is_default(strategy):
         obstacle = f"XLA compiles no step under a tf.distribute strategy, here is a {type(strategy).__name__}"
-    elif section.deterministic:
-        obstacle = "Keras has XLA compile nothing where operations must be deterministic (train.deterministic: true)"
+    elif section.deterministic or is_op_determinism_enabled():
+        demand = (
+            "train.deterministic: true" if section.deterministic else "tf.config.experimental.enable_op_determinism"
+        )
+        obstacle = f"Keras has XLA compile nothing where operations must be deterministic ({demand})"
     if section.jit_compile == "auto":
         return obstacle is None and bool(tf.config.list_physical_devices("GPU"))
     if obstacle:

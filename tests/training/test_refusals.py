@@ -65,6 +65,9 @@ def test_xla_where_it_cannot_serve(config, two_replicas, monkeypatch):
     with pytest.raises(ValueError, match=r"where operations must be deterministic \(train.deterministic: true\)"):
         uses_xla(exact.train, build_strategy(exact.train))
     assert uses_xla(xla, build_strategy(xla))
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"\(tf.config.*enable_op_determinism\)"):
+        patch.setattr("psanet_tf.training.strategy.is_op_determinism_enabled", lambda: True)
+        uses_xla(xla, build_strategy(xla))
     assert not uses_xla(auto, build_strategy(auto))
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])  # one GPU
     assert uses_xla(auto, build_strategy(auto))

@@ -34,7 +34,7 @@ REFUSE = {
 }
 
 
-ALL = ("train.ema_decay=0.9", "train.clip_norm=1")
+ALL = ("train.ema_decay=0.9", "train.clip_norm=1", "train.jit_compile=true")
 STEPS = {
     "float16, all of the loss": (
         *ALL,
@@ -45,7 +45,7 @@ STEPS = {
         "train.accumulation_steps=2",
     ),
     "bfloat16": (*ALL, "train.precision=mixed_bfloat16"),
-    "frozen": (*ALL, "model.use_psa=false"),
+    "frozen": (*ALL, "model.use_psa=false", "train.tensor_float_32=false"),
 }
 
 
@@ -59,6 +59,8 @@ def graphs(request, config_file):
         config = config.model_copy(update={"train": frozen})
     strategy = build_strategy(config.train)
     job = build_job(config, strategy)
+    assert job.model.jit_compile is True
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == config.train.tensor_float_32
     height, width = config.data.crop_size
     labels = tf.TensorSpec([BATCH_SIZE, height, width], tf.uint8)
     batch = tf.TensorSpec([BATCH_SIZE, height, width, 3]), {"logits": labels, "aux_logits": labels}

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from psanet_tf import SlidingWindow, attention_maps
 from psanet_tf.config import Config, TrainSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.models import build_model
+from psanet_tf.training import trainer
 from psanet_tf.training.checkpoints import save_checkpoint
 from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
-from psanet_tf.training.trainer import build_job, train
+from psanet_tf.training.trainer import build_job, distribute_dataset, train
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.files import weights_identity
 
@@ -86,6 +88,30 @@ def test_the_other_variant_on_crops_of_any_size(config):
     """That it trains on them: tests/cli/test_train_cli.py, and without attention test_run.py."""
     # 5 x 6 features are shrunk with aligned corners; those of the mmseg variant are halved with half-pixel centres.
     assert_labels_and_maps(build_model(config("data.crop_size=[40, 48]"), 5), (3, 3))
+
+
+def test_batches_go_to_a_single_gpu_ahead_of_their_step(config, monkeypatch):
+    # Another CPU device stands in for it.
+    monkeypatch.setattr(trainer, "devices_of", lambda strategy: ["/device:GPU:0"])
+    to_device = tf.data.experimental.prefetch_to_device
+    asked = []
+
+    def to_another_cpu(device):
+        asked.append(device)
+        return to_device("/device:CPU:1")
+
+    monkeypatch.setattr(tf.data.experimental, "prefetch_to_device", to_another_cpu)
+    section = config().train
+
+    def make_dataset(num_workers, worker_index):
+        image, labels = tf.zeros([2, 9, 9, 3]), tf.zeros([2, 9, 9], tf.uint8)
+        return tf.data.Dataset.from_tensors((image, {"logits": labels})).repeat()
+
+    image, labels = next(iter(distribute_dataset(build_strategy(section), section, make_dataset)))
+    assert asked == ["/device:GPU:0"]
+    assert image.shape == (section.batch_size, 9, 9, 3)
+    assert all(tensor.device.endswith("CPU:1") for tensor in (image, labels["logits"]))
+    assert labels["logits"].dtype == tf.uint8
 
 
 def test_frozen_statistics_of_random_weights_are_refused(config):
