@@ -118,6 +118,11 @@ class Ours:
         tf.config.threading.set_intra_op_parallelism_threads(os.cpu_count())
         self.tf = tf
         self.folder = folder
+        # What is loaded and set up once is no part of a case's memory.
+        import psanet_tf
+        import psanet_tf.training.recipe
+
+        psanet_tf.PSALayer(4)(tf.zeros([1, 9, 9, 8]))
 
     def describe(self):
         return f"TensorFlow {self.tf.__version__}"
@@ -245,6 +250,7 @@ class Original:
         self.psa_mask_op = functional.psa_mask
         functional.psa_mask = self._psa_mask
         self.models = psanet
+        psanet.PSA(8, 4, mask_h=9, mask_w=9).eval()(torch.zeros([1, 8, 9, 9]))
 
     def describe(self):
         return f"PyTorch {self.torch.__version__}"
