@@ -1,11 +1,32 @@
 """Batch normalization with the running statistics of PyTorch, fused kernels and cheap synchronization."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
 from psanet_tf.layers.replicas import mean_over_replicas, replicas
+
+# Whether this thread computes something again: replicas are traced in threads of their own.
+_again = threading.local()
+
+
+@contextlib.contextmanager
+def keep_statistics() -> Iterator[None]:
+    """Within, layers normalize as they would, but leave the moving statistics as they are.
+
+    For computations that are done again for their gradient (`tf.recompute_grad`), whose batch has been counted.
+    """
+    before = getattr(_again, "is_on", False)
+    _again.is_on = True
+    try:
+        yield
+    finally:
+        _again.is_on = before
+
 
 _FUSED_DTYPES = (tf.float16, tf.bfloat16, tf.float32)
 
@@ -72,6 +93,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return gamma, beta
 
     def _update(self, moving, batch):
+        if getattr(_again, "is_on", False):
+            return
         old = tf.cast(moving, batch.dtype)
         moving.assign(tf.cast(old * self.momentum + batch * (1 - self.momentum), moving.dtype))
 

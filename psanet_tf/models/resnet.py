@@ -1,5 +1,6 @@
 """Dilated ResNet backbone at output stride 8 (He et al. 2016; dilation as in the paper, section 4.1)."""
 
+import re
 from collections.abc import Sequence
 
 from psanet_tf.keras_api import keras
@@ -49,6 +50,17 @@ def resnet_stages(
             x = _bottleneck(x, build, planes, f"layer{number}_{block}", strides, dilation_here)
         stages.append(x)
     return stages
+
+
+def block_of(layer_name: str) -> str | None:
+    """The residual block that a layer of `resnet_stages` belongs to, e.g. "layer3_5"; None outside of the blocks."""
+    found = re.match(r"(layer\d+_\d+)_", layer_name)
+    return found and found[1]
+
+
+def is_end_of_block(layer_name: str) -> bool:
+    """Whether the layer's output is a residual block's."""
+    return block_of(layer_name) is not None and layer_name.endswith("_out")
 
 
 def _stem(x, build, width, kind):

@@ -1,5 +1,6 @@
 """How much memory training a network takes."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization, PSALayer
 from psanet_tf.models import PSANet
+from psanet_tf.models.resnet import block_of, is_end_of_block
 from psanet_tf.ops.psa_attention import resolved_block_size
 
 
@@ -48,8 +50,21 @@ def estimate_memory(model: PSANet, batch_size: int) -> Memory:
         weights=bytes_of(model.variables),
         gradients=bytes_of(model.trainable_variables),
         optimizer=bytes_of(model.optimizer.variables),
-        activations=batch_size * sum(map(_kept_bytes, model.layers)),
+        activations=batch_size * _activations(model),
     )
+
+
+def _activations(model):
+    """Bytes per image that the forward pass leaves for the backward pass."""
+    kept = {layer.name: _kept_bytes(layer) for layer in model.layers}
+    if not model.rematerialize:
+        return sum(kept.values())
+    # What is inside a residual block comes and goes: one of them counts, the largest.
+    inside = collections.Counter()
+    for name in list(kept):
+        if (block := block_of(name)) and not is_end_of_block(name):
+            inside[block] += kept.pop(name)
+    return sum(kept.values()) + max(inside.values())
 
 
 def _kept_bytes(layer):

@@ -221,6 +221,7 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
             freeze_batch_norm(model)
         if section.aux_weight == 0:
             freeze(model, ["aux_*"])
+        model.rematerialize = section.rematerialize == "blocks"
         optimizer = build_optimizer(section, updates)
         model.compile(
             optimizer,
