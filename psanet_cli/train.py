@@ -43,6 +43,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, memory, steps and the time of a step; train nothing.")
     ] = False,
+    fit_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="With --dry-run: propose settings for devices with this memory, e.g. 8GB."),
+    ] = None,
 ):
     """Train on all GPUs of this machine (or its CPU) and write checkpoints and metrics to the run folder.
 
@@ -53,7 +57,7 @@ def train(
     Examples:
       psanet train --config configs/scenes/psanet.yaml --run-dir runs/scenes
       psanet train --config configs/ade20k/psanet50.yaml --run-dir runs/ade --init resnet50_v2.pth --set data.root=ADE
-      psanet train --config configs/ade20k/psanet50.yaml --dry-run
+      psanet train --config configs/ade20k/psanet50.yaml --dry-run --fit-memory 8GB
       psanet train --run-dir runs/scenes --extend --epochs 30
       psanet train --config FILE --run-dir SHARED/run --workers a:2222,b:2222 --index 0   (on a; on b --index 1)
     """
@@ -70,9 +74,12 @@ def train(
     checked = load_config(config, overrides)
     if dry_run:
         from psanet_tf.training.dry_run import dry_run as describe
+        from psanet_tf.training.fit_memory import parse_memory
 
-        print(describe(checked))
+        print(describe(checked, None if fit_memory is None else parse_memory(fit_memory)))
         return
+    if fit_memory is not None:
+        raise ValueError("--fit-memory proposes settings and trains nothing: it goes with --dry-run")
     if run_dir is None:
         raise ValueError("--run-dir is missing: the folder for checkpoints and metrics")
 

@@ -14,6 +14,7 @@ from psanet_tf.data.readers import list_examples
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
+from psanet_tf.training.fit_memory import describe_proposal, fit_memory
 from psanet_tf.training.memory import estimate_memory
 from psanet_tf.training.strategy import build_strategy, devices_of
 from psanet_tf.training.trainer import build_job, distribute_dataset, prepare_data
@@ -22,17 +23,19 @@ from psanet_tf.weights.initial_weights import load_initial_weights
 _TIMED_STEPS = 3
 
 
-def dry_run(config: Config) -> str:
+def dry_run(config: Config, memory_limit: int | None = None) -> str:
     """Builds everything, trains `_TIMED_STEPS` + 1 steps without a run folder, and describes the run.
 
     Args:
         config: Config.
+        memory_limit: bytes that a device has. Settings that fit are proposed, and steps are taken only if the
+            configuration is one of them.
 
     Returns:
         Text of several lines.
 
     Raises:
-        ValueError, OSError: as `train`.
+        ValueError, OSError: as `train`; or nothing fits.
     """
     prepare_data(config)
     section = config.train
@@ -41,7 +44,10 @@ def dry_run(config: Config) -> str:
     lines = [] if section.init is None else load_initial_weights(job.model, section.init)
     replicas = strategy.num_replicas_in_sync
     memory = estimate_memory(job.model, section.batch_size // replicas)
-    seconds = _time_steps(config, strategy, job)
+    proposal = None
+    if memory_limit is not None:
+        proposal = fit_memory(job.model, section, replicas, memory_limit)
+        lines += describe_proposal(proposal, section, replicas, memory_limit)
     steps = section.epochs * job.steps
     counts = {
         split: len(list_examples(config.data, split)) for split in (config.data.train_split, config.data.val_split)
@@ -59,10 +65,14 @@ def dry_run(config: Config) -> str:
         f"memory per replica, estimated: {readable_size(memory.total)} (weights {readable_size(memory.weights)}, "
         f"gradients {readable_size(memory.gradients)}, optimizer {readable_size(memory.optimizer)}, "
         f"activations {readable_size(memory.activations)})",
-        f"memory, largest measured: {_peak_memory()}",
-        f"one step: {statistics.median(seconds[1:]):.2f} s (the first, which builds the graph, {seconds[0]:.1f} s)",
-        f"whole run without validation: about {_duration(statistics.median(seconds[1:]) * steps)}",
     ]
+    if proposal is None or (proposal.batch_size, proposal.rematerialize) == (section.batch_size, section.rematerialize):
+        seconds = _time_steps(config, strategy, job)
+        lines += [
+            f"memory, largest measured: {_peak_memory()}",
+            f"one step: {statistics.median(seconds[1:]):.2f} s (the first, which builds the graph, {seconds[0]:.1f} s)",
+            f"whole run without validation: about {_duration(statistics.median(seconds[1:]) * steps)}",
+        ]
     return "\n".join(lines)
 
 

@@ -36,12 +36,13 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def estimate_memory(model: PSANet, batch_size: int) -> Memory:
+def estimate_memory(model: PSANet, batch_size: int, rematerialize: bool | None = None) -> Memory:
     """Sums up tensors by their shapes; kernels' workspaces and the input pipeline come on top.
 
     Args:
         model: PSANet of a fixed input size, compiled, its optimizer built.
         batch_size: images per replica.
+        rematerialize: whether the insides of residual blocks are computed again; default: what the model does.
 
     Returns:
         Memory.
@@ -50,14 +51,14 @@ def estimate_memory(model: PSANet, batch_size: int) -> Memory:
         weights=bytes_of(model.variables),
         gradients=bytes_of(model.trainable_variables),
         optimizer=bytes_of(model.optimizer.variables),
-        activations=batch_size * _activations(model),
+        activations=batch_size * _activations(model, model.rematerialize if rematerialize is None else rematerialize),
     )
 
 
-def _activations(model):
+def _activations(model, rematerialize):
     """Bytes per image that the forward pass leaves for the backward pass."""
     kept = {layer.name: _kept_bytes(layer) for layer in model.layers}
-    if not model.rematerialize:
+    if not rematerialize:
         return sum(kept.values())
     # What is inside a residual block comes and goes: one of them counts, the largest.
     inside = collections.Counter()

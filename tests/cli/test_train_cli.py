@@ -70,6 +70,19 @@ def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_settings_for_a_memory_are_proposed_without_a_step(run, tiny):
+    result = run("--config", tiny, "--dry-run", "--fit-memory", "601.5MB")
+    assert result.exit_code == 0, result.output
+    assert "to fit into 601.5 MB (about 601.5 MB per replica):\n  --set train.rematerialize=blocks\n" in result.output
+    assert "one step:" not in result.output
+
+
+def test_fitting_is_for_dry_runs(run, tiny, tmp_path):
+    error = run("--config", tiny, "--run-dir", tmp_path / "run", "--fit-memory", "8GB").exception
+    assert str(error) == "--fit-memory proposes settings and trains nothing: it goes with --dry-run"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_that_is_not_finite_is_exit_status_1_and_one_line(run, tiny, tmp_path, monkeypatch):
     def diverging(config, run_dir, extend=False):
         raise FloatingPointError("the loss became nan in epoch 1, step 2 of 2")
