@@ -38,7 +38,13 @@ EXACT = (
 )
 """Neither weights nor rounding depend on these."""
 
-ROUNDING = ("train.cpu_replicas", "train.deterministic", "train.jit_compile", "train.rematerialize", "train.tensor_float_32")
+ROUNDING = (
+    "train.cpu_replicas",
+    "train.deterministic",
+    "train.jit_compile",
+    "train.rematerialize",
+    "train.tensor_float_32",
+)
 """The same mathematics on other devices or by other kernels."""
 
 LENGTH = "train.epochs"
