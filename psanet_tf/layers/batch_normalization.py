@@ -185,10 +185,10 @@ def _moments(inputs, count):
 
 def _gradient_sums(inputs, upstream, mean, variance, epsilon):
     """[sum of upstream, sum of upstream times normalized inputs] over all but the channels, like `mean`."""
-    ones, zeros = tf.ones_like(mean), tf.zeros_like(mean)
-    normalized = tf.cast(_affine(inputs, mean, variance, ones, zeros, epsilon), mean.dtype)
-    wide = tf.cast(upstream, mean.dtype)
-    return [tf.reduce_sum(terms, _all_but_channels(inputs)) for terms in (wide, wide * normalized)]
+    wide, axes = tf.cast(upstream, mean.dtype), _all_but_channels(inputs)
+    of_upstream, of_products = tf.reduce_sum(wide, axes), tf.reduce_sum(wide * tf.cast(inputs, mean.dtype), axes)
+    # What cancels here is mean / deviation times as large as what stays, which leaves float32 enough.
+    return [of_upstream, (of_products - mean * of_upstream) * tf.math.rsqrt(variance + epsilon)]
 
 
 def _all_but_channels(inputs):
