@@ -102,6 +102,16 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
+def attention_tensors(height, width, batch):
+    """Features, predictors and kernel of collect, and of distribute."""
+    tensors = []
+    for seed in (0, 3):
+        tensors.append(draw(seed, batch, height, width, MID_CHANNELS))
+        tensors.append(draw(seed + 1, batch, height, width, MID_CHANNELS).clip(0))
+        tensors.append(draw(seed + 2, MID_CHANNELS, 2 * height - 1, 2 * width - 1) / MID_CHANNELS**0.5)
+    return tensors
+
+
 def draw_labels(batch, crop):
     import numpy as np
 
@@ -152,6 +162,32 @@ class Ours:
             return tape.gradient(attention, mask, cotangent)
 
         return differentiate
+
+    def attention(self, height, width, batch, gradient, block_size):
+        """Both directions of what `PSALayer` computes between its convolutions; for benchmarks/attention.py."""
+        from psanet_tf.ops import psa_attention
+
+        tf = self.tf
+        block_size = tuple(block_size) if isinstance(block_size, list) else block_size
+        tensors = [tf.constant(array) for array in attention_tensors(height, width, batch)]
+
+        def attend(*tensors):
+            halves = [
+                psa_attention(*tensors[3 * i : 3 * i + 3], direction, block_size=block_size)
+                for i, direction in enumerate(("collect", "distribute"))
+            ]
+            return tf.concat(halves, axis=-1)
+
+        @tf.function(autograph=False)
+        def run():
+            if not gradient:
+                return attend(*tensors)
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                loss = tf.reduce_sum(tf.square(attend(*tensors)))
+            return tape.gradient(loss, tensors)
+
+        return run
 
     def layer(self, crop, precision):
         from psanet_tf import PSALayer
@@ -284,6 +320,37 @@ class Original:
         attention = forward()
         self.comparable = lambda outputs: outputs.permute(0, 2, 3, 1)
         return lambda: torch.autograd.grad(attention, mask, cotangent, retain_graph=True)[0]
+
+    def attention(self, height, width, batch, gradient, block_size):
+        torch = self.torch
+        tensors = []
+        for i, array in enumerate(attention_tensors(height, width, batch)):
+            if i % 3 == 2:  # kernels [P, mask_h, mask_w] become those of a 1x1 convolution
+                array = array.reshape(array.shape[0], -1).T[..., None, None].copy()
+                tensors.append(torch.from_numpy(array).requires_grad_(gradient))
+            else:
+                tensors.append(self._images(array).requires_grad_(gradient))
+
+        def attend():
+            halves = []
+            for kind in range(2):
+                features, predictors, kernel = tensors[3 * kind : 3 * kind + 3]
+                mask = torch.nn.functional.conv2d(predictors, kernel)
+                attention = self._psa_mask(mask, kind, 2 * height - 1, 2 * width - 1)
+                attention = torch.softmax(attention.flatten(2), dim=1)
+                sums = torch.bmm(features.flatten(2), attention)
+                halves.append(sums.reshape(features.shape))
+            return torch.cat(halves, 1)
+
+        self.comparable = lambda outputs: outputs.permute(0, 2, 3, 1)
+        if gradient:
+            return lambda: torch.autograd.grad(attend().square().sum(), tensors)
+
+        def run():
+            with torch.inference_mode():
+                return attend()
+
+        return run
 
     def layer(self, crop, precision):
         size, _, mask = features_of(crop)
@@ -493,6 +560,12 @@ def parse_arguments():
             parser.error(f"--only must be among {', '.join(PARTS)}, got {part!r}")
     if arguments.crop < 33 or arguments.crop % 16 != 1:
         parser.error(f"--crop must be of the form 16n + 1, as the original needs it, and at least 33: {arguments.crop}")
+    check_pytorch(parser, arguments)
+    return arguments
+
+
+def check_pytorch(parser, arguments):
+    """Says how to get what the original's side needs, where that is missing."""
     if not (arguments.semseg / "lib" / "psa" / "src" / "cpu" / "psamask.cpp").is_file():
         parser.error(
             f"--semseg: {arguments.semseg} is no clone of the original: git clone {REPOSITORY} {arguments.semseg}"
@@ -506,7 +579,6 @@ def parse_arguments():
             f"{arguments.pytorch} has no PyTorch or no ninja: pip install torch==2.13.0 ninja, or name another Python "
             "that has them with --pytorch"
         )
-    return arguments
 
 
 def processor():
