@@ -71,6 +71,28 @@ def test_gradient_of_a_frozen_layer_follows_the_formula(dtype, limit):
     np.testing.assert_allclose(g_beta, gy.sum((0, 1, 2)), atol=10 * limit)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradient_of_the_gradient_is_that_of_the_formula(frozen):
+    layer, (gamma, beta, mean, variance) = made("float64")
+    layer.trainable = not frozen
+    x, weights = (tf.constant(np.random.default_rng(seed).normal(size=(2, 4, 5, 3))) for seed in (0, 1))
+
+    def formula(x, training):
+        moments = (mean, variance) if frozen else tf.nn.moments(x, [0, 1, 2])
+        return tf.nn.batch_normalization(x, *moments, beta, gamma, 1e-5)
+
+    def second(function):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = tf.reduce_sum(tf.sin(function(x, training=True)) * weights)
+            square = tf.reduce_sum(tf.square(inner.gradient(value, x)))
+        return outer.gradient(square, x)
+
+    np.testing.assert_allclose(second(layer), second(formula), atol=1e-12)
+
+
 def test_other_ranks_work_too():
     layer = BatchNormalization()
     x = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
