@@ -172,10 +172,10 @@ class Ours:
         tensors = [tf.constant(array) for array in attention_tensors(height, width, batch)]
 
         def attend(*tensors):
-            halves = [
-                psa_attention(*tensors[3 * i : 3 * i + 3], direction, block_size=block_size)
-                for i, direction in enumerate(("collect", "distribute"))
-            ]
+            halves = []
+            for i, direction in enumerate(("collect", "distribute")):
+                with tf.control_dependencies(halves):
+                    halves.append(psa_attention(*tensors[3 * i : 3 * i + 3], direction, block_size=block_size))
             return tf.concat(halves, axis=-1)
 
         @tf.function(autograph=False)

@@ -157,10 +157,11 @@ class PSALayer(keras.layers.Layer):
         features = tf.convert_to_tensor(inputs)
         size = size_of(features)
         shrunk, align_corners = self._checked_shrunk(size)
-        attended = [
-            branch(features, size=shrunk, align_corners=align_corners, training=training)
-            for branch in self._branches().values()
-        ]
+        attended = []
+        for branch in self._branches().values():
+            # One after the other: at once, a graph would need the memory of both, and be no faster.
+            with tf.control_dependencies(attended):
+                attended.append(branch(features, size=shrunk, align_corners=align_corners, training=training))
         outputs = tf.concat(attended, axis=-1) if len(attended) > 1 else attended[0]
         if self.normalization_factor != 1.0:
             factor = self.normalization_factor
