@@ -175,7 +175,7 @@ def _fused_training(inputs, gamma, beta, epsilon):
 
 
 def _moments(inputs, dtype):
-    """(mean, biased variance) of each channel. (The fused kernel sums up in order, on CPUs with ten times the error.)"""
+    """(mean, biased variance) of each channel. (The fused kernel's sums have ten times the error on CPUs.)"""
     return tf.nn.moments(tf.cast(inputs, dtype), _all_but_channels(inputs))
 
 
