@@ -82,7 +82,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     maps = [(1, 30, 30), (1, 45, 45), (1, 60, 60), (1, 64, 128)]
     parser.add_argument("--maps", nargs="+", type=lengths, default=maps, metavar="[BATCHx]HxW", help="sizes of the map")
-    parser.add_argument("--blocks", nargs="+", type=lengths, default=[(16, 32)], metavar="ROWSxCOLUMNS")
+    parser.add_argument("--blocks", nargs="+", type=lengths, default=[(16, 16)], metavar="ROWSxCOLUMNS")
     parser.add_argument("--repetitions", type=int, default=5, help="timings of each form")
     parser.add_argument("--semseg", type=Path, metavar="FOLDER", help=f"clone of {original.REPOSITORY}")
     parser.add_argument("--pytorch", default=sys.executable, metavar="PYTHON", help="Python with PyTorch and ninja")

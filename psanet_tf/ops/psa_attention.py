@@ -15,7 +15,7 @@ BlockSize = Literal["auto"] | int | tuple[int, int] | None
 
 # "auto" takes blocks from this many bytes of a mask in float32 on; docs/benchmarks/attention.md has the measurements.
 AUTO_MASK_BYTES = 32 * 2**20
-AUTO_BLOCK_SIZE = (16, 32)
+AUTO_BLOCK_SIZE = (16, 16)
 
 
 def psa_attention(
@@ -49,7 +49,7 @@ def psa_attention(
         softmax: False takes the logits themselves as weights.
         block_size: positions that are looked at together: (rows, columns), or rows as wide as the map; None for the
             whole map at once. "auto" is None where the mask of an image has at most 8.4 million entries (32 MiB in
-            float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), and (16, 32) for larger ones and where
+            float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), and (16, 16) for larger ones and where
             the map's size is dynamic.
         implementation: of the window gather, see `psa_mask`; blocks consist of stock TensorFlow ops.
 
@@ -64,7 +64,7 @@ def psa_attention(
     Example:
         >>> features = tf.random.normal([1, 64, 128, 512])
         >>> kernel = tf.random.normal([512, 127, 255], stddev=0.01)
-        >>> psa_attention(features, tf.nn.relu(features), kernel, block_size=(16, 32)).shape
+        >>> psa_attention(features, tf.nn.relu(features), kernel, block_size=(16, 16)).shape
         TensorShape([1, 64, 128, 512])
     """
     features, predictors = tf.convert_to_tensor(features), tf.convert_to_tensor(predictors)
