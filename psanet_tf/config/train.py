@@ -78,7 +78,7 @@ class TrainSection(Section):
     rematerialize: Literal["none", "blocks"] = Field(
         "none",
         description="blocks: keep what enters each residual block only, and compute the rest again for the gradient; "
-        "less memory, about a third more time, the same results",
+        "less memory, about a quarter more time, the same results",
     )
     cpu_replicas: int = Field(
         1, ge=1, description="logical CPU devices to train on where there is no GPU; each builds a graph of its own"

@@ -182,7 +182,7 @@ class PSANet(keras.Model):
     def rematerialize(self) -> bool:
         """Whether training keeps what enters each residual block only, and computes the rest again for the gradient.
 
-        It takes less memory and about a third more time, with the same results. To be set before `compile`; not kept
+        It takes less memory and about a quarter more time, with the same results. To be set before `compile`; not kept
         in files, since it is no matter of what the network computes.
         """
         return self._blockwise_call is not None

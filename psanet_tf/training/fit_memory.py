@@ -93,7 +93,7 @@ def describe_proposal(proposal: Proposal, section: TrainSection, replicas: int, 
     lines = [f"to fit into {given} (about {needed} per replica):"]
     lines.append("  " + " ".join(f"--set {key}={value}" for key, value in changes.items()))
     if "train.rematerialize" in changes:
-        lines.append("  a step takes about a third longer; the results are the same")
+        lines.append("  a step takes about a quarter longer; the results are the same")
     if "train.batch_size" in changes:
         before, after = section.batch_size // replicas, proposal.batch_size // replicas
         lines.append(
