@@ -59,7 +59,7 @@ class PSALayer(keras.layers.Layer):
             entries (32 MiB in float32: more than 38 x 38 positions with the default mask) or where the size is
             dynamic: there they are faster, and neither the mask nor the attention matrix is ever in memory, in either
             pass (see `psanet_tf.ops.psa_attention`). Weights and results are the same (to 1e-5). A compact layer
-            takes "auto" and None alone, and has its matrix in memory.
+            takes "auto" and None alone, and has its matrix in memory; with implementation="custom" "auto" is None.
         variant: "semseg", the original implementation, or "mmseg", MMSegmentation's. That one shrinks with aligned
             corners, as above, only where H and W are both odd, and else to (H // shrink_factor, W // shrink_factor)
             with half-pixel centres; resizes back in the same way; projects with a border of zeros one position wide

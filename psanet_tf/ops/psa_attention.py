@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from psanet_tf.ops.position_blocks import Length
 from psanet_tf.ops.psa_attention_blocks import attend_in_blocks, fit_kernel
-from psanet_tf.ops.psa_mask import DTYPES, psa_mask
+from psanet_tf.ops.psa_mask import DTYPES, chosen_implementation, psa_mask
 
 DIRECTIONS = ("collect", "distribute")
 
@@ -50,7 +50,7 @@ def psa_attention(
         block_size: positions that are looked at together: (rows, columns), or rows as wide as the map; None for the
             whole map at once. "auto" is None where the mask of an image has at most 8.4 million entries (32 MiB in
             float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), and (16, 16) for larger ones and where
-            the map's size is dynamic.
+            the map's size is dynamic; but always None with the implementation "custom".
         implementation: of the window gather, see `psa_mask`; blocks consist of stock TensorFlow ops.
 
     Returns:
@@ -70,6 +70,8 @@ def psa_attention(
     features, predictors = tf.convert_to_tensor(features), tf.convert_to_tensor(predictors)
     kernel = tf.cast(tf.convert_to_tensor(kernel), features.dtype)
     _check(features, predictors, kernel, direction)
+    if block_size == "auto" and chosen_implementation(implementation) == "custom":
+        block_size = None  # the op was asked for, and blocks have no use for it
     blocks = resolved_block_size(block_size, features.shape[1:3], kernel.shape[1:])
     if blocks is not None:
         outputs = attend_in_blocks(

@@ -68,13 +68,22 @@ def psa_mask(mask: tf.Tensor, mask_size: tuple[int, int] | None = None, implemen
     if mask.shape.rank != 4:
         raise ValueError(f"mask must be [N, H, W, mask_h * mask_w], got shape {mask.shape}")
     mask_size = checked_mask_size(mask_size, mask.shape)
-    implementation = _checked_implementation(implementation) if _override is None else _override
+    implementation = chosen_implementation(implementation)
     if implementation == "custom":
         return _custom_without_detour(mask, mask_size)
     if implementation == "auto" and _custom_op_serves():
         forbid_export()
         return psa_mask_custom(mask, mask_size)
     return psa_mask_stock(mask, mask_size)
+
+
+def chosen_implementation(implementation: str) -> str:
+    """`implementation`, or the one that `psa_mask_implementation` sets in its place.
+
+    Raises:
+        ValueError: no such implementation.
+    """
+    return _checked_implementation(implementation) if _override is None else _override
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from psanet_tf.ops import psa_attention
+from psanet_tf.ops import psa_attention, psa_mask_implementation
 from psanet_tf.ops.psa_attention import AUTO_BLOCK_SIZE, resolved_block_size
 
 pytestmark = pytest.mark.any_keras
@@ -150,6 +150,19 @@ def test_auto_takes_blocks_where_they_are_worth_it():
     assert resolved_block_size("auto", (45, 45), (89, 89)) == AUTO_BLOCK_SIZE
     assert resolved_block_size("auto", (None, 30), (59, 59)) == AUTO_BLOCK_SIZE
     assert resolved_block_size(None, (500, 500), (999, 999)) is None
+
+
+def test_the_op_is_used_where_it_is_asked_for(library):
+    """Also where "auto" would take blocks, which have no use for it: the size is dynamic."""
+    specs = [tf.TensorSpec([1, None, None, 3]), tf.TensorSpec([1, None, None, 4]), tf.TensorSpec([4, 5, 5])]
+
+    def ops(implementation):
+        function = tf.function(lambda *tensors: psa_attention(*tensors, implementation=implementation), autograph=False)
+        return {op.type for op in function.get_concrete_function(*specs).graph.get_operations()}
+
+    assert "PsaMask" in ops("custom") and "PsaMask" not in ops("auto")
+    with psa_mask_implementation("custom"):
+        assert "PsaMask" in ops("auto")
 
 
 @pytest.mark.parametrize(
