@@ -44,6 +44,10 @@ def check(
         Path, typer.Option(help="Where the contact sheet goes, an HTML page to look the dataset over.")
     ] = Path("check.html"),
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: processor cores.")] = None,
+    statistics: Annotated[
+        bool,
+        typer.Option("--statistics", help="Compute data.mean and data.std of the training images in the same pass."),
+    ] = False,
 ):
     """Read every image and label once and report what is wrong, what to do about it, and how often each class occurs.
 
@@ -56,8 +60,8 @@ def check(
     from psanet_tf.data.catalog import info_of
     from psanet_tf.data.checking import check_splits
     from psanet_tf.data.findings import counted
-    from psanet_tf.data.readers import read_example
     from psanet_tf.data.scale import config_scale_warnings
+    from psanet_tf.data.statistics import in_yaml
     from psanet_tf.files import check_writable
     from psanet_tf.visualization.contact_sheet import write_contact_sheet
 
@@ -65,7 +69,12 @@ def check(
     data = configuration.data
     check_writable(page)
     info = info_of(data)
-    reports = check_splits(data, split or (data.train_split, data.val_split), workers)
+    splits = split or (data.train_split, data.val_split)
+    if statistics and data.train_split not in splits:
+        raise ValueError(
+            f"--statistics are those of the training split: add --split {data.train_split}, or leave --split out"
+        )
+    reports = check_splits(data, splits, workers, statistics)
     for report in reports:
         print(report.text(info))
     warnings = []
@@ -74,7 +83,10 @@ def check(
         warnings = config_scale_warnings(configuration, info)
     for warning in warnings:
         print(f"warning: {warning}")
-    samples = [[(item.name, *read_example(item, info)) for item in report.samples] for report in reports]
+    for report in reports:
+        if report.split == data.train_split and report.statistics is not None:
+            print(f"mean and deviation of split {report.split!r}, for the section data:\n{in_yaml(*report.statistics)}")
+    samples = [[_sample(item, info) for item in report.samples] for report in reports]
     write_contact_sheet(page, f"Check of {data.root}", reports, info, samples, warnings)
     wrong = sum(len(report.problems) for report in reports)
     notes = counted(sum(len(report.notes) for report in reports), "note")
@@ -82,6 +94,13 @@ def check(
     print(f"look at the labels on the images: {page}")
     if wrong:
         raise typer.Exit(1)
+
+
+def _sample(example, info):
+    from psanet_tf.data.readers import read_example
+
+    image, labels = read_example(example, info)
+    return example.name, info.images.picture(image), labels
 
 
 @data_app.command()

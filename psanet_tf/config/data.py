@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from psanet_tf.config.image_checks import check_bands, check_range, check_statistics
 from psanet_tf.config.section import Section
 
 _SPLITS = {
@@ -36,6 +37,19 @@ class AugmentationSection(Section):
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"needs 0 < smallest <= largest, got {list(scale)}")
         return scale
+
+
+class DisplaySection(Section):
+    bands: tuple[int, ...] | None = Field(
+        None,
+        description="one channel (grey) or three (red, green, blue), counted from 1, that make the picture; default "
+        "[1, 2, 3], with fewer channels [1]",
+    )
+    range: tuple[float, float] | None = Field(
+        None,
+        description="values shown as black and as white; default: uint8 as it is, of others the 2nd to 98th percentile "
+        "of each band of each image",
+    )
 
 
 class DataSection(Section):
@@ -75,6 +89,17 @@ class DataSection(Section):
         "class",
     )
     label_kind: Literal["labelIds", "labelTrainIds"] = Field("labelIds", description="cityscapes: which label files")
+    channels: int = Field(3, ge=1, description="of every image: 1 for grey, 4 for RGB and infrared, 12 for bands, ...")
+    dtype: Literal["uint8", "uint16", "float32"] = Field(
+        "uint8", description="numbers in the image files; 3 channels of uint8 are photographs of whatever form"
+    )
+    mean: tuple[float, ...] | None = Field(
+        None,
+        description="per channel, in units of the stored values; default: ImageNet's for photographs, for others "
+        "computed from the training images and written into the run",
+    )
+    std: tuple[float, ...] | None = Field(None, description="... and the standard deviation")
+    display: DisplaySection = Field(DisplaySection(), description="what a picture of an image shows")
     crop_size: tuple[int, int] = Field(
         (465, 465),
         description="rows and columns of a training crop, at least 9; 8n+1 align features and pixels exactly",
@@ -97,6 +122,13 @@ class DataSection(Section):
             given = [key for key in _CUSTOM_KEYS if getattr(self, key) != fields[key].default]
             if given:
                 raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
+        return self
+
+    @model_validator(mode="after")
+    def _format_of_images(self):
+        check_statistics(self.mean, self.std, self.channels)
+        check_bands(self.display.bands or (1,), self.channels)
+        check_range(self.display.range)
         return self
 
     @field_validator("root")

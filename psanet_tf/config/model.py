@@ -38,6 +38,11 @@ class ModelSection(Section):
     mid_channels: int | None = Field(None, ge=1, description="channels inside the module; default 8 * width")
     normalization_factor: float | None = Field(1.0, description="divides the sums; null: mask rows * columns")
     psa_softmax: bool = True
+    first_convolution: Literal["repeat", "mean", "new"] = Field(
+        "repeat",
+        description="of initial weights that were trained on other channels than data.channels: the first "
+        "convolution's weights repeated over the channels, their mean for every channel (both scaled), or random ones",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="spatial dropout before both classifiers")
 
     @model_validator(mode="after")

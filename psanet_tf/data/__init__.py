@@ -4,6 +4,7 @@ import importlib
 
 # Imported when first used: only some of them need TensorFlow.
 _MODULE_OF = {
+    "ImageFormat": "image_format",
     "MEAN": "normalization",
     "STD": "normalization",
     "normalize": "normalization",

@@ -98,7 +98,7 @@ def apply_augmentation(
     left), and cut. Images are interpolated bilinearly, labels take the nearest pixel, both at pixel centres.
 
     Args:
-        image: uint8 or float32 [H, W, 3], RGB.
+        image: uint8, uint16 or float32 [H, W, C].
         label: uint8 [H, W].
         scale: factor on both sides, positive.
         angle_degrees: rotation, positive counter-clockwise; 0 or None for none.
@@ -106,11 +106,11 @@ def apply_augmentation(
         flip: whether to mirror left and right.
         offset_yx: row and column of the crop's first pixel in the mirrored, padded image.
         crop_size: rows and columns (h, w) of the result; two Python integers.
-        fill: three values 0..255, the colour where there is no image.
+        fill: C values, the colour where there is no image.
         ignore_label: the label there.
 
     Returns:
-        float32 [h, w, 3], 0..255, and uint8 [h, w].
+        float32 [h, w, C], in units of the image's values, and uint8 [h, w].
 
     Raises:
         ValueError, tf.errors.InvalidArgumentError: image and label differ in size; a scale that leaves no pixel; an
@@ -173,7 +173,7 @@ def augmented_difference(
     # Of the difference from the fill, padding is 0.
     pixels = tf.pad(pixels, tf.pad(around, [[0, 1], [0, 0]]))
     values = tf.pad(values, around, constant_values=tf.cast(ignore_label, tf.uint8))
-    return tf.reshape(pixels, (*crop_size, 3)), tf.reshape(values, crop_size)
+    return tf.reshape(pixels, (*crop_size, fill.shape[0])), tf.reshape(values, crop_size)
 
 
 def _happens(draw, probability):
@@ -204,7 +204,7 @@ def _check(image, label, frame, offset_yx, crop):
 
 
 def _warp_and_blur(image, warp, window, blur, fill):
-    """float32 [height, width, 3], the window's pixels minus `fill`."""
+    """float32 [height, width, C], the window's pixels minus `fill`."""
 
     # The kernel looks beyond the window, but not beyond the frame, where it is reflected.
     before = tf.minimum(window[:2], _BLUR_MARGIN)
@@ -215,7 +215,7 @@ def _warp_and_blur(image, warp, window, blur, fill):
     def blurred():
         missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
         reflected = _cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
-        kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], 3, axis=2)
+        kernel = np.repeat((_BINOMIAL[:, None] * _BINOMIAL)[:, :, None, None], fill.shape[0], axis=2)
         return tf.nn.depthwise_conv2d(reflected[None], kernel, [1, 1, 1, 1], "VALID")[0]
 
     return _cond(blur, blurred, lambda: pixels)
@@ -251,7 +251,7 @@ class _Warp:
         self._shift = (center - tf.linalg.matvec(matrix, center)) / scale
 
     def pixels(self, image, window, fill):
-        """Bilinear samples minus `fill`; 0 outside of the image. float32 [height, width, 3]."""
+        """Bilinear samples minus `fill`; 0 outside of the image. float32 [height, width, C]."""
         part, origin = self._part(image, window)
 
         def scaled():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from psanet_tf.config import DataSection
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat, image_format
 from psanet_tf.data.layouts import existing_root
 from psanet_tf.data.text_files import read_lines
 
@@ -32,6 +33,7 @@ class DatasetInfo:
         ignore_label: the train id of pixels that count neither in the loss nor in the scores.
         label_values: the value of each class in the label files, where that is not the dataset's own rule.
         long_side: median long side of the training images, in pixels, where it was measured.
+        images: `ImageFormat` of the images: channels, dtype, normalization.
     """
 
     name: str
@@ -40,6 +42,7 @@ class DatasetInfo:
     ignore_label: int = IGNORE_LABEL
     label_values: tuple[int, ...] | None = None
     long_side: int | None = None
+    images: ImageFormat = PHOTOGRAPHS
 
     def __post_init__(self):
         colors = np.array(self.colors)
@@ -72,6 +75,8 @@ class DatasetInfo:
             values["label_values"] = list(self.label_values)
         if self.long_side is not None:
             values["long_side"] = self.long_side
+        if self.images != PHOTOGRAPHS:
+            values["images"] = self.images.to_dict()
         return values
 
     @classmethod
@@ -84,6 +89,7 @@ class DatasetInfo:
             values["ignore_label"],
             None if label_values is None else tuple(label_values),
             values.get("long_side"),
+            ImageFormat.from_dict(values["images"]) if "images" in values else PHOTOGRAPHS,
         )
 
 
@@ -114,8 +120,9 @@ def info_of(data: DataSection) -> DatasetInfo:
         ValueError: a file of names or colours that cannot be used; the message names it, the line and what is right.
         FileNotFoundError: there is no such file.
     """
+    images = image_format(data)
     if data.dataset != "custom":
-        return dataset_info(data.dataset)
+        return dataclasses.replace(dataset_info(data.dataset), images=images)
     root = existing_root(data, data.class_names)
     names = _class_names(root / data.class_names)
     colors = distinct_colors(len(names)) if data.class_colors is None else _class_colors(data, len(names))
@@ -125,7 +132,7 @@ def info_of(data: DataSection) -> DatasetInfo:
             f"data.label_values: needs one value for each of the {len(names)} classes in {root / data.class_names}, "
             f"got {len(label_values)}"
         )
-    return DatasetInfo("custom", names, colors, label_values=label_values)
+    return DatasetInfo("custom", names, colors, label_values=label_values, images=images)
 
 
 def _class_names(path):

@@ -20,6 +20,7 @@ from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.palettes import PaletteAgreement
 from psanet_tf.data.pixels import damage, label_colors
 from psanet_tf.data.readers import decode_example, encoded_example, holds_train_ids, list_examples
+from psanet_tf.data.statistics import Moments, combined
 from psanet_tf.progress import track
 
 _MAX_SAMPLES = 12
@@ -40,6 +41,8 @@ class SplitReport:
         sizes: rows and columns of every image that can be used.
         num_turned: images with an orientation tag that turns them.
         samples: usable examples that show as many classes as possible, for a look at them.
+        statistics: mean and standard deviation of each channel of all images that can be read, where they were asked
+            for.
     """
 
     split: str
@@ -51,6 +54,7 @@ class SplitReport:
     sizes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     num_turned: int = 0
     samples: list[Example] = dataclasses.field(default_factory=list)
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def problems(self) -> list[Finding]:
@@ -79,13 +83,16 @@ class SplitReport:
         return "\n".join(lines)
 
 
-def check_splits(data: DataSection, splits: Iterable[str], workers: int | None = None) -> list[SplitReport]:
+def check_splits(
+    data: DataSection, splits: Iterable[str], workers: int | None = None, statistics: bool = False
+) -> list[SplitReport]:
     """Reads every image and label file of some splits.
 
     Args:
         data: a `DataSection`.
         splits: the dataset's own names of the splits.
         workers: threads; default: processor cores.
+        statistics: whether to sum up the values of the images, too.
 
     Returns:
         list of SplitReport, one per split.
@@ -100,13 +107,15 @@ def check_splits(data: DataSection, splits: Iterable[str], workers: int | None =
         Listing(list_examples(data, split)) if data.format == "tfrecord" else list_files(data, split)
         for split in splits
     ]
-    reports = [_check(split, listing, info, workers) for split, listing in zip(splits, listings, strict=True)]
+    reports = [
+        _check(split, listing, info, workers, statistics) for split, listing in zip(splits, listings, strict=True)
+    ]
     if data.format == "files":
         _note_shared_images(reports)
     return reports
 
 
-def _check(split, listing, info, workers):
+def _check(split, listing, info, workers, statistics):
     report = SplitReport(
         split, listing.examples, [], np.zeros(info.num_classes, np.int64), np.zeros(info.num_classes, np.int64)
     )
@@ -122,7 +131,8 @@ def _check(split, listing, info, workers):
     present = [example for example in listing.examples if not gone & {example.image_path, example.label_path}]
     tally = _Tally(report, info)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        results = track(pool.map(_examine, present), f"reading {split}", len(present))
+        results = pool.map(lambda example: _examine(example, info.images, statistics), present)
+        results = track(results, f"reading {split}", len(present))
         for example, result in zip(present, results, strict=True):
             tally.add(example, result)
     tally.conclude(listing)
@@ -138,20 +148,23 @@ class _Facts:
     damage: str | None
     num_frames: int
     colors: dict | None
+    moments: Moments | None
 
 
-def _examine(example):
+def _examine(example, images, statistics):
     """_Facts, or the text of the error if the example cannot be read."""
     try:
         encoded_image, encoded_label = encoded_example(example)
-        image, values = decode_example(example, encoded_image, encoded_label)
+        image, values = decode_example(example, encoded_image, encoded_label, images)
         return _Facts(
             np.bincount(values.ravel(), minlength=256),
             image.shape[:2],
             headers.orientation(encoded_image) != headers.UPRIGHT,
             damage(encoded_image),
-            num_frames(io.BytesIO(encoded_image)),
+            # The pages of other images may be their channels.
+            num_frames(io.BytesIO(encoded_image)) if images.is_photograph else 1,
             label_colors(encoded_label, example.label_path),
+            Moments.of(image) if statistics else None,
         )
     except (ValueError, OSError) as error:
         return str(error)
@@ -167,6 +180,7 @@ class _Tally:
         self.palettes = PaletteAgreement()
         self.unreadable, self.damaged, self.frames, self.unlabelled = [], [], [], []
         self.usable = []
+        self.moments = None
         # For each class, the example that shows most of it.
         self.most = np.zeros(info.num_classes, np.int64)
         self.best = [None] * info.num_classes
@@ -176,6 +190,7 @@ class _Tally:
             self.unreadable.append((example, result))
             return
         report, info = self.report, self.info
+        self.moments = combined(item for item in (self.moments, result.moments) if item is not None)
         if result.damage:
             self.damaged.append(f"{example.image_path}: {result.damage}")
         if result.num_frames > 1:
@@ -220,6 +235,11 @@ class _Tally:
             what = f"of {counted(len(self.frames), 'image')} with several frames or pages the first one is taken"
             report.findings.append(Finding(what, "", tuple(self.frames), is_problem=False))
         report.samples = self._samples()
+        if self.moments is not None:
+            try:
+                report.statistics = self.moments.statistics(f"the images of split {report.split!r}")
+            except ValueError as error:
+                report.findings.append(Finding(*map(str.strip, str(error).split(":", 1))))
 
     def _samples(self):
         """Rare classes first, then evenly over the split; in the order of the split."""

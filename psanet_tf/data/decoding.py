@@ -8,8 +8,10 @@ import tensorflow as tf
 from psanet_tf.data import headers
 from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE, DatasetInfo
 from psanet_tf.data.graph_headers import called_rarely, has_pixels_first, is_jpeg, is_png, jpeg_orientation, png_header
-from psanet_tf.data.pixels import REVERSED
+from psanet_tf.data.graph_turning import turned
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
+from psanet_tf.data.stored_decoding import decode_stored, require
 
 _RECORD_BUFFER = 1 << 18
 _CMYK_COMPONENTS = 4
@@ -35,23 +37,26 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     return features[IMAGE_KEY], features[LABEL_KEY]
 
 
-def decode_image(encoded: tf.Tensor, name: str | tf.Tensor = "the image") -> tf.Tensor:
-    """Bytes of a JPEG or PNG file -> uint8 [H, W, 3], equal to `pixels.decode_image` in every pixel.
+def decode_image(
+    encoded: tf.Tensor, name: str | tf.Tensor = "the image", images: ImageFormat = PHOTOGRAPHS
+) -> tf.Tensor:
+    """Bytes of a file -> [H, W, C] of the format's dtype, equal to `pixels.decode_image` in every pixel.
 
     Args:
-        encoded: scalar string.
+        encoded: scalar string; a JPEG or PNG file for photographs, for others what `decode_stored` takes.
         name: string or scalar string, what messages call it.
+        images: `ImageFormat`.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, for any other file, for CMYK and for damaged ones.
     """
-    return _decode_image(encoded, name)
+    return _decode_image(encoded, name) if images.is_photograph else decode_stored(encoded, name, images)
 
 
 # A function of its own, as `label_values`: traced once, not for each place that it is called at.
 @tf.function(input_signature=[_STRING, _STRING], autograph=False)
 def _decode_image(encoded, name):
-    known = _require(
+    known = require(
         is_jpeg(encoded) | is_png(encoded), name, " is no JPEG or PNG image (its first bytes say what it is)"
     )
     with tf.control_dependencies([known]):
@@ -59,13 +64,13 @@ def _decode_image(encoded, name):
     pixels, orientation = tf.cond(
         is_jpeg(encoded), lambda: _decode_jpeg(encoded, name), lambda: _decode_png(encoded, name)
     )
-    return tf.ensure_shape(_turned(pixels, orientation), (None, None, 3))
+    return tf.ensure_shape(turned(pixels, orientation), (None, None, 3))
 
 
 def _decode_jpeg(encoded, name):
     components = tf.io.extract_jpeg_shape(encoded)[2]
     message = " is a CMYK JPEG, which differs from decoder to decoder: save it as RGB"
-    with tf.control_dependencies([_require(components != _CMYK_COMPONENTS, name, message)]):
+    with tf.control_dependencies([require(components != _CMYK_COMPONENTS, name, message)]):
         # The accurate transform is what other libraries use; TensorFlow's default differs by up to ten grey levels.
         pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     return pixels, jpeg_orientation(encoded)
@@ -75,7 +80,7 @@ def _decode_jpeg(encoded, name):
 def _decode_png(encoded, name):
     header = png_header(encoded)
     message = " is a 16-bit PNG with a transparent colour: save it as 8-bit RGB, or with an alpha channel"
-    with tf.control_dependencies([_require((header.depth < 16) | ~header.has_transparency, name, message)]):
+    with tf.control_dependencies([require((header.depth < 16) | ~header.has_transparency, name, message)]):
         encoded = tf.identity(encoded)
     has_alpha = tf.equal(header.color_type, headers.GREY_ALPHA) | tf.equal(header.color_type, headers.RGB_ALPHA)
     pixels = tf.cond(
@@ -93,23 +98,6 @@ def _on_white(pixels):
     return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
-def _turned(array, orientation):
-    """As `pixels.turned`, of [H, W, C]."""
-    return tf.cond(tf.equal(orientation, headers.UPRIGHT), lambda: array, lambda: _turn(array, orientation))
-
-
-@called_rarely(tf.TensorSpec([None, None, None], tf.uint8), tf.TensorSpec([], tf.int32))
-def _turn(array, orientation):
-    array = tf.cond(orientation >= 5, lambda: tf.transpose(array, [1, 0, 2]), lambda: array)
-    rows, columns = (tf.gather(list(axis), (orientation - 1) % 4) for axis in zip(*REVERSED, strict=True))
-    array = tf.cond(rows, lambda: array[::-1], lambda: array)
-    return tf.cond(columns, lambda: array[:, ::-1], lambda: array)
-
-
-def _require(condition, name, message):
-    return tf.debugging.Assert(condition, [tf.strings.join([name, message])])
-
-
 @tf.function(input_signature=[_STRING], autograph=False)
 def label_values(encoded: tf.Tensor) -> tf.Tensor:
     """Scalar string -> uint8 [H, W], equal to `pixels.decode_label`.
@@ -117,7 +105,7 @@ def label_values(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: no grey PNG of 8 bits, or of 16 with values up to 255, and no palette PNG.
     """
-    with tf.control_dependencies([_require(is_png(encoded), "labels", " must be PNG")]):
+    with tf.control_dependencies([require(is_png(encoded), "labels", " must be PNG")]):
         encoded = tf.identity(encoded)
     kind = tf.strings.substr(encoded, headers.PNG_KIND.start, 2)
     # Most files are this; all that could be in front of the pixels takes as long to look at as a tenth of the decoding.
@@ -139,8 +127,8 @@ def _unusual_label_values(encoded):
     known = tf.equal(header.color_type, headers.PALETTE) | (
         tf.equal(header.color_type, headers.GREY) & (header.depth >= 8)
     )
-    with tf.control_dependencies([_require(known, "labels", " must be an 8-bit grey or a palette PNG")]):
-        return _turned(values, header.orientation)[..., 0]
+    with tf.control_dependencies([require(known, "labels", " must be an 8-bit grey or a palette PNG")]):
+        return turned(values, header.orientation)[..., 0]
 
 
 class LabelTable:
@@ -208,7 +196,7 @@ def _palette_indices(encoded, header):
 def _small_values(encoded):
     """uint8 [H, W, 1] of a 16-bit PNG."""
     values = tf.cast(tf.io.decode_png(encoded, channels=1, dtype=tf.uint16), tf.int32)
-    with tf.control_dependencies([_require(tf.reduce_max(values) <= 255, "labels", " have values above 255")]):
+    with tf.control_dependencies([require(tf.reduce_max(values) <= 255, "labels", " have values above 255")]):
         return tf.cast(values, tf.uint8)
 
 

@@ -7,6 +7,8 @@ from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.near_names import around_stem
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+STORED_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg")
+"""Of images that are no photographs."""
 LABEL_SUFFIXES = (".png",)
 
 _OTHER_IMAGES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".nef", ".cr2")

@@ -8,6 +8,7 @@ from psanet_tf.data.findings import Finding
 from psanet_tf.data.folders import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
+    STORED_SUFFIXES,
     by_stem,
     existing_folder,
     labels_without_image,
@@ -15,6 +16,7 @@ from psanet_tf.data.folders import (
     passed_over,
     scan,
 )
+from psanet_tf.data.image_format import image_format
 from psanet_tf.data.near_names import instead_of, right_root
 from psanet_tf.data.pair_lists import read_pairs
 
@@ -28,7 +30,7 @@ class Example:
 
     Attributes:
         name: unique within the split, without a suffix; output files take it.
-        image_path: an RGB image.
+        image_path: an image.
         label_path: a single-channel PNG of the same size.
     """
 
@@ -142,8 +144,8 @@ def _check_names(examples):
             )
 
 
-def _same_names(image_folder, label_folder, or_a_list=""):
-    images, other_images = scan(image_folder, IMAGE_SUFFIXES)
+def _same_names(data, image_folder, label_folder, or_a_list=""):
+    images, other_images = scan(image_folder, IMAGE_SUFFIXES if image_format(data).is_photograph else STORED_SUFFIXES)
     label_files, other_labels = scan(label_folder, LABEL_SUFFIXES)
     if image_folder.samefile(label_folder):
         raise ValueError(f"{image_folder}: images and labels need a folder each{or_a_list}")
@@ -170,7 +172,7 @@ def _same_names(image_folder, label_folder, or_a_list=""):
 
 
 def _list_ade20k(data, root, split):
-    return _same_names(root / "images" / split, root / "annotations" / split)
+    return _same_names(data, root / "images" / split, root / "annotations" / split)
 
 
 def _list_voc2012(data, root, split):
@@ -232,7 +234,7 @@ def _list_cityscapes(data, root, split):
 def _list_custom(data, root, split):
     if data.list_file is None:
         images, labels = (root / folder.format(split=split) for folder in (data.image_folder, data.label_folder))
-        return _same_names(images, labels, _OR_A_LIST)
+        return _same_names(data, images, labels, _OR_A_LIST)
     path = root / data.list_file.format(split=split)
     pairs = [line.paths(root) for line in read_pairs(path, "data.list_file")]
     examples = [Example(image.stem, image, label) for image, label in pairs]

@@ -13,7 +13,6 @@ from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
 from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
 from psanet_tf.data.channels import per_channel
 from psanet_tf.data.decoding import LabelTable, decode_image, label_values, read_record
-from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
@@ -56,7 +55,7 @@ def training_dataset(
             image takes the place of one that is skipped.
 
     Returns:
-        tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), image float32 [B, h, w, 3] normalized,
+        tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), image float32 [B, h, w, C] normalized,
         label uint8 [B, h, w] train ids, B = global_batch_size / num_workers, h and w from ``data.crop_size``.
 
     Raises:
@@ -102,9 +101,9 @@ def training_dataset(
 
     def example(epoch, position, index):
         if data.on_error == "raise":
-            image, label, readable = _attempt(augmented, crop_size, index, epoch, position)
+            image, label, readable = _attempt(augmented, source.blank, index, epoch, position)
             return source.require(readable, index, image, label)
-        return _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index)
+        return _first_readable(augmented, substitute, unreadable, source.blank, epoch, position, index)
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
     dataset = epochs.flat_map(_as_it_is(epoch_examples)).apply(
@@ -151,14 +150,14 @@ def evaluation_dataset(
         return source.crop(image, values, crop_size, unchanged)
 
     def example(index):
-        image, label, readable = _attempt(middle, crop_size, index)
+        image, label, readable = _attempt(middle, source.blank, index)
         if data.on_error == "raise":
             return source.require(readable, index, image, label)
         with tf.control_dependencies([tf.cond(readable, tf.no_op, lambda: unreadable.add(index))]):
             return tf.identity(image), tf.identity(label)
 
     def example_or_blank(index):
-        return tf.cond(index < len(examples), lambda: example(index), lambda: _blank(crop_size))
+        return tf.cond(index < len(examples), lambda: example(index), source.blank)
 
     share = batch_size // num_workers
     numbers = tf.data.Dataset.range(batches * share)
@@ -202,11 +201,16 @@ class _Source:
     def __init__(self, data, split, examples):
         self.split = split
         self.info = info_of(data)
+        self._crop_size = data.crop_size
+        self._images = self.info.images
+        self._mean, self._std = self._images.fill, self._images.scale
         self._records = data.format == "tfrecord"
         paths = [example.image_path for example in examples]
         with tf.init_scope():
             self._image_paths = tf.constant([str(path) for path in paths])
-            self._readable_paths = self._image_paths if self._records else tf.constant(graph_readable(paths))
+            self._readable_paths = (
+                self._image_paths if self._records else tf.constant(graph_readable(paths, self._images))
+            )
             self._label_paths = tf.constant([str(example.label_path) for example in examples])
             if self._records:
                 self._offsets = tf.constant([example.offset for example in examples], tf.int64)
@@ -215,19 +219,24 @@ class _Source:
         self._labels = LabelTable(self.info, table)
 
     def decode(self, index):
-        """uint8 [H, W, 3] and uint8 [H, W], values as stored."""
+        """[H, W, C] and uint8 [H, W], values as stored."""
         if self._records:
             image, label = read_record(self._image_paths[index], self._offsets[index])
         else:
             image, label = tf.io.read_file(self._readable_paths[index]), tf.io.read_file(self._label_paths[index])
-        return decode_image(image), label_values(label)
+        return decode_image(image, images=self._images), label_values(label)
 
     def crop(self, image, values, crop_size, parameters):
-        """float32 [h, w, 3], normalized, and uint8 [h, w], train ids."""
+        """float32 [h, w, C], normalized, and uint8 [h, w], train ids."""
         difference, values = augmented_difference(
-            image, values, **parameters, crop_size=crop_size, fill=MEAN, ignore_label=self._labels.ignored_value
+            image, values, **parameters, crop_size=crop_size, fill=self._mean, ignore_label=self._labels.ignored_value
         )
-        return per_channel(tf.divide, difference, STD), self._labels.train_ids(values)
+        return per_channel(tf.divide, difference, self._std), self._labels.train_ids(values)
+
+    def blank(self):
+        """An image of the mean colour whose labels are all ignored."""
+        pixels = tf.zeros((*self._crop_size, self._images.channels))
+        return pixels, tf.fill(self._crop_size, tf.constant(IGNORE_LABEL, tf.uint8))
 
     def require(self, readable, index, image, label):
         message = [MARK, index, "of split", self.split, self._image_paths[index], self._label_paths[index]]
@@ -235,30 +244,25 @@ class _Source:
             return tf.identity(image), tf.identity(label)
 
 
-def _attempt(function, crop_size, *key):
+def _attempt(function, blank, *key):
     """(image, label, whether it worked): a blank image if `function` runs into an error.
 
     TensorFlow has no operation that catches errors, but a dataset can leave out elements that have one.
     """
     tried = tf.data.Dataset.from_tensors(key).map(_as_it_is(lambda *key: (*function(*key), True)))
-    otherwise = tf.data.Dataset.from_tensors((*_blank(crop_size), False))
+    otherwise = tf.data.Dataset.from_tensors((*blank(), False))
     return tried.ignore_errors(log_warning=False).concatenate(otherwise).take(1).get_single_element()
 
 
-def _blank(crop_size):
-    """An image of the mean colour whose labels are all ignored."""
-    return tf.zeros((*crop_size, 3)), tf.fill(crop_size, tf.constant(IGNORE_LABEL, tf.uint8))
-
-
-def _first_readable(augmented, substitute, unreadable, crop_size, epoch, position, index):
+def _first_readable(augmented, substitute, unreadable, blank, epoch, position, index):
     """The example at `index`, or else a random other one."""
 
     def next_attempt(attempt, index, *_):
-        image, label, readable = _attempt(augmented, crop_size, index, epoch, position)
+        image, label, readable = _attempt(augmented, blank, index, epoch, position)
         with tf.control_dependencies([tf.cond(readable, tf.no_op, lambda: unreadable.add(index))]):
             return attempt + 1, substitute(epoch, position, attempt), image, label, readable
 
-    start = (tf.constant(0, tf.int64), index, *_blank(crop_size), tf.constant(False))
+    start = (tf.constant(0, tf.int64), index, *blank(), tf.constant(False))
     *_, image, label, readable = tf.while_loop(
         lambda attempt, index, image, label, readable: ~readable & (attempt < _MAX_SUBSTITUTES), next_attempt, start
     )

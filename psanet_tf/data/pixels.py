@@ -1,8 +1,10 @@
 """How the bytes of a file become pixels and label values: the one description that all readers follow.
 
 Images: turned as their Exif orientation says; grey spread to three channels; of 16 bits the upper 8; palettes
-resolved; transparency laid on white; of several frames the first. Labels: the values of a PNG as they are stored, of a
-palette PNG the index, never the colour. What these rules cannot give a sure answer for is refused with what to do.
+resolved; transparency laid on white; of several frames the first. That is for photographs; where a dataset has another
+number of channels, or of bits, values are read as they are stored (`stored_values`). Labels: the values of a PNG as
+they are stored, of a palette PNG the index, never the colour. What these rules cannot give a sure answer for is refused
+with what to do.
 
 Training and exported models follow them in TensorFlow operations (`decoding`), as far as those are exact
 (`is_read_by_graph`); docs/data.md has the table.
@@ -16,19 +18,26 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from psanet_tf.data import headers
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.stored_values import NPY_MAGIC, TIFF_MAGICS, is_plain_npy, read_stored
+from psanet_tf.data.turning import turned
 
 
-def decode_image(contents: bytes, where: str | os.PathLike) -> np.ndarray:
-    """Bytes of an image file -> uint8 [H, W, 3], RGB.
+def decode_image(contents: bytes, where: str | os.PathLike, images: ImageFormat = PHOTOGRAPHS) -> np.ndarray:
+    """Bytes of an image file -> [H, W, C] of the format's dtype; photographs uint8 [H, W, 3], RGB.
 
     Args:
-        contents: bytes of a JPEG, PNG, BMP, GIF, TIFF or WebP file, or another format that Pillow reads.
+        contents: bytes of a JPEG, PNG, BMP, GIF, TIFF or WebP file, another format that Pillow reads, or ``.npy`` of
+            uint8 [H, W, 3]; for images that are no photographs what `read_stored` takes.
         where: what messages call it, such as its path.
+        images: `ImageFormat`.
 
     Raises:
-        ValueError: no image, cut short, or of a form whose pixels have no sure meaning in 8 bits; the message names
-            `where`.
+        ValueError: no image, cut short, or of a form whose pixels have no sure meaning in 8 bits; one of other channels
+            or another dtype than images that are no photographs have. The message names `where`.
     """
+    if not images.is_photograph or contents.startswith(NPY_MAGIC):
+        return read_stored(contents, where, images)
     image = _open(contents, where)
     turn = _orientation(image, contents)
     _refuse_unsure(image, contents, where)
@@ -85,16 +94,20 @@ def label_colors(contents: bytes, where: str | os.PathLike) -> dict[int, tuple[i
     return {int(value): tuple(palette[value].tolist()) for value in np.unique(np.asarray(image))}
 
 
-def is_read_by_graph(file: bytes | BinaryIO) -> bool:
+def is_read_by_graph(file: bytes | BinaryIO, images: ImageFormat = PHOTOGRAPHS) -> bool:
     """Whether `decoding.decode_image` reads an image (exactly as `decode_image` does) or refuses it.
 
     Args:
         file: a binary file, or its bytes.
+        images: `ImageFormat`.
     """
     file = io.BytesIO(file) if isinstance(file, bytes) else file
     start = file.read(len(headers.PNG_MAGIC))
     if headers.is_png(start):
         return True
+    if not images.is_photograph and start.startswith(NPY_MAGIC):
+        file.seek(0)
+        return is_plain_npy(file, images)
     if not headers.is_jpeg(start):
         return False
     file.seek(0)
@@ -104,8 +117,14 @@ def is_read_by_graph(file: bytes | BinaryIO) -> bool:
         return True  # damaged: refused by both
 
 
-def is_plain(contents: bytes) -> bool:
-    """Whether any decoder reads an image as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG."""
+def is_plain(contents: bytes, images: ImageFormat = PHOTOGRAPHS) -> bool:
+    """Whether any decoder reads an image as `decode_image` does: upright, opaque, 8-bit grey or RGB, JPEG or PNG.
+
+    Of images that are no photographs: upright, JPEG or PNG.
+    """
+    if not images.is_photograph:
+        known = headers.is_jpeg(contents) or headers.is_png(contents)
+        return known and headers.orientation(contents) == headers.UPRIGHT
     if headers.is_jpeg(contents):
         return is_read_by_graph(contents) and headers.orientation(contents) == headers.UPRIGHT
     if not headers.is_png(contents) or headers.orientation(contents) != headers.UPRIGHT:
@@ -131,21 +150,6 @@ def damage(contents: bytes) -> str | None:
     return None
 
 
-def turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    """[H, W, ...] as stored -> as it is to be seen.
-
-    Args:
-        array: pixels or labels.
-        orientation: 1..8, as Exif counts.
-    """
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    rows, columns = REVERSED[(orientation - 1) % 4]
-    return np.ascontiguousarray(array[:: -1 if rows else 1, :: -1 if columns else 1])
-
-
-# Of orientations 1 to 4, and 5 to 8 after exchanging rows and columns: whether (rows, columns) are reversed.
-REVERSED = ((False, False), (False, True), (True, True), (True, False))
 _COLORS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _SAVE = "save it as 8-bit RGB"
 
@@ -155,6 +159,11 @@ def _open(contents, where):
         image = Image.open(io.BytesIO(contents))
         image.load()
     except UnidentifiedImageError:
+        if contents.startswith(TIFF_MAGICS):
+            raise ValueError(
+                f"{where} is a TIFF that is no photograph, of more channels or other numbers: set data.channels and "
+                "data.dtype to those of the images"
+            ) from None
         raise ValueError(f"{where} is not a readable image: unknown format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{where} is not a readable image: {error}") from None

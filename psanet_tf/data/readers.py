@@ -10,6 +10,7 @@ from psanet_tf.data import headers
 from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_value_table
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.layouts import Example, existing_root, list_files
 from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.pixels import decode_image, decode_label
@@ -78,24 +79,27 @@ def read_example(example: Example, info: DatasetInfo) -> tuple[np.ndarray, np.nd
         info: DatasetInfo of its dataset.
 
     Returns:
-        uint8 [H, W, 3] and uint8 [H, W]; see `read_image` and `read_label`.
+        [H, W, C] of the dtype of `info.images`, for photographs uint8 [H, W, 3], and uint8 [H, W]; see `read_image`
+        and `read_label`.
 
     Raises:
         ValueError: as `read_image` and `read_label`, or the two differ in size.
         FileNotFoundError: there is no such file.
     """
-    image, values = decode_example(example, *encoded_example(example))
+    image, values = decode_example(example, *encoded_example(example), info.images)
     return image, _train_ids(values, _names(example)[1], info, holds_train_ids(example))
 
 
-def decode_example(example: Example, encoded_image: bytes, encoded_label: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """What `encoded_example` gives -> uint8 [H, W, 3], and uint8 [H, W] of the label values as stored.
+def decode_example(
+    example: Example, encoded_image: bytes, encoded_label: bytes, images: ImageFormat = PHOTOGRAPHS
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `encoded_example` gives -> [H, W, C], and uint8 [H, W] of the label values as stored.
 
     Raises:
         ValueError: as `read_example`, but for values that are no class.
     """
     image_name, label_name = _names(example)
-    image, values = decode_image(encoded_image, image_name), decode_label(encoded_label, label_name)
+    image, values = decode_image(encoded_image, image_name, images), decode_label(encoded_label, label_name)
     if image.shape[:2] != values.shape:
         raise ValueError(_sizes_differ(example, image.shape[:2], values.shape, headers.orientation(encoded_image)))
     return image, values
@@ -112,20 +116,23 @@ def _names(example):
     return example.image_path, example.label_path
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, images: ImageFormat = PHOTOGRAPHS) -> np.ndarray:
     """Reads an image.
 
     Args:
-        path: JPEG, PNG, BMP, GIF, TIFF, WebP, or another format that Pillow reads.
+        path: JPEG, PNG, BMP, GIF, TIFF, WebP, or another format that Pillow reads; of what is no photograph PNG, TIFF,
+            ``.npy``, or grey JPEG.
+        images: `ImageFormat`.
 
     Returns:
-        uint8 [H, W, 3], RGB, turned as the orientation tag says; see `pixels.decode_image`.
+        uint8 [H, W, 3], RGB, or [H, W, C] of the format's dtype, turned as the orientation tag says; see
+        `pixels.decode_image`.
 
     Raises:
         ValueError: the file is no image, is cut short, or has no sure meaning; the message names it.
         FileNotFoundError: there is no such file.
     """
-    return decode_image(contents_of(path), path)
+    return decode_image(contents_of(path), path, images)
 
 
 def read_label(path: str | os.PathLike, info: DatasetInfo) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.fingerprint import data_fingerprint, describe_difference
-from psanet_tf.data.headers import is_jpeg
+from psanet_tf.data.headers import is_jpeg, is_png
 from psanet_tf.data.pixels import is_plain
-from psanet_tf.data.plain_copies import png_bytes
+from psanet_tf.data.plain_copies import encoded_plainly, png_bytes
 from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.data.record_fingerprints import (
     fingerprint_path,
@@ -132,15 +132,15 @@ def _serialized(example, info):
 
     image, label = read_example(example, info)
     contents = example.image_path.read_bytes()
-    if not is_plain(contents):
+    if not is_plain(contents, info.images):
         # Other readers of the records would make other pixels of it.
-        contents = png_bytes(image)
+        contents = encoded_plainly(image, info.images)
     values = {
         IMAGE_KEY: contents,
         LABEL_KEY: png_bytes(label),
         NAME_KEY: example.name.encode(),
         "image/filename": example.image_path.name.encode(),
-        "image/format": b"jpeg" if is_jpeg(contents) else b"png",
+        "image/format": b"jpeg" if is_jpeg(contents) else b"png" if is_png(contents) else b"npy",
         "image/segmentation/class/format": b"png",
         "image/height": image.shape[0],
         "image/width": image.shape[1],

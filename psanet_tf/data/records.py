@@ -1,8 +1,9 @@
 """Sharded TFRecord files with the feature keys that TF Model Garden's segmentation reader takes.
 
 Images are stored as their files' bytes, or as PNG where other readers would make other pixels of it (turned by
-orientation, transparent, CMYK, ...); labels as grey PNG of train ids. Examples are found by their offsets, so that they
-can be read in any order: batches are the same as from the files.
+orientation, transparent, CMYK, ...), images that are no photographs as upright PNG or as ``.npy``; labels as grey PNG
+of train ids. Examples are found by their offsets, so that they can be read in any order: batches are the same as from
+the files.
 """
 
 import dataclasses

@@ -6,13 +6,12 @@ import os
 import statistics
 from collections.abc import Sequence
 
-from PIL import Image
-
 from psanet_tf.config import Config, DataSection, EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.records import RecordExample
+from psanet_tf.data.stored_values import image_size
 
 # Of the public implementation's configurations, with which the published scores were made.
 PAPER_BASE_SIZES = {"ade20k": 512, "voc2012": 512, "cityscapes": 2048}
@@ -141,8 +140,5 @@ def _long_side(example):
         source = io.BytesIO(example.encoded()[0])
     else:
         source = getattr(example, "image_path", example)
-    try:
-        with Image.open(source) as image:
-            return max(image.size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+    size = image_size(source)
+    return size and max(size)

@@ -76,21 +76,21 @@ def _reason(example, info):
         read_example(example, info)
     except (ValueError, OSError) as error:
         return str(error)
-    return _reason_in_graph(example) or (
+    return _reason_in_graph(example, info.images) or (
         f"{example.image_path} or {example.label_path}: could not be read then, but can be now; was it being written, "
         "or is it on a disk that fails now and then?"
     )
 
 
-def _reason_in_graph(example):
+def _reason_in_graph(example, images):
     """What TensorFlow's decoders say; they are stricter than others about damaged files."""
     import tensorflow as tf
 
     from psanet_tf.data.decoding import decode_image, label_values
 
-    for path, encoded, decode in zip(
-        (example.image_path, example.label_path), encoded_example(example), (decode_image, label_values), strict=True
-    ):
+    decoders = (lambda encoded: decode_image(encoded, images=images), label_values)
+    paths = (example.image_path, example.label_path)
+    for path, encoded, decode in zip(paths, encoded_example(example), decoders, strict=True):
         try:
             decode(tf.constant(encoded))
         except tf.errors.OpError as error:

@@ -18,9 +18,9 @@ def build_model(config: "Config", num_classes: int, **overrides: Any) -> PSANet:
     """
     arguments = {
         "num_classes": num_classes,
-        "input_shape": (*config.data.crop_size, 3),
+        "input_shape": (*config.data.crop_size, config.data.channels),
         "synchronized_batch_norm": config.train.sync_batch_norm,
-        **config.model.model_dump(),
+        **config.model.model_dump(exclude={"first_convolution"}),  # of the initial weights
         **overrides,
     }
     return PSANet(**arguments)

@@ -25,11 +25,11 @@ class PSANet(keras.Model):
     Args:
         num_classes: number of classes K.
         depth: 50, 101 or 152, the ResNet's.
-        input_shape: (H, W, 3) with H and W of at least 9; (None, None, 3) for any size, which needs `mask_size` and
-            an over-complete mask. Feature row i of the (H - 1) // 8 + 1 rows looks at pixel row 8i. Resizing with
-            aligned corners puts the last one on the last pixel row, so that features and logits are exactly aligned
-            for H of the form 8n + 1, and else drift apart from 0 pixels at the top to (H - 1) % 8 at the bottom;
-            columns likewise.
+        input_shape: (H, W, C) with H and W of at least 9 and C channels, 3 in the paper; (None, None, C) for any size,
+            which needs `mask_size` and an over-complete mask. Feature row i of the (H - 1) // 8 + 1 rows looks at pixel
+            row 8i. Resizing with aligned corners puts the last one on the last pixel row, so that features and logits
+            are exactly aligned for H of the form 8n + 1, and else drift apart from 0 pixels at the top to (H - 1) % 8
+            at the bottom; columns likewise.
         dropout: rate of the spatial dropout before both classifiers.
         use_psa: False leaves the attention module out: the dilated FCN baseline of the paper's ablation.
         psa_type, compact, shrink_factor, mask_size, mid_channels, normalization_factor, psa_softmax: see
@@ -57,7 +57,7 @@ class PSANet(keras.Model):
             their own `trainable`; files and configurations keep all of it.
 
     Call arguments:
-        inputs: [N, H, W, 3] RGB images, normalized (`psanet_tf.data.normalize`).
+        inputs: [N, H, W, C] images, normalized (`psanet_tf.data.ImageFormat`; RGB: `psanet_tf.data.normalize`).
         training: as in every Keras model.
 
     Returns:
@@ -197,7 +197,7 @@ class PSANet(keras.Model):
         return super().call(inputs, training=training, mask=mask)
 
     def inference(self) -> keras.Model:
-        """A `keras.Model` images [N, H, W, 3] -> logits [N, H, W, K], with this model's weights, not copies."""
+        """A `keras.Model` images [N, H, W, C] -> logits [N, H, W, K], with this model's weights, not copies."""
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
 
     def get_config(self) -> dict[str, Any]:

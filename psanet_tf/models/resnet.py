@@ -25,7 +25,7 @@ def resnet_stages(
     """Adds the backbone to a functional model.
 
     Args:
-        x: [N, H, W, 3] normalized images.
+        x: [N, H, W, C] normalized images.
         build: `ConvolutionBuilder`.
         blocks: bottleneck blocks of the four stages, e.g. (3, 4, 6, 3).
         width: channels of the stem and of the bottlenecks of the first stage; 64 in the paper.

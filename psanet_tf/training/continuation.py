@@ -26,6 +26,8 @@ EXACT = (
     "data.image_folder",
     "data.label_folder",
     "data.workers",
+    # What is shown of an image.
+    "data.display",
     # Images that can't be read end a run with "raise", so none has been passed over that would count now.
     "data.on_error",
     # What is written, scored and when.
@@ -56,6 +58,10 @@ FIXED = (
     "data.val_split",
     "data.label_kind",
     "data.label_values",
+    "data.channels",
+    "data.dtype",
+    "data.mean",
+    "data.std",
     "data.crop_size",
     "data.augmentation",
     "model",

@@ -4,6 +4,7 @@ import functools
 import itertools
 import resource
 import statistics
+import sys
 import time
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ import tensorflow as tf
 from psanet_tf.config import Config
 from psanet_tf.data.pipeline import training_dataset
 from psanet_tf.data.readers import list_examples
+from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
@@ -38,10 +40,15 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
         ValueError, OSError: as `train`; or nothing fits.
     """
     prepare_data(config)
+    config, line = with_statistics(config)
+    if line:
+        print(line, file=sys.stderr)
     section = config.train
     strategy = build_strategy(section)
     job = build_job(config, strategy)
-    lines = [] if section.init is None else load_initial_weights(job.model, section.init)
+    lines = (
+        [] if section.init is None else load_initial_weights(job.model, section.init, config.model.first_convolution)
+    )
     replicas = strategy.num_replicas_in_sync
     memory = estimate_memory(job.model, section.batch_size // replicas)
     proposal = None

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.files import check_space
 from psanet_tf.keras_api import keras
 from psanet_tf.training.averaging import averaged_weights
@@ -66,7 +65,7 @@ class TensorBoard(keras.callbacks.Callback):
         images, labels = self._examples
         with averaged_weights(self.model):
             predictions = np.concatenate([self._predict(images[index : index + 1]) for index in range(len(images))])
-        pixels = np.clip(np.round(images * STD + MEAN), 0, 255).astype(np.uint8)
+        pixels = np.stack([self.info.images.picture(self.info.images.denormalized(image)) for image in images])
         parts = [part[:, :: self._every, :: self._every] for part in (pixels, self._colored(labels))]
         return np.concatenate([*parts, self._colored(predictions)], axis=2)
 

@@ -17,6 +17,7 @@ from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, trainin
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import config_scale_warnings, with_long_side
 from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
 from psanet_tf.keras_api import keras
 from psanet_tf.metrics import MeanIoU
@@ -88,6 +89,7 @@ def train(
     run, is_chief = TrainingFolder(run_dir), runs_as_chief(strategy)
     agreement, signals = Agreement(strategy), StopSignals()
     with signals.caught(), _lost_workers(strategy), run.locked() if is_chief else contextlib.nullcontext():
+        config = _with_statistics(config, run)
         agreement.compare(settings_in_words(config), "workers must have the same configuration")
         continuation = find_continuation(run, config, extend)
         if is_chief:
@@ -118,6 +120,15 @@ def train(
                 file=sys.stderr,
             )
         return TrainingResult(run, position)
+
+
+def _with_statistics(config, run):
+    """The configuration with mean and deviation of the images, of the run where it goes on."""
+    before = run.read_config()
+    config, line = with_statistics(config, before and before.data)
+    if line:
+        print(line, file=sys.stderr)
+    return config
 
 
 def _open_run(config, run, strategy, job, position, continuation, fingerprints):
@@ -244,7 +255,7 @@ def _initial_position(config, run, job):
     if found is not None:
         return *found, False
     if config.train.init is not None:
-        for line in load_initial_weights(job.model, config.train.init):
+        for line in load_initial_weights(job.model, config.train.init, config.model.first_convolution):
             print(line, file=sys.stderr)
     return Position(), [], True
 

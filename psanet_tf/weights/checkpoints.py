@@ -10,6 +10,7 @@ from pathlib import Path
 from psanet_tf.config import Config, EvaluateSection, load_config, override_evaluate
 from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.fingerprint import describe_classes
+from psanet_tf.data.image_format import image_format
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model
@@ -76,16 +77,19 @@ def load_trained(
         info = info_of(config.data)
         if known is not None:
             _check_classes(path, known, info, run)
-            info = dataclasses.replace(info, long_side=known.long_side)
+            info = dataclasses.replace(info, long_side=known.long_side, images=_images(path, known, config.data))
     elif run is not None:
         config, info = load_config(run.config_file, overrides), known
+        if known is not None:
+            info = dataclasses.replace(known, images=_images(path, known, config.data))
     if config is not None and info is not None:
         info = with_long_side(info, config.data)
     model = _model(source, path, config, info)
     description = description_of(model)
     if info is not None and description is not None and run is None:
         _check_classes(path, description.info, info)
-        info = dataclasses.replace(info, long_side=description.info.long_side or info.long_side)
+        long_side = description.info.long_side or info.long_side
+        info = dataclasses.replace(info, long_side=long_side, images=_images(path, description.info, config.data))
     info = info or (description and description.info)
     if info is not None and info.num_classes != model.num_classes:
         raise ValueError(
@@ -127,6 +131,26 @@ def _check_classes(path, known, info, run=None):
             f"{path} was trained with other classes than the dataset {info.name!r} has now: {'; '.join(different)}; "
             f"give the data the classes {f'in {run.dataset_file}' if run else 'of the network'}, or train again"
         )
+
+
+def _images(path, known, data):
+    """The format of the network's images, shown as the configuration says.
+
+    Raises:
+        ValueError: the configuration says that they are read or normalized otherwise.
+    """
+    trained, given = known.images, image_format(data)
+    if not given.same_files(trained):
+        raise ValueError(
+            f"{path} was trained on images of {trained.in_words()}, not of {given.in_words()}: set "
+            f"data.channels={trained.channels} and data.dtype={trained.dtype}"
+        )
+    if data.mean is not None and (given.mean, given.std) != (trained.mean, trained.std):
+        raise ValueError(
+            f"{path} was trained with data.mean={list(trained.mean)} data.std={list(trained.std)}, which it needs for "
+            f"good, not with data.mean={list(given.mean)} data.std={list(given.std)}: leave them out"
+        )
+    return trained.shown_as(given)
 
 
 def checkpoint_file(path: str | os.PathLike) -> Path:

@@ -7,7 +7,8 @@ import pydantic
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.normalization import MEAN, STD
+from psanet_tf.data.findings import counted
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.models import PSANet
 
 
@@ -30,7 +31,7 @@ class Description:
         return {
             "info": self.info.to_dict(),
             "evaluate": self.evaluate and self.evaluate.model_dump(mode="json"),
-            "preprocessing": preprocessing(),
+            "preprocessing": preprocessing(self.info.images),
             "source": self.source,
         }
 
@@ -51,22 +52,32 @@ class Description:
             found = values["preprocessing"]
         except (KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
             raise ValueError(f"not the description of a network of this package: {error!r}") from None
-        if found != preprocessing():
-            raise ValueError(f"the network wants images prepared as {found}, this package prepares {preprocessing()}")
+        prepared = preprocessing(description.info.images)
+        if found != prepared:
+            raise ValueError(f"the network wants images prepared as {found}, this package prepares {prepared}")
         return description
 
 
-def preprocessing() -> dict[str, Any]:
-    """How an image becomes the network's input: ``(rgb - mean) / std`` of values 0 to 255."""
-    return {"channels": "RGB", "mean": MEAN.tolist(), "std": STD.tolist()}
+def preprocessing(images: ImageFormat = PHOTOGRAPHS) -> dict[str, Any]:
+    """How an image becomes the network's input: ``(image - mean) / std``; of photographs RGB, 0 to 255."""
+    statistics = {name: value and list(value) for name, value in (("mean", images.mean), ("std", images.std))}
+    if images.is_photograph:
+        return {"channels": "RGB", **statistics}
+    return {"channels": images.channels, "dtype": images.dtype, **statistics}
 
 
 def describe(model: PSANet, description: Description) -> None:
     """Makes `description` part of the model, and of every `.keras` file that is written of it.
 
     Raises:
-        ValueError: another number of classes than the model has.
+        ValueError: another number of classes, or of channels, than the model has.
     """
+    channels = model.input_shape[-1]
+    if description.info.images.channels != channels:
+        raise ValueError(
+            f"{model.name!r} takes images of {counted(channels, 'channel')}, its description is of "
+            f"{description.info.images.channels} (data.channels)"
+        )
     if description.info.num_classes != model.num_classes:
         raise ValueError(
             f"{model.name!r} has {model.num_classes} classes, its description names {description.info.num_classes}"
@@ -81,3 +92,21 @@ def description_of(model: PSANet) -> Description | None:
         ValueError: a description that another version of this package wrote.
     """
     return None if model.description is None else Description.from_dict(model.description)
+
+
+def images_of(model: PSANet) -> ImageFormat:
+    """What images a model takes and how they are normalized: as its description says, else photographs.
+
+    Raises:
+        ValueError: no description, and no three channels.
+    """
+    description = description_of(model)
+    if description is not None:
+        return description.info.images
+    channels = model.input_shape[-1]
+    if channels != PHOTOGRAPHS.channels:
+        raise ValueError(
+            f"nothing says how images of {counted(channels, 'channel')} are normalized for {model.name!r}: give images="
+            f"psanet_tf.data.ImageFormat({channels}, dtype, mean, std)"
+        )
+    return PHOTOGRAPHS

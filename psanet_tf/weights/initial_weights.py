@@ -3,16 +3,20 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
+from psanet_tf.data.findings import counted
 from psanet_tf.models import PSANet
 from psanet_tf.models.resnet import BLOCKS
 from psanet_tf.weights.backbones import read_keras_applications
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.files import kind_of_weights
+from psanet_tf.weights.first_convolution import FIRST_CONVOLUTIONS, folded_kernel
 from psanet_tf.weights.naming import naming_of
 from psanet_tf.weights.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
 from psanet_tf.weights.registry import backbone_for, find_published, is_published_name
-from psanet_tf.weights.state_dicts import read_state_dict
+from psanet_tf.weights.state_dicts import from_torch_layout, read_state_dict, to_torch_layout
 
 _WANTED = (
     "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
@@ -20,7 +24,7 @@ _WANTED = (
 )
 
 
-def load_initial_weights(model: PSANet, source: str | os.PathLike) -> list[str]:
+def load_initial_weights(model: PSANet, source: str | os.PathLike, first_convolution: str = "repeat") -> list[str]:
     """Sets as many weights as a file has for this network; the whole backbone at least.
 
     Args:
@@ -29,6 +33,8 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike) -> list[str]:
             run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
             implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications
             ResNet.
+        first_convolution: what becomes of weights for another number of channels than the model's images have:
+            "repeat" or "mean", see `folded_kernel`, or "new", which keeps the model's own.
 
     Returns:
         Lines of text: what was taken, and what was not and why.
@@ -45,7 +51,9 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike) -> list[str]:
     if is_remote(source) and is_published_name(source):
         hints = _settings_of_published(find_published(source), model)
     path = fetch_weights(source) if is_remote(source) else Path(source)
-    state = _read(path, model)
+    state = naming_of(model).with_backbone_names(_read(path, model))
+    state, lines = _with_first_convolution(state, model, first_convolution)
+    hints = lines + hints
     try:
         result = load_public_weights(model, state, skip_mismatch=[part for part in PARTS if part != "backbone"])
     except WeightsMismatchError as error:
@@ -65,6 +73,27 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike) -> list[str]:
     lines = [f"initial weights from {source}: {len(result.loaded)} of {number} tensors taken"]
     lines += [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
     return lines + hints
+
+
+def _with_first_convolution(state, model, how):
+    """(state, lines of text) with a first convolution for as many channels as the model's images have."""
+    if how not in FIRST_CONVOLUTIONS:
+        raise ValueError(f"first_convolution must be one of {', '.join(FIRST_CONVOLUTIONS)}, got {how!r}")
+    name, channels = f"{naming_of(model).stem}0.weight", model.input_shape[-1]
+    kernel = state.get(name)
+    if np.ndim(kernel) != 4 or kernel.shape[1] == channels:
+        return state, []
+    there = counted(kernel.shape[1], "channel")
+    if how == "new":
+        own = public_state_dict(model)[name]
+        return state | {name: own}, [
+            f"first convolution: {there} there, {channels} here; it starts from random weights"
+        ]
+    folded = folded_kernel(from_torch_layout(kernel), channels, how)
+    lines = [
+        f"first convolution: {there} there, {channels} here; its weights are folded (model.first_convolution: {how})"
+    ]
+    return state | {name: to_torch_layout(folded)}, lines
 
 
 def _settings_of_published(entry, model):
