@@ -5,9 +5,9 @@
     python benchmarks/attention.py --semseg FOLDER                # see benchmarks/original.py for what that needs
 
 What is measured is what `PSALayer` does between its convolutions, both directions with 512 channels. Every form is in a
-process of its own, on all cores; they take turns. Memory is the largest resident size during a run, less what there was
-before the inputs were made: outputs, and with gradients those of all inputs, are part of it, since every form has them;
-"less inputs" leaves out both.
+process of its own, on all cores; they take turns. Memory is the largest resident size during a call, less that before
+it, when the inputs were there already; "beside outputs" leaves out what the call returns (with gradients, those of all
+inputs), which every form has.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main():
             f"{', '.join(dict.fromkeys(side.ask('describe') for side in sides.values()))}, "
             f"load average {os.getloadavg()[0]:.1f}\n"
         )
-        print("| map | pass | form | ms | of whole | MB | less inputs | of whole | difference |")
+        print("| map | pass | form | ms | of whole | MB | beside outputs | of whole | difference |")
         print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
         for batch, height, width in arguments.maps:
             for gradient in (False, True):
@@ -63,13 +63,12 @@ def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
         for name, side in sides.items():
             times[name].append(side.ask("time"))
     medians = {name: statistics.median(of_form) for name, of_form in times.items()}
-    bytes_ = {name: side.ask("memory") for name, side in sides.items()}
-    positions = batch * height * width
-    features, kernel = positions * original.MID_CHANNELS, (2 * height - 1) * (2 * width - 1) * original.MID_CHANNELS
-    inputs = 4 * 2 * (2 * features + kernel)
-    given = inputs * 2 if gradient else inputs + 4 * 2 * features
+    bytes_ = {name: side.ask("memory of the call") for name, side in sides.items()}
+    features = batch * height * width * original.MID_CHANNELS
+    kernel = (2 * height - 1) * (2 * width - 1) * original.MID_CHANNELS
+    outputs = 4 * 2 * (2 * features + kernel if gradient else features)
     for name in sides:
-        own, of_whole = (max(bytes_[form] - given, 1) for form in (name, "whole"))
+        own, of_whole = (max(bytes_[form] - outputs, 1) for form in (name, "whole"))
         print(
             f"| {batch} x {height} x {width} | {'forward and backward' if gradient else 'forward'} | {name} "
             f"| {1e3 * medians[name]:.0f} | {medians[name] / medians['whole']:.2f} | {bytes_[name] / 1e6:.0f} "

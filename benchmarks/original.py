@@ -57,7 +57,10 @@ def work(side, folder):
             call()
             answer = time.perf_counter() - start
         elif request["do"] == "memory":
-            answer = peak_memory(call) - before
+            answer = peak_memory(call)[1] - before
+        elif request["do"] == "memory of the call":
+            at_rest, peak = peak_memory(call)
+            answer = peak - at_rest
         elif request["do"] == "save":
             side.save(call(), folder / request["name"])
             answer = None
@@ -73,16 +76,16 @@ def resident_memory():
 
 
 def peak_memory(call):
-    """Largest resident size, in bytes, during a call."""
+    """Resident size before a call and the largest during it, in bytes."""
     libc = ctypes.CDLL(None)
     # What a call leaves free must go back to the system, or it would still be there from those before.
     libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
     call()
-    resident_memory()
+    at_rest = resident_memory()
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     call()
     libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # where it comes to by itself in a process that takes such blocks
-    return status_bytes("VmHWM")
+    return at_rest, status_bytes("VmHWM")
 
 
 def status_bytes(name):

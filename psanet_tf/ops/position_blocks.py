@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from psanet_tf.ops.compiling import traced_for_xla
+
 Length = int | tf.Tensor
 
 
@@ -89,7 +91,9 @@ class Block:
         self._reach = (blocks.height + blocks.rows - 1, blocks.width + blocks.columns - 1)
         part = tf.slice(kernel, tf.stack([0, *self._offsets]), tf.stack([kernel.shape[0], *self._reach]))
         self.kernel = tf.reshape(part, tf.stack([kernel.shape[0], self._reach[0] * self._reach[1]]))
-        self._kernel_columns = kernel.shape[2] or tf.shape(kernel)[2]
+        # Of the logits before the last cut: what the skew leaves of the offsets' rows.
+        kept_rows = self._reach[0] - _moves(blocks.rows)
+        self._skewed_shape = (blocks.n * blocks.block_count, kept_rows, self._reach[1])
 
     def of_map(self, tensor: tf.Tensor) -> tf.Tensor:
         """[N, H, W, D] -> [N, B, D]."""
@@ -107,13 +111,10 @@ class Block:
         blocks = self._blocks
         rows = tf.reshape(self.predictors, tf.stack([blocks.n * blocks.block_count, self.predictors.shape[2]]))
         x = tf.matmul(rows, self.kernel)
-        u, v = self._reach
-        x = tf.reshape(x, tf.stack([blocks.n * blocks.columns, blocks.rows, u * v]))
-        x = _offsets_to_positions(x, blocks.rows, v)[:, :, : blocks.height * v]
-        length = blocks.rows * blocks.height * v
-        x = tf.reshape(x, tf.stack([blocks.n, blocks.columns, length]))
-        x = tf.pad(_offsets_to_positions(x, blocks.columns, 1), [(0, 0), (0, 0), (0, _step(blocks.columns, 1))])
-        x = tf.reshape(x, tf.stack([blocks.n, blocks.block_count * blocks.height, v]))[:, :, : blocks.width]
+        for skew in self._skews():
+            x = skew.apply(x)
+        x = tf.reshape(x, tf.stack(self._skewed_shape))
+        x = tf.slice(x, [0, 0, 0], tf.stack([blocks.n * blocks.block_count, blocks.height, blocks.width]))
         return tf.reshape(x, tf.stack([blocks.n, blocks.block_count, blocks.count]))
 
     def gradients_of_logits(self, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -126,21 +127,29 @@ class Block:
             [N, B, P] for the block's predictors, and [U * V, P] for the transposed `kernel`.
         """
         blocks = self._blocks
-        u, v = self._reach
-        x = tf.reshape(upstream, tf.stack([blocks.n, blocks.block_count * blocks.height, blocks.width]))
-        x = tf.pad(x, [(0, 0), (0, 0), (0, blocks.columns - 1)])
-        x = tf.reshape(x, tf.stack([blocks.n, blocks.columns, blocks.rows * blocks.height * v]))
-        step = _step(blocks.columns, 1)
-        x = _positions_to_offsets(x[:, :, : blocks.rows * blocks.height * v - step], blocks.columns, 1)
-        x = tf.reshape(x, tf.stack([blocks.n * blocks.columns, blocks.rows, blocks.height * v]))
-        missing = (u - blocks.height) * v - _step(blocks.rows, v)
-        x = _positions_to_offsets(tf.pad(x, [(0, 0), (0, 0), (0, missing)]), blocks.rows, v)
-        x = tf.reshape(x, tf.stack([blocks.n * blocks.block_count, u * v]))
+        _, kept_rows, v = self._skewed_shape
+        x = tf.reshape(upstream, tf.stack([blocks.n * blocks.block_count, blocks.height, blocks.width]))
+        x = tf.pad(x, [(0, 0), (0, kept_rows - blocks.height), (0, v - blocks.width)])
+        for skew in reversed(self._skews()):
+            x = skew.transpose(x)
+        x = tf.reshape(x, tf.stack([blocks.n * blocks.block_count, self._reach[0] * v]))
         channels = self.predictors.shape[2]
         for_predictors = tf.matmul(x, self.kernel, transpose_b=True)
         rows = tf.reshape(self.predictors, tf.stack([blocks.n * blocks.block_count, channels]))
         for_kernel = tf.matmul(x, rows, transpose_a=True)
         return tf.reshape(for_predictors, tf.stack([blocks.n, blocks.block_count, channels])), for_kernel
+
+    def _skews(self):
+        """What turns offsets into positions: over the block's rows, then over its columns.
+
+        The second takes an entry of every row away; the first leaves one, so that rows of the map stay whole.
+        """
+        blocks = self._blocks
+        (u, v), (_, kept_rows, _) = self._reach, self._skewed_shape
+        spare = _moves(blocks.columns)
+        over_rows = _Skew(blocks.n * blocks.columns, blocks.rows, u * v, unit=v, spare=spare)
+        over_columns = _Skew(blocks.n, blocks.columns, blocks.rows * kept_rows * v + spare, unit=1, spare=0)
+        return over_rows, over_columns
 
     def without_old(self, tensor: tf.Tensor) -> tf.Tensor:
         """[N, B, D] with zeros for positions that an earlier block has had."""
@@ -159,10 +168,18 @@ class Block:
         return tf.tensor_scatter_nd_add(tensor, self._indices(), self._rows_of(values, tensor))
 
     def add_to_kernel(self, tensor: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """[kernel rows * kernel columns, P] with `values` [U * V, P] added at the block's offsets."""
-        rows, columns = (tf.range(length) + begin for length, begin in zip(self._reach, self._offsets, strict=True))
-        indices = tf.reshape(rows[:, None] * self._kernel_columns + columns, [-1, 1])
-        return tf.tensor_scatter_nd_add(tensor, indices, tf.cast(values, tensor.dtype))
+        """[kernel rows, kernel columns, P] with `values` [U * V, P] added at the block's offsets."""
+        begin, size = tf.stack([*self._offsets, 0]), tf.stack([*self._reach, tensor.shape[2]])
+        values = tf.reshape(tf.cast(values, tensor.dtype), size)
+        if not traced_for_xla():
+            # In place and by whole rows, where a scatter would go from one offset to the next.
+            values += tf.slice(tensor, begin, size)
+            return tf.raw_ops.TensorStridedSliceUpdate(
+                input=tensor, begin=begin, end=begin + size, strides=[1, 1, 1], value=values
+            )
+        # XLA wants to know when it compiles which part of a tensor that op sets.
+        grid = tf.meshgrid(*(tf.range(length) for length in self._reach), indexing="ij")
+        return tf.tensor_scatter_nd_add(tensor, tf.stack(grid, axis=-1) + begin[:2], values)
 
     def _indices(self):
         blocks = self._blocks
@@ -176,36 +193,40 @@ class Block:
         return tf.reshape(tf.cast(values, tensor.dtype), tf.stack([count, values.shape[2]]))
 
 
+class _Skew:
+    """[count, rows * length] -> [count, rows * (length - step) + spare]: row i moves to the left by rows - 1 - i units.
+
+    Row i then begins at i * length + (rows - 1 - i) * unit = (rows - 1) * unit + i * (length - unit): behind the first
+    rows - 1 units, a matter of another row length. What then stands at the ends of the rows is of no use. A single row
+    does not move. `spare` entries behind the last row, no more than a unit, are kept.
+    """
+
+    def __init__(self, count: Length, rows: Length, length: Length, unit: Length, spare: Length) -> None:
+        self._begin = (rows - 1) * unit
+        self._shape = tf.stack([count, rows * length])
+        size = rows * (length - _moves(rows) * unit) + spare
+        self._skewed_shape = tf.stack([count, size])
+        self._short = (1 - _moves(rows)) * spare  # a single row has nothing behind it
+        self._behind = rows * length + self._short - self._begin - size
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.reshape(x, self._shape)
+        if isinstance(self._short, tf.Tensor) or self._short:
+            x = tf.pad(x, [(0, 0), (0, self._short)])
+        return tf.slice(x, [0, self._begin], self._skewed_shape)
+
+    def transpose(self, x: tf.Tensor) -> tf.Tensor:
+        """From the skewed to the given shape, zeros in the places of what was of no use."""
+        x = tf.pad(tf.reshape(x, self._skewed_shape), [(0, 0), (self._begin, self._behind)])
+        if isinstance(self._short, tf.Tensor) or self._short:
+            x = tf.slice(x, [0, 0], self._shape)
+        return x
+
+
 def at_most(length: Length, limit: int) -> Length:
     return tf.minimum(length, limit) if isinstance(length, tf.Tensor) else min(length, limit)
 
 
-def _offsets_to_positions(x, rows, unit):
-    """[A, rows, S] -> [A, rows, S - unit]: row i moves to the left by rows - 1 - i units; its end is of no use.
-
-    Row i then begins at i * S + (rows - 1 - i) * unit = (rows - 1) * unit + i * (S - unit): behind the first rows - 1
-    units, a matter of another row length.
-    """
-    step = _step(rows, unit)
-    length = _length(x, 2)
-    flat = tf.reshape(x, tf.stack([_length(x, 0), rows * length]))
-    begin = (rows - 1) * unit
-    flat = flat[:, begin : begin + rows * (length - step)]
-    return tf.reshape(flat, tf.stack([_length(x, 0), rows, length - step]))
-
-
-def _positions_to_offsets(x, rows, unit):
-    """The transpose: [A, rows, S - unit] -> [A, rows, S], zeros in the places of what was of no use."""
-    step = _step(rows, unit)
-    flat = tf.reshape(x, tf.stack([_length(x, 0), rows * _length(x, 2)]))
-    flat = tf.pad(flat, [(0, 0), ((rows - 1) * unit, step)])
-    return tf.reshape(flat, tf.stack([_length(x, 0), rows, _length(x, 2) + step]))
-
-
-def _step(rows, unit):
-    """Nothing moves in a single row."""
-    return unit * at_most(rows - 1, 1)
-
-
-def _length(x, axis):
-    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
+def _moves(rows):
+    """1, or 0 for a single row."""
+    return at_most(rows - 1, 1)

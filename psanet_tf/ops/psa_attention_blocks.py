@@ -116,7 +116,7 @@ class _Attention:
         kernel_shape = tf.shape(kernel)
         for_features = tf.zeros_like(features, wide)
         for_predictors = tf.reshape(tf.zeros_like(predictors, wide), [-1, predictors.shape[3]])
-        for_kernel = tf.zeros(tf.stack([kernel_shape[1] * kernel_shape[2], predictors.shape[3]]), wide)
+        for_kernel = tf.zeros(tf.stack([kernel_shape[1], kernel_shape[2], predictors.shape[3]]), wide)
         if self.direction == "collect":
             state = [_flat(for_features), for_predictors, for_kernel]
             constants = [_flat(features), upstream]
@@ -132,7 +132,7 @@ class _Attention:
         return (
             tf.reshape(tf.cast(for_features, features.dtype), tf.shape(features)),
             tf.reshape(tf.cast(for_predictors, predictors.dtype), tf.shape(predictors)),
-            tf.reshape(tf.transpose(tf.cast(for_kernel, kernel.dtype)), kernel_shape),
+            tf.transpose(tf.cast(for_kernel, kernel.dtype), [2, 0, 1]),
         )
 
     def _collect(self, block, outputs, features):
