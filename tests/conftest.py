@@ -32,6 +32,17 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("any_keras")]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Graphs run as they were traced, but in tests that are marked `optimized_graphs`: there, as users run them.
+
+    Improving a graph takes TensorFlow longer than the graphs of most tests run. It is settled before the test's
+    fixtures are made, of whatever scope.
+    """
+    plain = item.get_closest_marker("optimized_graphs") is None
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": plain})
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Every test starts from the same random state, in whatever order tests run: Python's, NumPy's and Keras's."""

@@ -128,6 +128,7 @@ def test_shape_of_the_gradient_is_inferred(library):
     function(tf.zeros([2, 9, 9]), 0.0)
 
 
+@pytest.mark.optimized_graphs
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_compiled_psa_layer_equals_the_layer_with_stock_ops(library, dtype):
     layer = PSALayer(psa_type="bi-direction", mid_channels=4, dtype=dtype)  # collect and distribute

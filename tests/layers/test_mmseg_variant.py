@@ -82,6 +82,7 @@ CASES = [
 ]
 
 
+@pytest.mark.optimized_graphs
 @pytest.mark.parametrize(("shrink_factor", "align_corners", "sizes"), CASES)
 def test_layer_equals_the_reference(shrink_factor, align_corners, sizes):
     layer = made(shrink_factor=shrink_factor, align_corners=align_corners)
@@ -96,6 +97,7 @@ def test_layer_equals_the_reference(shrink_factor, align_corners, sizes):
 
 
 @pytest.mark.any_keras
+@pytest.mark.optimized_graphs
 def test_gradients_do_not_depend_on_when_the_size_is_known():
     layer = made(psa_type="collect")
     signature = [tf.TensorSpec([None, None, None, 3])]

@@ -201,6 +201,7 @@ def test_keras_compiles_no_model_with_xla_that_insists_on_the_op(implementation)
     assert any("support `jit_compile=True`" in str(warning.message) for warning in caught) != model.jit_compile
 
 
+@pytest.mark.optimized_graphs
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_function_with_gradient_equals_eager(jit_compile):
     layer = PSALayer(mid_channels=4)

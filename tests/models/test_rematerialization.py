@@ -10,7 +10,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.models.rematerialization import recomputed
 
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
 BLOCKS = (2, 1, 1, 1)
 CONVOLUTIONS_OF_BLOCKS = 3 * sum(BLOCKS) + 4  # each stage begins with one on the shortcut

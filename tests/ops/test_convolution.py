@@ -7,7 +7,7 @@ import tensorflow as tf
 from psanet_tf.ops.convolution import MIN_CHANNELS, MIN_PIXELS, products_serve, stock_convolutions, sum_of_products
 
 # What Keras is in use makes no difference here.
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
 SIZES = [(1, 5, 7), (3, 4, 4), (2, 1, 6), (2, 5, 1), (1, 1, 1), (2, 2, 2)]
 KERNEL = tf.TensorShape([3, 3, MIN_CHANNELS, 2])

@@ -9,7 +9,7 @@ import tensorflow as tf
 from psanet_tf.ops import psa_attention, psa_mask_implementation
 from psanet_tf.ops.psa_attention import AUTO_BLOCK_SIZE, resolved_block_size
 
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
 KINDS = list(itertools.product(("collect", "distribute"), (True, False)))
 # (N, H, W), mask, blocks: those that fit, that overlap, larger than the map, single positions, rows, columns; maps of

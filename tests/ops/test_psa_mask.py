@@ -10,7 +10,7 @@ from psanet_tf.ops import OpUnavailableError, psa_mask, psa_mask_implementation
 from psanet_tf.ops.op_library import load_op_library
 
 # What Keras is in use makes no difference here.
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from psanet_tf.ops import resize_bilinear
 
 # What Keras is in use makes no difference here.
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
 SIZES = [
     ((5, 7), (5, 7)),

@@ -30,6 +30,7 @@ def whole(network, classes, evaluate, tmp_path_factory):
     return Servable(export_saved_model(network, folder, classes, evaluate, whole=True, warm_up=False).path, 1)
 
 
+@pytest.mark.optimized_graphs
 @pytest.mark.parametrize("batch", [1, 3])
 def test_labels_scores_and_probabilities(network, servable, batch):
     images = np.stack([made_image((33, 33), seed=seed) for seed in range(batch)])
@@ -43,6 +44,7 @@ def test_labels_scores_and_probabilities(network, servable, batch):
     assert np.abs(answer["scores"] - 255 * expected.max(-1)).max() <= 0.51
 
 
+@pytest.mark.optimized_graphs
 @pytest.mark.parametrize("encode", [tf.io.encode_png, lambda x: tf.io.encode_jpeg(x, quality=95)])
 def test_images_of_any_size_are_labelled_as_by_the_sliding_window(window, servable, encode, tmp_path):
     images = [made_image(size, seed) for seed, size in enumerate([(70, 91), (40, 33), (33, 33)])]
@@ -56,6 +58,7 @@ def test_images_of_any_size_are_labelled_as_by_the_sliding_window(window, servab
         assert (label[..., 0] == expected).mean() >= 0.999
 
 
+@pytest.mark.optimized_graphs
 def test_only_an_export_for_cpus_has_products(network, classes, evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(convolution, "MIN_CHANNELS", 512)  # the head's
     gpus = []
@@ -98,6 +101,7 @@ def test_variables_are_stored_once(network, model_folder):
     assert 0.9 * weights < stored < 1.05 * weights
 
 
+@pytest.mark.optimized_graphs
 def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluate, tmp_path, model_folder):
     exported = export_saved_model(network, tmp_path / "m", classes, evaluate, precision="bfloat16", warm_up=False)
     folders = [path / "variables" for path in (exported.path, model_folder / "1")]

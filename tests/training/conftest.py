@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.config import load_config
@@ -32,23 +31,11 @@ train:
   tensorboard: false
 """
 
-# The networks of these tests run for a few steps: improving their graphs would take longer than they run.
-PLAIN_GRAPHS = {"disable_meta_optimizer": True}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_graphs():
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options(PLAIN_GRAPHS)
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False} | before)
-
-
-# The `psanet` command for a process that is to compute the same bits as this one.
-PROGRAM = f"""
+# The `psanet` command for a process that is to compute the same bits as this one: by graphs as they were traced, too.
+PROGRAM = """
 import tensorflow as tf
 from psanet_cli import app
-tf.config.optimizer.set_experimental_options({PLAIN_GRAPHS})
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 app.main()
 """
 

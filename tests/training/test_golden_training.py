@@ -12,6 +12,8 @@ from psanet_tf.training.prebuilding import build_for_fit
 from psanet_tf.training.recipe import build_losses, build_optimizer
 from psanet_tf.weights.semseg import semseg_state_dict
 
+pytestmark = pytest.mark.optimized_graphs
+
 LOSS_LIMITS = (1e-6, 2e-4, 1e-3)
 WEIGHT_LIMITS = (1e-4, 2e-3, 5e-3)
 
