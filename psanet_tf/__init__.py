@@ -7,7 +7,7 @@ registered by then.
 from psanet_tf.inference.attention import attention_maps
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.sliding_window import SlidingWindow
-from psanet_tf.layers import PSALayer
+from psanet_tf.layers import PSALayer, freeze_batch_norm
 from psanet_tf.models import PSANet
 from psanet_tf.ops import psa_mask
 from psanet_tf.weights.mmseg import load_mmseg_weights, mmseg_state_dict
@@ -21,6 +21,7 @@ __all__ = [
     "Segmenter",
     "SlidingWindow",
     "attention_maps",
+    "freeze_batch_norm",
     "load_mmseg_weights",
     "load_semseg_weights",
     "mmseg_state_dict",

@@ -1,11 +1,12 @@
 """Sizes of the network's feature maps, for whoever needs them without a network."""
 
 OUTPUT_STRIDE = 8
+"""Of the networks of the paper; `PSANet` takes others."""
 
 
-def feature_size(input_size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of the features of an input of (rows, columns) pixels: one for every eighth pixel."""
-    height, width = ((length - 1) // OUTPUT_STRIDE + 1 for length in input_size)
+def feature_size(input_size: tuple[int, int], output_stride: int = OUTPUT_STRIDE) -> tuple[int, int]:
+    """(rows, columns) of the ResNet's features of an input of (rows, columns) pixels: one for every eighth pixel."""
+    height, width = ((length - 1) // output_stride + 1 for length in input_size)
     return height, width
 
 

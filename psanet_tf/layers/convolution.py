@@ -10,6 +10,8 @@ from psanet_tf.ops.convolution import products_serve, sum_of_products
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` that on CPUs takes matrix products where they are faster (see `products_serve`).
 
+    With one group per channel it is TensorFlow's depthwise convolution; Keras has XLA compile whatever has groups.
+
     Arguments, weights and results are Keras's, the latter but for rounding. Which form it is, is settled when the layer
     is called or traced. (Files of weights name a layer after its class: the name stays Keras's.)
     """
@@ -17,6 +19,14 @@ class Conv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self._is_plain() and products_serve(inputs, kernel.shape):
             return sum_of_products(inputs, kernel)
+        if self._is_depthwise(kernel):
+            return tf.nn.depthwise_conv2d(
+                inputs,
+                tf.transpose(kernel, [0, 1, 3, 2]),
+                [1, *self.strides, 1],
+                self.padding.upper(),
+                dilations=self.dilation_rate,
+            )
         return super().convolution_op(inputs, kernel)
 
     def _is_plain(self):
@@ -25,4 +35,12 @@ class Conv2D(keras.layers.Conv2D):
             and self.padding == "same"
             and self.groups == 1
             and tuple(self.strides) == tuple(self.dilation_rate) == (1, 1)
+        )
+
+    def _is_depthwise(self, kernel):
+        return (
+            self.data_format == "channels_last"
+            and self.groups == self.filters > 1 == kernel.shape[2]
+            and self.strides[0] == self.strides[1]
+            and 1 in (self.strides[0], max(self.dilation_rate))
         )

@@ -16,7 +16,8 @@ from psanet_tf.layers.arguments import (
     checked_zoom_factor,
 )
 from psanet_tf.layers.psa import PSA_TYPES
-from psanet_tf.models.resnet import BLOCKS, STEMS
+from psanet_tf.models.backbones import checked_backbone, checked_preprocessing
+from psanet_tf.models.resnet import BLOCKS, STAGES, STEMS
 from psanet_tf.ops.psa_mask import IMPLEMENTATIONS
 
 
@@ -39,7 +40,7 @@ def checked_arguments(arguments: dict) -> dict:
     if checked["stem"] == "v1c" and checked["width"] % 2:
         raise ValueError(f"width must be even with stem='v1c', which begins with half of it, got {checked['width']}")
     checked["dropout"] = checked_number("dropout", arguments["dropout"], lambda rate: 0 <= rate < 1, "in [0, 1)")
-    for name in ("use_psa", "compact", "psa_softmax", "stride_in_1x1", "synchronized_batch_norm"):
+    for name in ("use_psa", "compact", "psa_softmax", "stride_in_1x1", "synchronized_batch_norm", "aux_head"):
         checked[name] = checked_bool(name, arguments[name])
     # Those of the attention also where it is left out: a wrong one is a mistake there too.
     checked["psa_type"] = checked_choice("psa_type", arguments["psa_type"], PSA_TYPES)
@@ -57,7 +58,33 @@ def checked_arguments(arguments: dict) -> dict:
     checked["input_shape"] = _checked_input_shape(arguments["input_shape"], checked["zoom_factor"])
     if variant == "mmseg":
         _check_mmseg(checked)
+    _check_backbone(checked, arguments)
     return checked
+
+
+def _check_backbone(checked, arguments):
+    channels = checked["input_shape"][2]
+    backbone = checked["backbone"] = checked_backbone(arguments["backbone"], checked["dtype"], channels)
+    checked["backbone_preprocessing"] = checked_preprocessing(arguments["backbone_preprocessing"], backbone)
+    stride = checked["output_stride"] = checked_integer("output_stride", arguments["output_stride"])
+    names = arguments["feature_layers"]
+    if names is not None:
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"feature_layers must be names of layers of the backbone, got {names!r}")
+        checked["feature_layers"] = tuple(names)
+    if backbone is None:
+        if stride not in STAGES:
+            raise ValueError(f"output_stride must be one of {', '.join(map(str, STAGES))}, got {stride}")
+        if names is not None:
+            raise ValueError(f"feature_layers is for networks with a backbone, got {names!r}")
+        return
+    for name, usual in (("blocks", None), ("stem", None), ("stride_in_1x1", False)):
+        if arguments[name] != usual:
+            raise ValueError(
+                f"{name} is the ResNet's that stands without a backbone: leave it out beside backbone, got "
+                f"{arguments[name]!r}"
+            )
+        checked[name] = usual
 
 
 def _check_mmseg(checked):

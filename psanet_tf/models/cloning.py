@@ -15,7 +15,7 @@ class Logits(ResizeLike):
 
     Args:
         network: the arguments of the `PSANet`, as its configuration names them.
-        zoom_factor, align_corners: as for `ResizeLike`.
+        zoom_factor, align_corners, grid: as for `ResizeLike`.
     """
 
     def __init__(self, network: dict, **kwargs: Any) -> None:
@@ -47,7 +47,12 @@ def same_layers(layers: list[keras.layers.Layer], others: list[keras.layers.Laye
 
 def _description(layers):
     def described(layer):
-        config = {key: value for key, value in layer.get_config().items() if "trainable" not in key}
-        return type(layer), config
+        return type(layer), _without_flags(layer.get_config())
 
     return {layer.name: described(layer) for layer in layers if not isinstance(layer, keras.layers.InputLayer)}
+
+
+def _without_flags(config):
+    if isinstance(config, dict):
+        return {key: _without_flags(value) for key, value in config.items() if "trainable" not in key}
+    return [_without_flags(value) for value in config] if isinstance(config, (list, tuple)) else config

@@ -1,16 +1,19 @@
-"""`PSANet`: dilated ResNet, point-wise spatial attention, main and auxiliary head."""
+"""`PSANet`: dilated backbone, point-wise spatial attention, main and auxiliary head."""
 
 import json
 from typing import Any
 
 import tensorflow as tf
 
+from psanet_tf.feature_sizes import feature_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer, SpatialDropout2D
 from psanet_tf.layers.arguments import checked_bool
+from psanet_tf.layers.backbone_preprocessing import BackbonePreprocessing
 from psanet_tf.layers.initializers import head_kernel
 from psanet_tf.layers.trainable_flags import set_sublayer_flags, sublayer_flags
 from psanet_tf.models.arguments import checked_arguments
+from psanet_tf.models.backbones import build_backbone, serialized_backbone
 from psanet_tf.models.cloning import Logits, is_functional_call, network_arguments, same_layers
 from psanet_tf.models.convolution import ConvolutionBuilder
 from psanet_tf.models.rematerialization import BlockwiseCall
@@ -26,10 +29,10 @@ class PSANet(keras.Model):
         num_classes: number of classes K.
         depth: 50, 101 or 152, the ResNet's.
         input_shape: (H, W, C) with H and W of at least 9 and C channels, 3 in the paper; (None, None, C) for any size,
-            which needs `mask_size` and an over-complete mask. Feature row i of the (H - 1) // 8 + 1 rows looks at pixel
-            row 8i. Resizing with aligned corners puts the last one on the last pixel row, so that features and logits
-            are exactly aligned for H of the form 8n + 1, and else drift apart from 0 pixels at the top to (H - 1) % 8
-            at the bottom; columns likewise.
+            which needs `mask_size` and an over-complete mask. Feature row i of the ResNet's (H - 1) // 8 + 1 rows looks
+            at pixel row 8i. Resizing with aligned corners puts the last one on the last pixel row, so that features and
+            logits are exactly aligned for H of the form 8n + 1, and else drift apart from 0 pixels at the top to
+            (H - 1) % 8 at the bottom; columns likewise.
         dropout: rate of the spatial dropout before both classifiers.
         use_psa: False leaves the attention module out: the dilated FCN baseline of the paper's ablation.
         psa_type, compact, shrink_factor, mask_size, mid_channels, normalization_factor, psa_softmax: see
@@ -51,6 +54,21 @@ class PSANet(keras.Model):
             True for the semseg variant, which takes nothing else, and False for the mmseg variant.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
         implementation, block_size: of the attention, as for `PSALayer`.
+        backbone: None for the paper's ResNet, which `depth`, `blocks`, `stem` and `stride_in_1x1` describe. Or any other:
+            the name of a network of `keras.applications` (`psanet_tf.backbone_families.BACKBONES`), with random weights;
+            a functional or sequential keras.Model, whose weights are shared and not copied; or what
+            `keras.saving.serialize_keras_object` made of one. It becomes the layer "backbone", its strides beyond
+            `output_stride` dilations (see docs/backbones.md). Needs Keras 3.
+        backbone_preprocessing: what a backbone that is a model takes for an image: "caffe", "tf", "tf128", "torch",
+            "unit" or "raw" (`psanet_tf.backbone_families.PREPROCESSING`). The network does that with its normalized
+            images, in the layer "preprocessing". Default: as keras.applications does, for its networks.
+        output_stride: pixels between neighbouring features: 8, 16 or 32; for a backbone also what its own strides
+            multiply to, such as 14 for patches of 14. Other strides than the ResNet's 8 put logits where the features
+            look, at any size.
+        feature_layers: names of the backbone's layers that give the features, of the auxiliary and of the main head.
+            Default: the last layer at half of the backbone's coarsest stride, and the last at the coarsest.
+        aux_head: False leaves the auxiliary head out: a network of one output, the logits, for `compile(loss)` and plain
+            labels.
         dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
         name: name of the model.
         trainable: False freezes every layer. Single layers, and sublayers of the one called ``"psa"``, are frozen by
@@ -61,7 +79,8 @@ class PSANet(keras.Model):
         training: as in every Keras model.
 
     Returns:
-        ``{"logits": [N, H, W, K], "aux_logits": [N, H, W, K]}``, float32 (float64 under a float64 policy).
+        ``{"logits": [N, H, W, K], "aux_logits": [N, H, W, K]}``, float32 (float64 under a float64 policy); the logits
+        alone without `aux_head`.
 
     Raises:
         ValueError: an argument out of its range; the message names it.
@@ -110,6 +129,11 @@ class PSANet(keras.Model):
         variant: str = "semseg",
         align_corners: bool | None = None,
         block_size: BlockSize = "auto",
+        backbone: str | keras.Model | dict[str, Any] | None = None,
+        backbone_preprocessing: str | None = None,
+        output_stride: int = 8,
+        feature_layers: tuple[str, ...] | None = None,
+        aux_head: bool = True,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -135,21 +159,15 @@ class PSANet(keras.Model):
         wide_dtype = "float64" if dtype == "float64" else "float32"
         build = ConvolutionBuilder(dtype, config["synchronized_batch_norm"])
         images = keras.Input(config["input_shape"], dtype=wide_dtype, name="images")
-        blocks = config["blocks"] or BLOCKS[config["depth"]]
-        stages = resnet_stages(
-            images,
-            build,
-            blocks,
-            config["width"],
-            stem=config["stem"],
-            stride_in_1x1=config["stride_in_1x1"],
-            contract_dilation=config["variant"] == "mmseg",
-        )
-        features = _attention(config)(stages[-1]) if config["use_psa"] else stages[-1]
-        outputs = {
-            "logits": _head(features, images, build, 8, "head", "logits", config, wide_dtype),
-            "aux_logits": _head(stages[-2], images, build, 4, "aux", "aux_logits", config, wide_dtype),
-        }
+        aux, features, aux_grid, grid = _features(images, build, config, wide_dtype)
+        # From here on it is what the configuration keeps: a name or a graph, which holds no layers.
+        config["backbone"] = serialized_backbone(config["backbone"])
+        if config["use_psa"]:
+            features = _attention(config)(features)
+        outputs = _head(features, images, build, 8, "head", "logits", config, grid, wide_dtype)
+        if config["aux_head"]:
+            aux_logits = _head(aux, images, build, 4, "aux", "aux_logits", config, aux_grid, wide_dtype)
+            outputs = {"logits": outputs, "aux_logits": aux_logits}
         super().__init__(inputs=images, outputs=outputs, name=config["name"])
         self._arguments = config
         self._description = None
@@ -160,6 +178,11 @@ class PSANet(keras.Model):
     @property
     def variant(self) -> str:
         return self._arguments["variant"]
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether its features come from a backbone that was given, as the layer "backbone"; else the ResNet's."""
+        return self._arguments["backbone"] is not None
 
     @property
     def num_classes(self) -> int:
@@ -189,9 +212,16 @@ class PSANet(keras.Model):
 
     @rematerialize.setter
     def rematerialize(self, value: bool) -> None:
-        self._blockwise_call = BlockwiseCall(self) if checked_bool("rematerialize", value) else None
+        if checked_bool("rematerialize", value) and self.has_backbone:
+            raise ValueError(
+                f"{self.name!r} cannot compute its blocks again: where they begin and end is known of the ResNet alone "
+                "that stands without a backbone; leave rematerialize False"
+            )
+        self._blockwise_call = BlockwiseCall(self) if value else None
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> dict[str, tf.Tensor]:
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None
+    ) -> dict[str, tf.Tensor] | tf.Tensor:
         if training and self.rematerialize:
             return self._blockwise_call(inputs, training)
         return super().call(inputs, training=training, mask=mask)
@@ -199,6 +229,19 @@ class PSANet(keras.Model):
     def inference(self) -> keras.Model:
         """A `keras.Model` images [N, H, W, C] -> logits [N, H, W, K], with this model's weights, not copies."""
         return keras.Model(self.inputs[0], self.get_layer("logits").output, name=f"{self.name}_inference")
+
+    def feature_size(self, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """(rows, columns) of the features that the attention module and the main head work on.
+
+        Args:
+            input_size: (H, W) of the images; default: the network's own.
+        """
+        height, width = self.input_shape[1:3] if input_size is None else input_size
+        if not self.has_backbone:
+            return feature_size((height, width), self._arguments["output_stride"])
+        images = keras.KerasTensor((1, height, width, self.input_shape[3]), self.inputs[0].dtype)
+        *_, features = keras.tree.flatten(self.get_layer("backbone").compute_output_spec(images))
+        return tuple(features.shape[1:3])
 
     def get_config(self) -> dict[str, Any]:
         flags = sublayer_flags(self)
@@ -220,13 +263,39 @@ class PSANet(keras.Model):
         return {layer.name: layer for layer in self.layers}
 
 
-def _head(features, images, build, width_factor, prefix, output_name, config, wide_dtype):
+def _features(images, build, config, wide_dtype):
+    """Features for the auxiliary and the main head, and where they lie in the images: a grid, or None for all over."""
+    if config["backbone"] is None:
+        stages = resnet_stages(
+            images,
+            build,
+            config["blocks"] or BLOCKS[config["depth"]],
+            config["width"],
+            stem=config["stem"],
+            stride_in_1x1=config["stride_in_1x1"],
+            contract_dilation=config["variant"] == "mmseg",
+            output_stride=config["output_stride"],
+        )
+        stride = config["output_stride"]
+        grids = [None, None] if stride == 8 else [(min(stride, 16), 0, 0), (stride, 0, 0)]
+        return stages[-2], stages[-1], *grids
+    names = ("backbone", "input_shape", "output_stride", "feature_layers", "aux_head")
+    backbone = build_backbone(*(config[name] for name in names), synchronized=build.synchronized, dtype=config["dtype"])
+    kind = config["backbone_preprocessing"]
+    prepared = BackbonePreprocessing(kind, dtype=wide_dtype, name="preprocessing")(images)
+    outputs = backbone.model(prepared)
+    *aux, features = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    grids = [grid and (grid.stride, *grid.offset) for grid in (backbone.aux_grid, backbone.grid)]
+    return aux[0] if aux else None, features, *grids
+
+
+def _head(features, images, build, width_factor, prefix, output_name, config, grid, wide_dtype):
     """3x3 convolution, dropout, classifier and resize to the images' size."""
     x = build.conv_norm_relu(features, width_factor * config["width"], 3, prefix, initializer=head_kernel)
     x = SpatialDropout2D(config["dropout"], data_format="channels_last", dtype=build.dtype, name=f"{prefix}_dropout")(x)
     x = build.conv(x, config["num_classes"], 1, f"{prefix}_classifier", use_bias=True, initializer=head_kernel)
     # Logits leave in full precision: the softmax of the loss needs it.
-    sizes = {"zoom_factor": config["zoom_factor"], "align_corners": config["align_corners"]}
+    sizes = {"zoom_factor": config["zoom_factor"], "align_corners": config["align_corners"], "grid": grid}
     return Logits(config, **sizes, dtype=wide_dtype, name=output_name)([x, images])
 
 

@@ -1,4 +1,4 @@
-"""Dilated ResNet backbone at output stride 8 (He et al. 2016; dilation as in the paper, section 4.1)."""
+"""Dilated ResNet backbone (He et al. 2016; dilation as in the paper, section 4.1)."""
 
 import re
 from collections.abc import Sequence
@@ -9,8 +9,12 @@ from psanet_tf.models.convolution import ConvolutionBuilder
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4
 STEMS = ("deep", "classic", "v1c")
-# Stride and dilation of the 3x3 convolutions of layer1 .. layer4.
-_STAGES = ((1, 1), (2, 1), (1, 2), (1, 4))
+# Output stride -> stride and dilation of the 3x3 convolutions of layer1 .. layer4.
+STAGES = {
+    8: ((1, 1), (2, 1), (1, 2), (1, 4)),
+    16: ((1, 1), (2, 1), (2, 1), (1, 2)),
+    32: ((1, 1), (2, 1), (2, 1), (2, 1)),
+}
 
 
 def resnet_stages(
@@ -21,6 +25,7 @@ def resnet_stages(
     stem: str = "deep",
     stride_in_1x1: bool = False,
     contract_dilation: bool = False,
+    output_stride: int = 8,
 ) -> list["keras.KerasTensor"]:
     """Adds the backbone to a functional model.
 
@@ -35,13 +40,15 @@ def resnet_stages(
         stride_in_1x1: a strided block strides in its first 1x1 convolution (He et al. 2016,
             keras.applications), not in the 3x3.
         contract_dilation: the first block of a dilated stage has half of its dilation, as in MMSegmentation.
+        output_stride: 8, 16 or 32; strides beyond it become dilations.
 
     Returns:
-        Outputs of layer1 .. layer4: strides 4, 8, 8, 8; 4, 8, 16 and 32 times `width` channels.
+        Outputs of layer1 .. layer4: strides 4, 8, 16 and 32, but no more than `output_stride`; 4, 8, 16 and 32 times
+        `width` channels.
     """
     x = _stem(x, build, width, stem)
     stages = []
-    for number, (count, (stride, dilation)) in enumerate(zip(blocks, _STAGES, strict=True), start=1):
+    for number, (count, (stride, dilation)) in enumerate(zip(blocks, STAGES[output_stride], strict=True), start=1):
         planes = width * 2 ** (number - 1)
         for block in range(count):
             strides = _split_stride(stride if block == 0 else 1, stride_in_1x1)

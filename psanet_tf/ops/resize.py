@@ -47,30 +47,68 @@ def resize_bilinear(
     return resized
 
 
+def resample_bilinear(
+    images: tf.Tensor,
+    size: Sequence[int | tf.Tensor],
+    stride: int,
+    offset: Sequence[float],
+    step: int = 1,
+) -> tf.Tensor:
+    """Features at pixels, interpolated bilinearly between the pixels that the features look at.
+
+    Feature row r looks at pixel row ``offset[0] + r * stride``; output row i is the one of pixel row i * step, no
+    farther out than the outermost features. With an offset of 0 and ``(H - 1) * stride`` the last pixel it is
+    `resize_bilinear` with aligned corners.
+
+    Args:
+        images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
+        size: (height, width), integers or scalar integer tensors.
+        stride: pixels between neighbouring features.
+        offset: (row, column), the pixel of the first feature.
+        step: pixels between neighbouring outputs.
+
+    Returns:
+        [N, height, width, C], the dtype of `images`; float16 and bfloat16 are interpolated in float32.
+    """
+    images = tf.convert_to_tensor(images)
+    wide = tf.float64 if images.dtype == tf.float64 else tf.float32
+    lengths = [_length(images, axis) for axis in (1, 2)]
+    matrices = []
+    for length, output_length, first in zip(lengths, size, offset, strict=True):
+        pixels = tf.cast(tf.range(output_length), wide) * step
+        source = tf.clip_by_value((pixels - first) / stride, 0, tf.cast(length - 1, wide))
+        matrices.append(_interpolation_matrix(source, length))
+    resized = tf.cast(_interpolate(tf.cast(images, wide), *matrices), images.dtype)
+    resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])
+    return resized
+
+
 def _resize(images, input_size, size, align_corners, by_kernel):
     wide = tf.float64 if images.dtype == tf.float64 else tf.float32
 
     @tf.custom_gradient
     def resize(images):
+        def matrices():
+            return [
+                _interpolation_matrix(_source(*lengths, align_corners, wide), lengths[0])
+                for lengths in zip(input_size, size, strict=True)
+            ]
+
         def gradient(upstream):
-            spread = _interpolate(tf.cast(upstream, wide), input_size, size, align_corners, transpose=True)
-            return tf.cast(spread, images.dtype)
+            return tf.cast(_interpolate(tf.cast(upstream, wide), *matrices(), transpose=True), images.dtype)
 
         if by_kernel:
             resized = tf.raw_ops.ResizeBilinear(images=images, size=tf.stack(size), align_corners=True)
         else:
-            resized = _interpolate(tf.cast(images, wide), input_size, size, align_corners)
+            resized = _interpolate(tf.cast(images, wide), *matrices())
         return tf.cast(resized, images.dtype), gradient
 
     return resize(images)
 
 
-def _interpolate(images, input_size, size, align_corners, transpose=False):
+def _interpolate(images, rows, columns, transpose=False):
     """R_h . images . R_w' with the interpolation matrices R [output, input], or with their transposes."""
-    rows, columns = (
-        _interpolation_matrix(*lengths, align_corners, images.dtype) for lengths in zip(input_size, size, strict=True)
-    )
-    height, width = input_size if transpose else size
+    height, width = (_length(matrix, 1 if transpose else 0) for matrix in (rows, columns))
     n, h, w = tf.unstack(tf.shape(images)[:3])
     channels = images.shape[3]
     tall = tf.matmul(rows[None], tf.reshape(images, tf.stack([n, h, w * channels])), transpose_a=transpose)
@@ -78,14 +116,18 @@ def _interpolate(images, input_size, size, align_corners, transpose=False):
     return tf.reshape(wide, tf.stack([n, height, width, channels]))
 
 
-def _interpolation_matrix(input_length, output_length, align_corners, dtype):
-    """[output, input]: row i, which samples the input at s, holds max(0, 1 - |s - j|) for column j."""
+def _source(input_length, output_length, align_corners, dtype):
+    """[output]: where each row of a resize samples the input."""
     target = tf.cast(tf.range(output_length), dtype)
     length, last = tf.cast(input_length, dtype), tf.cast(input_length - 1, dtype)
     aligned = target * (last / tf.cast(tf.maximum(output_length - 1, 1), dtype))
     half_pixel = tf.clip_by_value((target + 0.5) * (length / tf.cast(output_length, dtype)) - 0.5, 0, last)
-    source = tf.where(align_corners, aligned, half_pixel)
-    return tf.nn.relu(1 - tf.abs(source[:, None] - tf.cast(tf.range(input_length), dtype)))
+    return tf.where(align_corners, aligned, half_pixel)
+
+
+def _interpolation_matrix(source, input_length):
+    """[output, input]: row i, which samples the input at s, holds max(0, 1 - |s - j|) for column j."""
+    return tf.nn.relu(1 - tf.abs(source[:, None] - tf.cast(tf.range(input_length), source.dtype)))
 
 
 def _whole_step(input_length, output_length, align_corners):

@@ -20,13 +20,14 @@ from psanet_tf.data.scenes import write_scenes
 from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
 from psanet_tf.keras_api import keras
+from psanet_tf.layers import freeze_batch_norm
 from psanet_tf.metrics import MeanIoU
 from psanet_tf.models import build_model
 from psanet_tf.training.agreement import Agreement, data_in_words, settings_in_words
 from psanet_tf.training.averaging import ValidateAverage
 from psanet_tf.training.callbacks import CheckpointCallback, Progress
 from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
-from psanet_tf.training.freezing import freeze, freeze_batch_norm
+from psanet_tf.training.freezing import freeze
 from psanet_tf.training.interruption import StopSignals
 from psanet_tf.training.memory import bytes_of
 from psanet_tf.training.multi_worker import build_multi_worker_strategy, has_workers, runs_as_chief

@@ -364,5 +364,5 @@ def test_a_clone_of_changed_layers_is_no_psanet(network):
 def test_unknown_arguments_are_named():
     with pytest.raises(TypeError, match="PSANet takes num_classes, depth, .* and trainable, got 'widht' too"):
         PSANet(**SMALL, widht=4)
-    with pytest.raises(TypeError, match="block_size and trainable, got 1 more"):
-        PSANet(5, *[None] * 25)
+    with pytest.raises(TypeError, match="aux_head and trainable, got 1 more"):
+        PSANet(5, *[None] * 30)

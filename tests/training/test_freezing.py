@@ -2,10 +2,10 @@
 
 import pytest
 
-from psanet_tf import PSANet
+from psanet_tf import PSANet, freeze_batch_norm
 from psanet_tf.config import TrainSection
 from psanet_tf.layers import BatchNormalization
-from psanet_tf.training.freezing import freeze, freeze_batch_norm
+from psanet_tf.training.freezing import freeze
 
 
 @pytest.fixture
