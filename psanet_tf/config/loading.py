@@ -43,11 +43,29 @@ class Config(Section):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _frozen_weights_are_trained(self):
+        if self.train.init is None and self.model.backbone_weights is None:
+            if self.train.freeze:
+                raise ValueError("train.freeze needs init, or model.backbone_weights: random weights would stay random")
+            if self.train.freeze_batch_norm:
+                raise ValueError(
+                    "train.freeze_batch_norm needs init, or model.backbone_weights: batch normalization of random "
+                    "weights has no statistics"
+                )
+        if self.model.backbone is not None and self.train.rematerialize != "none":
+            raise ValueError(
+                f"train.rematerialize is for the ResNet without model.backbone, whose blocks are known: leave it out "
+                f"with {self.model.backbone}"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _mask_fits_crop(self):
         model = self.model
-        if not model.use_psa or model.mask_size is None:
+        if not model.use_psa or model.mask_size is None or model.backbone is not None:  # whose sizes it alone knows
             return self
-        height, width = shrunk_size(feature_size(self.data.crop_size), model.shrink_factor, model.variant)
+        features = feature_size(self.data.crop_size, model.output_stride)
+        height, width = shrunk_size(features, model.shrink_factor, model.variant)
         if model.compact and model.mask_size != (height, width):
             raise ValueError(
                 f"model.mask_size: a compact mask has one weight per position, {[height, width]} for "

@@ -1,13 +1,34 @@
 """`model:` section: which network is built (the arguments of `psanet_tf.PSANet`)."""
 
+import difflib
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from psanet_tf.backbone_families import BACKBONES
 from psanet_tf.config.section import Section
 
 
 class ModelSection(Section):
+    backbone: str | None = Field(
+        None,
+        description="a network of keras.applications in place of the paper's ResNet, its strides made into dilations, "
+        "e.g. ConvNeXtTiny (docs/backbones.md names them)",
+    )
+    backbone_weights: str | None = Field(
+        None,
+        description="of backbone, before train.init: imagenet (what keras.applications fetches), a .weights.h5 or "
+        ".keras file of it, or none for random ones",
+    )
+    output_stride: int = Field(
+        8, ge=1, description="pixels between neighbouring features: 8, 16 or 32, or the backbone's own"
+    )
+    feature_layers: tuple[str, ...] | None = Field(
+        None,
+        description="layers of backbone that give the features of the auxiliary and of the main head; default: the "
+        "last at half of its coarsest stride, and the last",
+    )
+    aux_head: bool = Field(True, description="false: the main head alone")
     depth: Literal[50, 101, 152] = Field(50, description="ResNet depth")
     blocks: tuple[int, int, int, int] | None = Field(
         None, description="bottleneck blocks per stage, for small networks; takes the place of depth"
@@ -57,6 +78,38 @@ class ModelSection(Section):
         if self.stem == "v1c" and self.width % 2:
             raise ValueError(f"stem: v1c begins with half of width, which must be even, got {self.width}")
         return self
+
+    @model_validator(mode="after")
+    def _backbone_fits(self):
+        if self.backbone is None:
+            given = [name for name in ("backbone_weights", "feature_layers") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"{given[0]} is for networks with a backbone, which is not set")
+            if self.output_stride not in (8, 16, 32):
+                raise ValueError(f"output_stride must be 8, 16 or 32 without a backbone, got {self.output_stride}")
+            return self
+        usual = {"depth": 50, "blocks": None, "stem": "v1c" if self.variant == "mmseg" else "deep"}
+        for name, value in (usual | {"stride_in_1x1": False}).items():
+            if getattr(self, name) != value:
+                raise ValueError(f"{name} is of the ResNet without backbone: leave it out beside {self.backbone}")
+        if self.feature_layers is not None and len(self.feature_layers) != 1 + self.aux_head:
+            wanted = "two layers, of the auxiliary and the main head" if self.aux_head else "one layer"
+            raise ValueError(f"feature_layers must name {wanted}, got {list(self.feature_layers)}")
+        return self
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name):
+        if name is not None and name not in BACKBONES:
+            near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.4)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise ValueError(f"no backbone is called {name!r}{hint}; there are {', '.join(BACKBONES)}")
+        return name
+
+    @field_validator("backbone_weights")
+    @classmethod
+    def _none_is_none(cls, source):
+        return None if source == "none" else source
 
     @field_validator("blocks")
     @classmethod

@@ -115,8 +115,4 @@ class TrainSection(Section):
             )
         if self.optimizer == "sgd" and self.optimizer_arguments:
             raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
-        if self.freeze and self.init is None:
-            raise ValueError("freeze needs init: random weights would stay random")
-        if self.freeze_batch_norm and self.init is None:
-            raise ValueError("freeze_batch_norm needs init: batch normalization of random weights has no statistics")
         return self

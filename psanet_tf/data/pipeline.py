@@ -45,7 +45,7 @@ def training_dataset(
     """Shuffled, augmented, normalized batches without end.
 
     Args:
-        config: Config; `data` and `train.seed` are read.
+        config: Config; `data`, `train.seed` and `model.aux_head` are read.
         global_batch_size: images per step over all workers and replicas.
         start_epoch: the first batch is the one that a run from the beginning gives in this epoch ...
         start_step: ... at this step; steps beyond the epoch's last belong to the next.
@@ -55,7 +55,8 @@ def training_dataset(
             image takes the place of one that is skipped.
 
     Returns:
-        tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), image float32 [B, h, w, C] normalized,
+        tf.data.Dataset of (image, {"logits": label, "aux_logits": label}), or (image, label) without an auxiliary head,
+        image float32 [B, h, w, C] normalized,
         label uint8 [B, h, w] train ids, B = global_batch_size / num_workers, h and w from ``data.crop_size``.
 
     Raises:
@@ -109,7 +110,7 @@ def training_dataset(
     dataset = epochs.flat_map(_as_it_is(epoch_examples)).apply(
         tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
-    return _batches(dataset, example, data, share)
+    return _batches(dataset, example, config, share)
 
 
 def evaluation_dataset(
@@ -164,7 +165,7 @@ def evaluation_dataset(
     numbers = numbers.map(
         _as_it_is(lambda number: number // share * batch_size + worker_index * share + number % share)
     )
-    return _batches(numbers, example_or_blank, data, share)
+    return _batches(numbers, example_or_blank, config, share)
 
 
 def _steps(config, examples, global_batch_size):
@@ -184,13 +185,15 @@ def _seed(config, stream, *keys):
     return seed
 
 
-def _batches(dataset, example, data, batch_size):
-    def with_both_labels(*key):
+def _batches(dataset, example, config, batch_size):
+    data = config.data
+
+    def with_labels(*key):
         image, label = example(*key)
-        return image, {"logits": label, "aux_logits": label}
+        return image, {"logits": label, "aux_logits": label} if config.model.aux_head else label
 
     dataset = dataset.map(
-        _as_it_is(with_both_labels), num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True
+        _as_it_is(with_labels), num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True
     )
     return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 

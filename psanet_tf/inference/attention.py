@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
-from psanet_tf.feature_sizes import feature_size, shrunk_size
+from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.inference.labeler import checked_image
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
@@ -127,7 +127,7 @@ def attention_matrices(model: PSANet, image: np.ndarray) -> tuple[dict[str, np.n
     placement = placed(
         image.shape[:2],
         model.input_shape[1:3],
-        lambda size: shrunk_size(feature_size(size), config["shrink_factor"], config["variant"]),
+        lambda size: shrunk_size(model.feature_size(size), config["shrink_factor"], config["variant"]),
     )
     resized = tf.image.resize(image, placement.resized_size)
     (top, left), size = placement.offset, placement.input_size

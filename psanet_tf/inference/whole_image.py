@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.normalization import normalize
-from psanet_tf.feature_sizes import OUTPUT_STRIDE, feature_size, shrunk_size
+from psanet_tf.feature_sizes import OUTPUT_STRIDE, shrunk_size
 from psanet_tf.inference.labeler import Labeler, checked_image
 from psanet_tf.models import PSANet
 
@@ -67,7 +67,7 @@ def any_size(model: PSANet) -> PSANet:
                 f"{height}x{width}; label images with the sliding window"
             )
         if config["mask_size"] is None:
-            shrunk = shrunk_size(feature_size((height, width)), config["shrink_factor"], config["variant"])
+            shrunk = shrunk_size(model.feature_size((height, width)), config["shrink_factor"], config["variant"])
             config["mask_size"] = [2 * length - 1 for length in shrunk]
     copy = PSANet.from_config({**config, "input_shape": (None, None, 3)})
     copy.set_weights(model.get_weights())

@@ -170,8 +170,21 @@ def build_backbone(
     return Backbone(keras.Model(images, outputs, name="backbone"), grids[-1], grids[0] if aux_head else None)
 
 
-def as_model(backbone: str | dict[str, Any] | keras.Model, channels: int, dtype: str) -> keras.Model:
-    """The backbone as it was before its strides were changed; new, with random weights, but for a keras.Model."""
+def as_model(
+    backbone: str | dict[str, Any] | keras.Model,
+    channels: int,
+    dtype: str,
+    weights: str | None = None,
+    include_top: bool = False,
+) -> keras.Model:
+    """The backbone as it was before its strides were changed.
+
+    Args:
+        backbone: of `checked_backbone`; a keras.Model is returned as it is.
+        channels, dtype: of a new one.
+        weights: of a new one that goes by its name: "imagenet", or None for random ones.
+        include_top: whether a new one that goes by its name has its classifier.
+    """
     if isinstance(backbone, keras.Model):
         return backbone
     if isinstance(backbone, dict):
@@ -179,7 +192,7 @@ def as_model(backbone: str | dict[str, Any] | keras.Model, channels: int, dtype:
     switch = {"include_preprocessing": False} if BACKBONES[backbone].has_switch else {}
     with _dtype_policy(dtype):
         return getattr(keras.applications, backbone)(
-            include_top=False, weights=None, input_shape=(_SIZE, _SIZE, channels), **switch
+            include_top=include_top, weights=weights, input_shape=(_SIZE, _SIZE, channels), **switch
         )
 
 
@@ -211,7 +224,7 @@ def _by_stride(features, aux_head):
     finer = [feature for feature in maps if feature.grid.own_stride == coarsest / 2]
     if not finer:
         raise ValueError(
-            f"the auxiliary head takes features of half the backbone's coarsest stride, {coarsest}, and there are none: "
+            f"the auxiliary head takes features of half of the coarsest stride, {coarsest}, and the backbone has none: "
             "name two layers in feature_layers, for the auxiliary and the main head, or set aux_head=False"
         )
     return [finer[-1], main]

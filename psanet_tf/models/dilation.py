@@ -276,7 +276,7 @@ class _Rewriting:
 
     def _refuse(self, operation, why, own_stride: int | str | None = "") -> NoReturn:
         advice = {
-            "": "an output_stride of what the backbone's own is there leaves it as it is; or build that part of Keras's "
+            "": "a larger output_stride, up to the backbone's own, leaves it as it is; or build that part of Keras's "
             "convolutions and poolings; or give the layer's class a method dilated(rate), which returns a layer that "
             "does the same on maps `rate` times as fine (itself, if it looks at one position at a time)",
             None: "",

@@ -20,7 +20,9 @@ def build_model(config: "Config", num_classes: int, **overrides: Any) -> PSANet:
         "num_classes": num_classes,
         "input_shape": (*config.data.crop_size, config.data.channels),
         "synchronized_batch_norm": config.train.sync_batch_norm,
-        **config.model.model_dump(exclude={"first_convolution"}),  # of the initial weights
+        **config.model.model_dump(exclude={"first_convolution", "backbone_weights"}),  # of the initial weights
         **overrides,
     }
+    if config.model.backbone is not None:
+        arguments["stem"] = None  # a default of the ResNet's
     return PSANet(**arguments)

@@ -54,9 +54,9 @@ class PSANet(keras.Model):
             True for the semseg variant, which takes nothing else, and False for the mmseg variant.
         synchronized_batch_norm: batch statistics over all replicas of the `tf.distribute` strategy.
         implementation, block_size: of the attention, as for `PSALayer`.
-        backbone: None for the paper's ResNet, which `depth`, `blocks`, `stem` and `stride_in_1x1` describe. Or any other:
-            the name of a network of `keras.applications` (`psanet_tf.backbone_families.BACKBONES`), with random weights;
-            a functional or sequential keras.Model, whose weights are shared and not copied; or what
+        backbone: None for the paper's ResNet, which `depth`, `blocks`, `stem` and `stride_in_1x1` describe. Or any
+            other: the name of a network of `keras.applications` (`psanet_tf.backbone_families.BACKBONES`), with random
+            weights; a functional or sequential keras.Model, whose weights are shared and not copied; or what
             `keras.saving.serialize_keras_object` made of one. It becomes the layer "backbone", its strides beyond
             `output_stride` dilations (see docs/backbones.md). Needs Keras 3.
         backbone_preprocessing: what a backbone that is a model takes for an image: "caffe", "tf", "tf128", "torch",
@@ -67,8 +67,8 @@ class PSANet(keras.Model):
             look, at any size.
         feature_layers: names of the backbone's layers that give the features, of the auxiliary and of the main head.
             Default: the last layer at half of the backbone's coarsest stride, and the last at the coarsest.
-        aux_head: False leaves the auxiliary head out: a network of one output, the logits, for `compile(loss)` and plain
-            labels.
+        aux_head: False leaves the auxiliary head out: a network of one output, the logits, for `compile(loss)` and
+            plain labels.
         dtype: dtype policy or its name, e.g. ``"mixed_bfloat16"``; default: Keras's global policy.
         name: name of the model.
         trainable: False freezes every layer. Single layers, and sublayers of the one called ``"psa"``, are frozen by
@@ -183,6 +183,10 @@ class PSANet(keras.Model):
     def has_backbone(self) -> bool:
         """Whether its features come from a backbone that was given, as the layer "backbone"; else the ResNet's."""
         return self._arguments["backbone"] is not None
+
+    @property
+    def has_aux_head(self) -> bool:
+        return self._arguments["aux_head"]
 
     @property
     def num_classes(self) -> int:

@@ -13,7 +13,8 @@ class GraphAttention:
     """Attention at points of one image, placed in the network's input as `psanet_tf.attention_maps` does.
 
     Args:
-        matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations.
+        matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations, and
+            "feature_size": [2], rows and columns of the features.
         input_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
         shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
     """
@@ -55,7 +56,8 @@ class GraphAttention:
             points = tf.identity(points)
         inputs, resized_size, offset = self._place(image)
         input_size = tf.shape(inputs)[1:3]
-        map_size = tf.stack(self._shrunk_size(tf.unstack((input_size - 1) // 8 + 1)))
+        matrices = self._matrices(inputs)
+        map_size = tf.stack(self._shrunk_size(tf.unstack(matrices.pop("feature_size"))))
         step = tf.cast(input_size - 1, tf.float64) / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
         scale = tf.cast(resized_size, tf.float64) / tf.cast(image_size, tf.float64)
         offset = tf.cast(offset, tf.float64)
@@ -65,7 +67,7 @@ class GraphAttention:
         shape = tf.concat([[tf.size(flat)], map_size], axis=0)
         outputs = {
             direction: tf.reshape(_at(tf.cast(matrix[0], tf.float32), flat, direction), shape)
-            for direction, matrix in self._matrices(inputs).items()
+            for direction, matrix in matrices.items()
         }
         first = (offset - 0.5) / step
         last = (offset + tf.cast(resized_size, tf.float64) - 0.5) / step

@@ -58,7 +58,12 @@ class ServingModule(tf.Module):
         if metadata.directions:
             layer = network.get_layer("psa")
             features = keras.Model(network.inputs[0], layer.input)
-            matrices = self._folded(lambda images: layer.attention(features(images, training=False)), pool)
+
+            def attention(images):
+                seen = features(images, training=False)
+                return {**layer.attention(seen), "feature_size": tf.shape(seen)[1:3]}
+
+            matrices = self._folded(attention, pool)
             self._attention = GraphAttention(matrices, self._input_size, layer.shrunk_size)
         self.parameters = list(pool.values())
         self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))

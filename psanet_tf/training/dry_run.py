@@ -20,7 +20,7 @@ from psanet_tf.training.fit_memory import describe_proposal, fit_memory
 from psanet_tf.training.memory import estimate_memory
 from psanet_tf.training.strategy import build_strategy, devices_of
 from psanet_tf.training.trainer import build_job, distribute_dataset, prepare_data
-from psanet_tf.weights.initial_weights import load_initial_weights
+from psanet_tf.weights.initial_weights import load_configured_weights
 
 _TIMED_STEPS = 3
 
@@ -46,9 +46,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
     section = config.train
     strategy = build_strategy(section)
     job = build_job(config, strategy)
-    lines = (
-        [] if section.init is None else load_initial_weights(job.model, section.init, config.model.first_convolution)
-    )
+    lines = load_configured_weights(job.model, config)
     replicas = strategy.num_replicas_in_sync
     memory = estimate_memory(job.model, section.batch_size // replicas)
     proposal = None
@@ -61,7 +59,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
     }
     parameters = sum(variable.shape.num_elements() for variable in (w.value for w in job.model.trainable_weights))
     lines += [
-        f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.output['logits'].shape)}, "
+        f"network: images {_size(job.model.input_shape)}, logits {_size(job.model.get_layer('logits').output.shape)}, "
         f"{job.info.num_classes} classes, {parameters / 1e6:.2f} million trainable parameters",
         "data: " + ", ".join(f"{count} images in {split!r}" for split, count in counts.items()),
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"

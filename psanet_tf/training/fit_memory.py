@@ -63,7 +63,7 @@ def fit_memory(model: PSANet, section: TrainSection, replicas: int, limit: int) 
         ValueError: one image per replica with rematerialization needs more; the message says how much.
     """
     images = section.batch_size // replicas
-    kinds = dict.fromkeys([section.rematerialize, "blocks"])
+    kinds = dict.fromkeys([section.rematerialize, *([] if model.has_backbone else ["blocks"])])
     smallest = None
     for parts in (parts for parts in range(1, images + 1) if images % parts == 0):
         for kind in kinds:
@@ -74,7 +74,8 @@ def fit_memory(model: PSANet, section: TrainSection, replicas: int, limit: int) 
                 return Proposal(kind, section.batch_size // parts, section.accumulation_steps * parts, needed)
             smallest = min(needed, smallest or needed)
     raise ValueError(
-        f"nothing fits into {readable_size(limit)}: one image at a time with rematerialization needs about "
+        f"nothing fits into {readable_size(limit)}: one image at a time"
+        f"{'' if model.has_backbone else ' with rematerialization'} needs about "
         f"{readable_size(smallest)}. A smaller data.crop_size, train.precision=mixed_bfloat16 or a smaller model.depth "
         "needs less"
     )

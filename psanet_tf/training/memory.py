@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
-from psanet_tf.layers import BatchNormalization, PSALayer
+from psanet_tf.layers import PSALayer
 from psanet_tf.models import PSANet
 from psanet_tf.models.resnet import block_of, is_end_of_block
 from psanet_tf.ops.psa_attention import resolved_block_size
@@ -57,7 +57,12 @@ def estimate_memory(model: PSANet, batch_size: int, rematerialize: bool | None =
 
 def _activations(model, rematerialize):
     """Bytes per image that the forward pass leaves for the backward pass."""
-    kept = {layer.name: _kept_bytes(layer) for layer in model.layers}
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.Model)]
+    if model.has_backbone:  # which is never computed again
+        nodes = model.get_layer("backbone")._nodes
+        inside = sum(_kept_bytes(node.operation, tensor) for node in nodes for tensor in node.outputs)
+        return inside + sum(_kept_bytes(layer, layer.output) for layer in layers)
+    kept = {layer.name: _kept_bytes(layer, layer.output) for layer in layers}
     if not rematerialize:
         return sum(kept.values())
     # What is inside a residual block comes and goes: one of them counts, the largest.
@@ -68,13 +73,13 @@ def _activations(model, rematerialize):
     return sum(kept.values()) + max(inside.values())
 
 
-def _kept_bytes(layer):
-    """Bytes per image that one layer's outputs take until the backward pass."""
+def _kept_bytes(layer, output):
+    """Bytes per image that one output of a layer takes until the backward pass."""
     # Batch normalization's output is the same tensor as its ReLU's, as far as backpropagation needs it.
-    if isinstance(layer, (BatchNormalization, keras.layers.InputLayer)):
+    if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.InputLayer)):
         return 0
-    size = tf.as_dtype(layer.compute_dtype).size
-    kept = size * _elements(layer.output.shape)
+    size = tf.as_dtype(getattr(layer, "compute_dtype", output.dtype)).size
+    kept = size * _elements(output.shape)
     return kept + (size * _psa_elements(layer) if isinstance(layer, PSALayer) else 0)
 
 

@@ -15,7 +15,7 @@ def build_for_fit(model: PSANet) -> None:
         model: compiled `PSANet`, its optimizer built.
     """
     outputs = model.output
-    labels = {name: keras.KerasTensor(logits.shape[:-1], "uint8") for name, logits in outputs.items()}
+    labels = keras.tree.map_structure(lambda logits: keras.KerasTensor(logits.shape[:-1], "uint8"), outputs)
     model._compile_loss.build(labels, outputs)
     if model._compile_metrics is not None:
         model._compile_metrics.build(labels, outputs)

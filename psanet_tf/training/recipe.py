@@ -96,16 +96,17 @@ def _keras_optimizer(section, schedule):
         ) from None
 
 
-def build_losses(section: TrainSection, info: DatasetInfo) -> dict[str, dict[str, SegmentationLoss | float | None]]:
-    """Arguments of `keras.Model.compile` for both outputs of a PSANet.
+def build_losses(section: TrainSection, info: DatasetInfo, aux_head: bool = True) -> dict[str, Any]:
+    """Arguments of `keras.Model.compile` for the outputs of a PSANet.
 
     Args:
         section: `TrainSection`.
         info: `DatasetInfo` of the labels.
+        aux_head: whether the network has an auxiliary output.
 
     Returns:
         {"loss": {output: SegmentationLoss}, "loss_weights": {output: weight}}; no loss for the auxiliary output where
-        `aux_weight` is 0.
+        `aux_weight` is 0. {"loss": SegmentationLoss} for a network of one output.
 
     Raises:
         ValueError: `class_weights` of another length than there are classes.
@@ -125,6 +126,8 @@ def build_losses(section: TrainSection, info: DatasetInfo) -> dict[str, dict[str
             section.ohem_min_kept,
         )
 
+    if not aux_head:
+        return {"loss": loss()}
     if section.aux_weight == 0:
         return {"loss": {"logits": loss(), "aux_logits": None}}
     return {

@@ -25,7 +25,7 @@ class TensorBoard(keras.callbacks.Callback):
         folder: for the event files.
         checkpoints: CheckpointCallback; its rows are written.
         info: DatasetInfo.
-        make_validation: returns the tf.data.Dataset of (image, {"logits": label, ...}) batches to take images from.
+        make_validation: returns the tf.data.Dataset of (image, labels) batches to take images from.
         zoom_factor: of the logits.
     """
 
@@ -72,13 +72,18 @@ class TensorBoard(keras.callbacks.Callback):
     @functools.cached_property
     def _examples(self):
         images, labels = next(iter(self._make_validation().unbatch().batch(_IMAGES)))
-        return images.numpy(), labels["logits"].numpy()
+        return images.numpy(), _main(labels).numpy()
 
     def _labels_of(self, image):
-        return tf.argmax(self.model(image, training=False)["logits"], axis=-1)
+        return tf.argmax(_main(self.model(image, training=False)), axis=-1)
 
     def _colored(self, labels):
         colors = np.zeros((256, 3), np.uint8)
         colors[: self.info.num_classes] = self.info.colors
         colors[self.info.ignore_label] = 0
         return colors[labels]
+
+
+def _main(values):
+    """What belongs to the main output, of networks with an auxiliary one and without."""
+    return values["logits"] if isinstance(values, dict) else values

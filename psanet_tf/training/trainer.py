@@ -40,7 +40,7 @@ from psanet_tf.training.state import Position, save_state
 from psanet_tf.training.strategy import build_strategy, devices_of, is_default, uses_xla
 from psanet_tf.training.tensorboard import TensorBoard
 from psanet_tf.weights.description import Description, describe
-from psanet_tf.weights.initial_weights import load_initial_weights
+from psanet_tf.weights.initial_weights import load_configured_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,14 +231,15 @@ def build_job(config: Config, strategy: tf.distribute.Strategy, steps: int | Non
         freeze(model, section.freeze)
         if section.freeze_batch_norm:
             freeze_batch_norm(model)
-        if section.aux_weight == 0:
+        if section.aux_weight == 0 and model.has_aux_head:
             freeze(model, ["aux_*"])
         model.rematerialize = section.rematerialize == "blocks"
         optimizer = build_optimizer(section, updates)
+        miou = MeanIoU(info.num_classes, info.ignore_label)
         model.compile(
             optimizer,
-            **build_losses(section, info),
-            metrics={"logits": [MeanIoU(info.num_classes, info.ignore_label)]},
+            **build_losses(section, info, model.has_aux_head),
+            metrics={"logits": [miou]} if model.has_aux_head else [miou],
             # DistributedOptimizer has a loss scale of its own, which looks at all replicas.
             auto_scale_loss=False,
             jit_compile=jit_compile,
@@ -255,9 +256,8 @@ def _initial_position(config, run, job):
     found = recover_state(run, job.model)
     if found is not None:
         return *found, False
-    if config.train.init is not None:
-        for line in load_initial_weights(job.model, config.train.init, config.model.first_convolution):
-            print(line, file=sys.stderr)
+    for line in load_configured_weights(job.model, config):
+        print(line, file=sys.stderr)
     return Position(), [], True
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.config import Config
 from psanet_tf.data.findings import counted
 from psanet_tf.models import PSANet
 from psanet_tf.models.resnet import BLOCKS
@@ -13,6 +14,7 @@ from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.files import kind_of_weights
 from psanet_tf.weights.first_convolution import FIRST_CONVOLUTIONS, folded_kernel
+from psanet_tf.weights.layer_weights import load_backbone_weights, load_layer_weights
 from psanet_tf.weights.naming import naming_of
 from psanet_tf.weights.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
 from psanet_tf.weights.registry import backbone_for, find_published, is_published_name
@@ -22,6 +24,23 @@ _WANTED = (
     "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
     ".safetensors of semseg, MMSegmentation or a torchvision ResNet, or an .h5 of a keras.applications ResNet"
 )
+
+
+def load_configured_weights(model: PSANet, config: Config) -> list[str]:
+    """Sets the weights with which a configuration begins: ``model.backbone_weights``, and then ``train.init``.
+
+    Returns:
+        Lines of text: what was taken, and what was not and why.
+
+    Raises:
+        as `load_backbone_weights` and `load_initial_weights`.
+    """
+    lines, how = [], config.model.first_convolution
+    if config.model.backbone_weights is not None:
+        lines += load_backbone_weights(model, config.model.backbone_weights, how)
+    if config.train.init is not None:
+        lines += load_initial_weights(model, config.train.init, how)
+    return lines
 
 
 def load_initial_weights(model: PSANet, source: str | os.PathLike, first_convolution: str = "repeat") -> list[str]:
@@ -45,6 +64,8 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike, first_convolu
         ValueError: no such weights, values that are not finite, or a backbone of another shape; nothing has been
             changed then.
     """
+    if model.has_backbone:
+        return _load_layers(model, source, first_convolution)
     if source == "imagenet":
         source = _imagenet_backbone(model)
     hints = []
@@ -73,6 +94,17 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike, first_convolu
     lines = [f"initial weights from {source}: {len(result.loaded)} of {number} tensors taken"]
     lines += [f"skipped {what}: {why}; it starts from random weights" for what, why in skipped.items()]
     return lines + hints
+
+
+def _load_layers(model, source, first_convolution):
+    """For a network with a backbone, whose weights only files of this package hold."""
+    path = Path(source)
+    if source == "imagenet" or is_remote(source) or not (path.is_dir() or path.suffix == ".keras"):
+        raise ValueError(
+            f"train.init: with model.backbone it takes a run folder or .keras file of psanet train, got {source}; "
+            "model.backbone_weights takes imagenet, and .h5 files of the backbone"
+        )
+    return load_layer_weights(model, load_trained(path).model, f"train.init: {source}", first_convolution)
 
 
 def _with_first_convolution(state, model, how):

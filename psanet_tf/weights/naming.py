@@ -62,6 +62,10 @@ class Naming:
             )
         if isinstance(target, PSALayer):
             return self._attention_variables(target, "")
+        if target.has_backbone:
+            raise ValueError(
+                f"{target.name!r} has a backbone of its own, for whose weights the public implementations have no names"
+            )
         variables = {}
         for layer in target.layers:
             if isinstance(layer, PSALayer):

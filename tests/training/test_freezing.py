@@ -3,7 +3,7 @@
 import pytest
 
 from psanet_tf import PSANet, freeze_batch_norm
-from psanet_tf.config import TrainSection
+from psanet_tf.config import Config, DataSection, ModelSection, TrainSection
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.training.freezing import freeze
 
@@ -40,5 +40,13 @@ def test_batch_normalization(model):
 
 
 def test_random_weights_are_not_frozen():
-    with pytest.raises(ValueError, match="freeze needs init"):
-        TrainSection(freeze=("backbone",))
+    data = DataSection(dataset="scenes", root="scenes")
+    with pytest.raises(ValueError, match="train.freeze needs init, or model.backbone_weights"):
+        Config(data=data, train=TrainSection(freeze=("backbone",)))
+    with pytest.raises(ValueError, match="train.freeze_batch_norm needs init, or model.backbone_weights"):
+        Config(data=data, train=TrainSection(freeze_batch_norm=True))
+    Config(
+        data=data,
+        model=ModelSection(backbone="ResNet50", backbone_weights="imagenet"),
+        train=TrainSection(freeze=("backbone",)),
+    )
