@@ -1,5 +1,6 @@
 """Fixtures that every part of the suite shares."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,10 @@ from psanet_tf.keras_api import LEGACY_KERAS, keras
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# Graphs and networks are made of very many objects that stay: by default Python looks for garbage among them so often
+# that a twentieth of the time goes into it.
+gc.set_threshold(20_000, 10, 10)
 
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20180908
@@ -109,6 +114,24 @@ def two_replicas():
     keys of collective operations, and TensorFlow aborts where shapes or dtypes then differ.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def networkless_exports(monkeypatch):
+    """Exports hold no network, which takes seconds, and are not checked: for tests of what else is written."""
+    from psanet_tf.serving import export
+    from psanet_tf.serving.verification import Agreement
+
+    class Networkless(tf.Module):
+        def __init__(self, network, metadata, metadata_asset):
+            super().__init__()
+            self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
+
+        def signatures(self):
+            return {"serving_default": tf.function(lambda: {}, [], autograph=False)}
+
+    monkeypatch.setattr(export, "ServingModule", Networkless)
+    monkeypatch.setattr(export, "verify_export", lambda *arguments: Agreement(1.0, 0.0, 0.0))
 
 
 @pytest.fixture(scope="session")

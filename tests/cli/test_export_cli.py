@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 from psanet_cli.app import _register, app
 from psanet_tf import PSANet
 from psanet_tf.data.catalog import dataset_info
-from psanet_tf.serving.verification import Agreement
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,9 @@ def test_export_of_a_run_says_where_it_is_and_what_to_do_next(run_folder, tmp_pa
     assert (metadata["base_size"], metadata["flip"]) == (60, False)
 
 
-def test_a_lone_file_is_exported_with_numbered_classes_or_those_of_a_configuration(run_folder, tmp_path, monkeypatch):
-    # The check is that of the test above.
-    monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: Agreement(1.0, 0.0, 0.0))
+def test_a_lone_file_is_exported_with_numbered_classes_or_those_of_a_configuration(
+    run_folder, tmp_path, networkless_exports
+):
     lone = tmp_path / "a" / "b" / "model.keras"
     lone.parent.mkdir(parents=True)
     lone.write_bytes((run_folder / "best.keras").read_bytes())

@@ -57,8 +57,8 @@ def test_depths(depth, blocks, width):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"use_psa": False, "zoom_factor": 4},
-        {"psa_type": "collect", "shrink_factor": 1, "mask_size": (3, 3)},
+        pytest.param({"use_psa": False, "zoom_factor": 4}, marks=pytest.mark.any_keras),
+        pytest.param({"psa_type": "collect", "shrink_factor": 1, "mask_size": (3, 3)}, marks=pytest.mark.any_keras),
         {"psa_type": "distribute", "compact": True},
         {
             "input_shape": (None, None, 3),
@@ -182,7 +182,10 @@ def test_logits_are_wide_under_every_policy(network, policy, tmp_path):
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dropout": "0.1"}, r"dropout must be in \[0, 1\), got '0.1'"),
         ({"input_shape": (33, 25)}, r"input_shape must be \(H, W, C\)"),
-        ({"input_shape": 41}, r"input_shape must be \(H, W, C\), with None for a dynamic H or W, got 41"),
+        (
+            {"input_shape": 41},
+            r"input_shape must be \(H, W, C\), with None for a dynamic H or W and a number of channels, got 41",
+        ),
         ({"input_shape": (33, 25, 0)}, r"input_shape must be \(H, W, C\), .* got \(33, 25, 0\)"),
         ({"input_shape": (33, 25, None)}, r"input_shape must be \(H, W, C\), .* got \(33, 25, None\)"),
         ({"input_shape": (33.0, 25, 3)}, r"input_shape must be \(H, W, C\), .* got \(33.0, 25, 3\)"),

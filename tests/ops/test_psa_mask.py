@@ -96,6 +96,8 @@ def test_golden_cases_are_bit_equal(golden, implementation, mode):
     if mode != "eager":  # the smaller, the larger and the equal mask; a map of one row
         cases = [case for case in cases if case["key"].endswith("4x7") or case["key"] in ("full_1x6", "large_1x6")]
         assert len(cases) == 7
+    if mode == "xla" and implementation == "custom":
+        cases = cases[:1]  # stock ops there, too: the same programs
     xs, gys = ([tf.constant(arrays[f"{case['key']}/{name}"]) for case in cases] for name in ("x", "gy"))
     mask_sizes = [(case["mask_h"], case["mask_w"]) for case in cases]
     results = forwards_and_gradients(xs, gys, mask_sizes, implementation, mode)

@@ -19,6 +19,8 @@ data:
   dataset: scenes
   root: {root}
   crop_size: [33, 33]
+  # Without what makes the graph large; of which scale and mirroring are drawn as these are.
+  augmentation: {{rotate_probability: 0, blur_probability: 0}}
 model:
   blocks: [1, 1, 1, 1]
   width: 4
