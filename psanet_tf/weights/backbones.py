@@ -68,16 +68,22 @@ def read_keras_applications(path: str | os.PathLike, blocks: Sequence[int]) -> d
     depth = next((depth for depth, count in BLOCKS.items() if count == tuple(blocks)), None)
     if depth is None:
         raise ValueError(f"{path}: keras.applications has no ResNet with {list(blocks)} blocks per stage")
+    network = getattr(keras.applications, f"ResNet{depth}")(weights=None, include_top=False)
     problems = []
-    for include_top in (False, True):
-        network = getattr(keras.applications, f"ResNet{depth}")(weights=None, include_top=include_top)
+    for complete in (lambda network: network, _with_classifier):
         try:
-            network.load_weights(path)
+            complete(network).load_weights(path)
         except (ValueError, OSError, KeyError) as error:
             problems.append(str(error).splitlines()[0])
         else:
             return from_keras_applications(network)
     raise ValueError(f"{path} holds no weights of keras.applications.ResNet{depth}: {problems[0]}")
+
+
+def _with_classifier(network):
+    """The network with ``include_top=True``, around the same layers."""
+    features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(network.output)
+    return keras.Model(network.input, keras.layers.Dense(1000, name="predictions")(features))
 
 
 def _names_of(layer_name):
