@@ -18,7 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import original
+from machine import processor
+from original import REPOSITORY, check_pytorch
+from sides import MID_CHANNELS, Process
 
 
 def main():
@@ -26,11 +28,11 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         forms = {"whole": None} | {"x".join(map(str, block)): block for block in arguments.blocks}
-        sides = {name: original.Process(sys.executable, "ours", arguments, folder) for name in forms}
+        sides = {name: Process(sys.executable, "ours", folder) for name in forms}
         if arguments.semseg:
-            sides["original"] = original.Process(arguments.pytorch, "original", arguments, folder)
+            sides["original"] = Process(arguments.pytorch, "original", folder, arguments.semseg)
         print(
-            f"{datetime.date.today()}, {original.processor()}, {os.cpu_count()} cores, "
+            f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
             f"{', '.join(dict.fromkeys(side.ask('describe') for side in sides.values()))}, "
             f"load average {os.getloadavg()[0]:.1f}\n"
         )
@@ -64,8 +66,8 @@ def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
             times[name].append(side.ask("time"))
     medians = {name: statistics.median(of_form) for name, of_form in times.items()}
     bytes_ = {name: side.ask("memory of the call") for name, side in sides.items()}
-    features = batch * height * width * original.MID_CHANNELS
-    kernel = (2 * height - 1) * (2 * width - 1) * original.MID_CHANNELS
+    features = batch * height * width * MID_CHANNELS
+    kernel = (2 * height - 1) * (2 * width - 1) * MID_CHANNELS
     outputs = 4 * 2 * (2 * features + kernel if gradient else features)
     for name in sides:
         own, of_whole = (max(bytes_[form] - outputs, 1) for form in (name, "whole"))
@@ -83,11 +85,11 @@ def parse_arguments():
     parser.add_argument("--maps", nargs="+", type=lengths, default=maps, metavar="[BATCHx]HxW", help="sizes of the map")
     parser.add_argument("--blocks", nargs="+", type=lengths, default=[(16, 16)], metavar="ROWSxCOLUMNS")
     parser.add_argument("--repetitions", type=int, default=5, help="timings of each form")
-    parser.add_argument("--semseg", type=Path, metavar="FOLDER", help=f"clone of {original.REPOSITORY}")
+    parser.add_argument("--semseg", type=Path, metavar="FOLDER", help=f"clone of {REPOSITORY}")
     parser.add_argument("--pytorch", default=sys.executable, metavar="PYTHON", help="Python with PyTorch and ninja")
     arguments = parser.parse_args()
     if arguments.semseg:
-        original.check_pytorch(parser, arguments)
+        check_pytorch(parser, arguments)
     arguments.maps = [size if len(size) == 3 else (1, *size) for size in arguments.maps]
     return arguments
 

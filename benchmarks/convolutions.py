@@ -12,7 +12,6 @@ table. CPU seconds, over all cores, depend less on what else the machine does th
 import argparse
 import datetime
 import os
-import platform
 import time
 from collections import Counter
 
@@ -20,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from machine import processor
 
 from psanet_tf import PSANet
 from psanet_tf.keras_api import keras
@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     print(
-        f"{datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
+        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, "
         f"{arguments.dtype}, batch {arguments.batch}, {'gradients' if arguments.gradients else 'forward'}, "
         f"load average {os.getloadavg()[0]:.1f}\n"
     )
@@ -139,14 +139,6 @@ def _in_table(count, kind, milliseconds, speed, cpu, by_products, used):
         f"| {title} | {count} | {milliseconds:.1f} | {speed:.0f} | {cpu:.1f} | {' | '.join(columns)} "
         f"| {'products' if used else 'stock'} |"
     )
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

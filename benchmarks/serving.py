@@ -12,7 +12,6 @@ import datetime
 import io
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from machine import processor
 from PIL import Image
 
 from psanet_tf import PSANet
@@ -56,7 +56,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folders = _export(options, options.models or Path(temporary))
         print(
-            f"{datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, "
+            f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, "
             f"TensorFlow {tf.__version__}, PSANet-{options.depth} at {options.crop}, "
             f"`{' '.join(['python', *sys.argv])}`\n"
         )
@@ -202,14 +202,6 @@ def _medians(functions, repetitions):
         function()
     times = [[_seconds(function) for function in functions] for _ in range(repetitions)]
     return np.median(times, axis=0) * 1e3
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

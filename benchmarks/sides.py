@@ -1,0 +1,131 @@
+"""Processes that take turns at being timed, and the tensors that both sides of a comparison compute with."""
+
+import ctypes
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CLASSES = 150
+CHANNELS, MID_CHANNELS = 2048, 512
+MASK_BATCH = 2
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_M_MMAP_THRESHOLD = -3  # of mallopt
+
+
+class Process:
+    """One side in a process of its own: `side_ours.py` or `side_original.py`."""
+
+    def __init__(self, python, side, folder, semseg=None):
+        script = Path(__file__).with_name(f"side_{side}.py")
+        command = [python, str(script), str(folder), *([] if semseg is None else [str(semseg)])]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # ninja is where that Python's other programs are.
+        environment["PATH"] = f"{Path(python).parent}{os.pathsep}{environment.get('PATH', '')}"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
+        self._side = side
+
+    def ask(self, do, **request):
+        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"the process of {self._side!r} has ended, its error is above")
+        return json.loads(line)
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def work(side):
+    """Answers requests, one JSON object a line, until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "prepare":
+            call = None
+            before = _resident_memory()
+            call = side.prepare(**request["case"])
+            call()
+            answer = None
+        elif request["do"] == "time":
+            start = time.perf_counter()
+            call()
+            answer = time.perf_counter() - start
+        elif request["do"] == "memory":
+            answer = _peak_memory(call)[1] - before
+        elif request["do"] == "memory of the call":
+            at_rest, peak = _peak_memory(call)
+            answer = peak - at_rest
+        elif request["do"] == "save":
+            side.save(call(), side.folder / request["name"])
+            answer = None
+        elif request["do"] == "describe":
+            answer = side.describe()
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _resident_memory():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return _status_bytes("VmRSS")
+
+
+def _peak_memory(call):
+    """Resident size before a call and the largest during it, in bytes."""
+    libc = ctypes.CDLL(None)
+    # What a call leaves free must go back to the system, or it would still be there from those before.
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+    call()
+    at_rest = _resident_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    call()
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # where it comes to by itself in a process that takes such blocks
+    return at_rest, _status_bytes("VmHWM")
+
+
+def _status_bytes(name):
+    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+def features_of(crop):
+    """(size of the features, of the shrunk map, of the mask) of a crop."""
+    features = (crop - 1) // 8 + 1
+    shrunk = (features - 1) // 2 + 1
+    return features, shrunk, 2 * shrunk - 1
+
+
+def draw(seed, *shape):
+    import numpy as np
+
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def attention_tensors(height, width, batch):
+    """Features, predictors and kernel of collect, and of distribute."""
+    tensors = []
+    for seed in (0, 3):
+        tensors.append(draw(seed, batch, height, width, MID_CHANNELS))
+        tensors.append(draw(seed + 1, batch, height, width, MID_CHANNELS).clip(0))
+        tensors.append(draw(seed + 2, MID_CHANNELS, 2 * height - 1, 2 * width - 1) / MID_CHANNELS**0.5)
+    return tensors
+
+
+def draw_pixels(batch, crop):
+    import numpy as np
+
+    return np.random.default_rng(2).integers(0, 256, (batch, crop, crop, 3))
+
+
+def draw_labels(batch, crop):
+    import numpy as np
+
+    return np.random.default_rng(1).integers(0, CLASSES, (batch, crop, crop))
