@@ -50,13 +50,14 @@ def predict(
     from psanet_tf.inference.image_files import label_images
     from psanet_tf.inference.inputs import find_inputs, is_video
 
-    found = find_inputs(inputs, out)
-    files = found.files
-    if any(is_video(file.path) for file in files):
+    # Errors now, not when the weights are there and the images are done.
+    if any(is_video(file.path) for file in find_inputs(inputs, out).files):
         from psanet_tf.inference.video import pyav
 
-        pyav()  # an error now, not when the images are done
+        pyav()
     segmenter = _open(weights, server, config, overrides or (), whole)
+    found = find_inputs(inputs, out, segmenter.images)
+    files = found.files
     labelers, info = segmenter.labelers, segmenter.info
     videos = [file for file in files if is_video(file.path)]
     images = [file for file in files if not is_video(file.path)]

@@ -24,7 +24,7 @@ def modules_of_extras():
     """Module -> the extra that brings it, of the extras that this package imports from."""
     return {
         MODULES.get(name, name): extra
-        for extra in ("serving", "video")
+        for extra in ("serving", "tiff", "video")
         for requirement in PROJECT["optional-dependencies"][extra]
         for name in [re.match(r"[\w-]+", requirement)[0].replace("-", "_")]
     }
@@ -50,7 +50,7 @@ def guarded(path):
 
 def test_every_import_from_an_extra_says_which_extra_it_is():
     extras = modules_of_extras()
-    assert set(extras) == {"tensorflow_serving", "grpc", "aiohttp", "orjson", "av"}
+    assert set(extras) == {"tensorflow_serving", "grpc", "aiohttp", "orjson", "av", "tifffile", "imagecodecs"}
     found = set()
     for folder in ("psanet_tf", "psanet_cli"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -59,8 +59,8 @@ def test_every_import_from_an_extra_says_which_extra_it_is():
                 if name in extras:
                     assert extra == extras[name], f"{path}: import of {module}"
                     found.add(name)
-    # serving_apis imports tensorflow_serving by name: below.
-    assert found == set(extras) - {"tensorflow_serving"}
+    # serving_apis imports tensorflow_serving by name: below. tifffile imports imagecodecs itself.
+    assert found == set(extras) - {"tensorflow_serving", "imagecodecs"}
 
 
 def test_missing_module_is_named_with_its_extra():

@@ -42,12 +42,18 @@ def forms_in_words(images: ImageFormat) -> str:
     return " or ".join([*forms, f"an .npy file of {images.dtype} [H, W, {images.channels}] in C order"])
 
 
-def npy_size(encoded: tf.Tensor, images: ImageFormat) -> tf.Tensor:
-    """int32 [2], rows and columns that a plain ``.npy`` file says it has; [0, 0] of any other."""
+def checked_npy_size(encoded: tf.Tensor, name: str | tf.Tensor, images: ImageFormat) -> tf.Tensor:
+    """int32 [2], rows and columns that a plain ``.npy`` file says it has.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, for any other.
+    """
     text = tf.strings.substr(encoded, NPY_START, _npy_text_length(encoded))
     pattern = npy_pattern(images)
     is_plain = starts_with(encoded, NPY_MAGIC + b"\1\0") & tf.strings.regex_full_match(text, pattern)
-    sizes = tf.where(is_plain, tf.strings.regex_replace(text, pattern, r"\1 \2"), "0 0")
+    message = f" must be {forms_in_words(images)}, little-endian, as numpy.save writes it; it says "
+    with tf.control_dependencies([tf.debugging.Assert(is_plain, [tf.strings.join([name, message, text])])]):
+        sizes = tf.strings.regex_replace(text, pattern, r"\1 \2")
     numbers = tf.strings.to_number(tf.strings.split(sizes), tf.int64)
     # More than 31 bits would be no image: nothing that follows may overflow.
     return tf.ensure_shape(tf.cast(tf.minimum(numbers, 2**31 - 1), tf.int32), [2])
@@ -58,16 +64,11 @@ def require(condition: tf.Tensor, name: str | tf.Tensor, message: str) -> tf.Ope
 
 
 def _decode_npy(encoded, name, images):
-    size = npy_size(encoded, images)
+    size = checked_npy_size(encoded, name, images)
     start = NPY_START + _npy_text_length(encoded)
     length = tf.cast(tf.strings.length(encoded) - start, tf.int64)
     wanted = tf.reduce_prod(tf.cast(size, tf.int64)) * images.bytes_per_pixel
-    whole = require(
-        (length == wanted) & (length > 0),
-        name,
-        f" must be whole and {images.dtype} [H, W, {images.channels}] in C order, little-endian: a .npy file that "
-        "numpy.save wrote of such an array",
-    )
+    whole = require((length == wanted) & (length > 0), name, " is an .npy file that is cut short, or holds no pixels")
     with tf.control_dependencies([whole]):
         numbers = tf.io.decode_raw(tf.strings.substr(encoded, start, -1), images.dtype)
     values = tf.reshape(numbers, [size[0], size[1], images.channels])

@@ -5,6 +5,7 @@ none of it done here: a file has the channels and the dtype that the dataset say
 PNG of 8 and 16 bits, TIFF, ``.npy``, and grey JPEG; `stored_decoding` reads all but TIFF in TensorFlow operations.
 """
 
+import importlib.util
 import io
 import os
 import re
@@ -104,18 +105,12 @@ def image_size(file: str | os.PathLike | BinaryIO) -> tuple[int, int] | None:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape = read(file)[0]
             return shape[:2] if len(shape) >= 2 else None
-        try:
-            with Image.open(file) as image:
-                return image.size[::-1]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            if not start.startswith(TIFF_MAGICS):
-                return None
-        # Of more bands than Pillow knows of.
-        file.seek(0)
-        with _tifffile("the size of a TIFF file of many channels").TiffFile(file) as tiff:
-            page = tiff.pages[0]
-            return page.imagelength, page.imagewidth
-    except (OSError, ValueError, KeyError, IndexError, ImportError):
+        if start.startswith(TIFF_MAGICS) and importlib.util.find_spec("tifffile") is not None:
+            # Pillow knows no more than four channels, and logs each file that has them.
+            return _tiff_size(file)
+        with Image.open(file) as image:
+            return image.size[::-1]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 
 
@@ -220,7 +215,7 @@ def _tiff(contents, where, images):
             if axes not in ("YX", "YXS"):
                 raise ValueError(f"a TIFF of axes {axes}, wanted are rows, columns and channels")
             orientation = _tiff_orientation(page)
-    except (ValueError, OSError, IndexError, KeyError, TypeError, tifffile.TiffFileError) as error:
+    except Exception as error:  # each of the many compressions has errors of its own
         raise ValueError(f"{where} is not a readable image: {error}") from None
     return turned(values[..., None] if axes == "YX" else values, orientation)
 
@@ -229,6 +224,14 @@ def _tifffile(purpose):
     with needs_extra("tiff", purpose):
         import tifffile
     return tifffile
+
+
+def _tiff_size(file):
+    try:
+        with _tifffile("the size of a TIFF file").TiffFile(file) as tiff:
+            return tiff.pages[0].imagelength, tiff.pages[0].imagewidth
+    except Exception:  # of a damaged file
+        return None
 
 
 def _tiff_orientation(page):

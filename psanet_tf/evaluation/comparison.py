@@ -163,10 +163,11 @@ def _most_different(records, names, count):
 
 def _images(evaluations, example):
     """Input, truth and one prediction per evaluation, uint8 [H, W, 3] each."""
-    colors = evaluations[0].info.colors
+    info = evaluations[0].info
+    colors = info.colors
     image, label, prediction = evaluations[0].read(example)
     predictions = [prediction, *(other.read_prediction(example.name) for other in evaluations[1:])]
-    return [image, colorize(label, colors), *(colorize(labels, colors) for labels in predictions)]
+    return [info.images.picture(image), colorize(label, colors), *(colorize(labels, colors) for labels in predictions)]
 
 
 def _caption(name, names, records):

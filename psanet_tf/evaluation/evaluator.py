@@ -26,7 +26,7 @@ def evaluate(
     """Scores the images that `folder` has no record of yet.
 
     Args:
-        labelers: one object per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``; every one works on
+        labelers: one object per device, each with ``labels([H, W, C]) -> uint8 [H, W]``; every one works on
             an image of its own.
         examples: list of `Example`.
         info: DatasetInfo.

@@ -23,7 +23,12 @@ def image_row(folder: EvaluationFolder, example: Example) -> list[np.ndarray]:
     """The four images of `COLUMNS`, uint8 [H, W, 3] each, of one finished example of an `EvaluationFolder`."""
     image, label, prediction = folder.read(example)
     colors = folder.info.colors
-    return [image, colorize(label, colors), colorize(prediction, colors), error_map(label, prediction)]
+    return [
+        folder.info.images.picture(image),
+        colorize(label, colors),
+        colorize(prediction, colors),
+        error_map(label, prediction),
+    ]
 
 
 def error_map(label: np.ndarray, prediction: np.ndarray, ignore_label: int = 255) -> np.ndarray:

@@ -111,9 +111,15 @@ def _row(folder, record, examples):
 def _attention(folder, ranking, examples, model):
     if model is None or not model.get_config()["use_psa"]:
         return []
+    images = folder.info.images
     count = min(_ATTENTION_IMAGES, len(ranking))
     chosen = [ranking[index * (len(ranking) - 1) // max(1, count - 1)] for index in range(count)]
     return [
-        attention_view(functools.partial(attention_maps, model), folder.read(examples[record.name])[0], record.name)
+        attention_view(
+            functools.partial(attention_maps, model, images=images),
+            folder.read(examples[record.name])[0],
+            record.name,
+            images,
+        )
         for record in chosen
     ]

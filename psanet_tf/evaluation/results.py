@@ -219,7 +219,7 @@ class EvaluationFolder:
         return {example.name: example for example in list_examples(data, settings["split"])}
 
     def read(self, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """uint8 image [H, W, 3], labels [H, W] and prediction [H, W] of a finished image."""
+        """Image [H, W, C], labels [H, W] and prediction [H, W] of a finished image."""
         return *read_example(example, self.info), self.read_prediction(example.name)
 
     def read_prediction(self, name: str) -> np.ndarray:

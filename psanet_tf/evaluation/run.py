@@ -88,7 +88,14 @@ def run_evaluation(
         raise ValueError(
             f"{weights} was trained with other classes than the dataset {info.name!r} has: {'; '.join(different)}"
         )
-    info, protocol = dataclasses.replace(info, long_side=segmenter.info.long_side), segmenter.evaluate
+    if not segmenter.images.same_files(info.images):
+        raise ValueError(
+            f"{weights} was trained on images of {segmenter.images.in_words()}, those of {config.data.root} are of "
+            f"{info.images.in_words()} (data.channels, data.dtype)"
+        )
+    images = segmenter.images.shown_as(info.images)
+    info = dataclasses.replace(info, long_side=segmenter.info.long_side, images=images)
+    protocol = segmenter.evaluate
     seen = median_long_side(examples)
     what = f"those of split {split!r}"
     warning = scale_warning(info.long_side, segmenter.base_size, seen, what, segmenter.protocol)

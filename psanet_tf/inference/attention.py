@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.feature_sizes import shrunk_size
-from psanet_tf.inference.labeler import checked_image
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops import resize_bilinear
+from psanet_tf.weights.description import images_of
 
 DIRECTIONS = ("collect", "distribute")
 LONGEST_SIDE = 1025  # of what a network of any size is shown; the attention grows with its fourth power
@@ -77,7 +77,9 @@ class AttentionMaps:
         return {name: getattr(self, name) for name in DIRECTIONS if getattr(self, name) is not None}
 
 
-def attention_maps(model: PSANet, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
+def attention_maps(
+    model: PSANet, image: np.ndarray, points: Iterable[tuple[float, float]], images: ImageFormat | None = None
+) -> AttentionMaps:
     """Attention maps of a PSANet (paper, section 3.1 and figure 6) at points of an image.
 
     A network of one size sees the image reduced to fit into its crop, and padded with the mean colour; one of any
@@ -85,23 +87,25 @@ def attention_maps(model: PSANet, image: np.ndarray, points: Iterable[tuple[floa
 
     Args:
         model: `PSANet` with attention.
-        image: uint8 [H, W, 3], RGB.
+        image: uint8 [H, W, 3], RGB, or [H, W, C] as `images` says.
         points: sequence of (x, y), pixels from the left and from the top.
+        images: `ImageFormat`; default: what the model's description says, else photographs.
 
     Returns:
         AttentionMaps.
 
     Raises:
-        ValueError: the network has no attention, no points, a point outside of the image, or `image` is not uint8
-            [H, W, 3].
+        ValueError: the network has no attention, no points, a point outside of the image, or `image` is not what
+            `images` says; nothing says how it is normalized.
 
     Example:
         >>> maps = attention_maps(model, image, [(310, 220)])
         >>> heat = maps.placement.to_image(maps.collect)[0]     # float32 [H, W]
     """
-    image = checked_image(image)
+    images = images_of(model) if images is None else images
+    image = images.checked(image)
     points = checked_points(points, image.shape[:2])
-    matrices, placement = attention_matrices(model, image)
+    matrices, placement = attention_matrices(model, image, images)
     positions = [placement.position(x, y) for x, y in points]
     flat = [row * placement.map_size[1] + column for row, column in positions]
     shape = (len(points), *placement.map_size)
@@ -114,8 +118,10 @@ def attention_maps(model: PSANet, image: np.ndarray, points: Iterable[tuple[floa
     )
 
 
-def attention_matrices(model: PSANet, image: np.ndarray) -> tuple[dict[str, np.ndarray], Placement]:
-    """The attention between all positions.
+def attention_matrices(
+    model: PSANet, image: np.ndarray, images: ImageFormat
+) -> tuple[dict[str, np.ndarray], Placement]:
+    """The attention between all positions; arguments as of `attention_maps`.
 
     Returns:
         ({direction: float32 [h * w, h * w]}, Placement); rows are destinations, columns sources.
@@ -133,7 +139,7 @@ def attention_matrices(model: PSANet, image: np.ndarray) -> tuple[dict[str, np.n
     (top, left), size = placement.offset, placement.input_size
     padding = [[first, size[axis] - first - placement.resized_size[axis]] for axis, first in enumerate((top, left))]
     # The mean colour is 0 once normalized.
-    inputs = tf.pad(normalize(resized), [*padding, [0, 0]])[None]
+    inputs = tf.pad(images.normalize(resized), [*padding, [0, 0]])[None]
     features = keras.Model(model.inputs[0], layer.input)(inputs, training=False)
     attention = layer.attention(features)
     return {name: tf.cast(matrix[0], tf.float32).numpy() for name, matrix in attention.items()}, placement

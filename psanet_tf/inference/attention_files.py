@@ -45,14 +45,14 @@ def write_attention(
     """
     if bool(points) == bool(grid):
         raise ValueError("give either points, such as --point 310,220, or --grid")
-    image = read_image(image_path)
+    image = read_image(image_path, segmenter.images)
     points = grid_points(image.shape[:2], _GRID_ROWS, _GRID_COLUMNS) if grid else points
     maps = segmenter.attention(image, points)
     out, name = Path(out), Path(image_path).stem
     sheet, page = out / f"{name}_attention.png", out / f"{name}_attention.html"
     with atomic_file(sheet) as temporary:
-        Image.fromarray(attention_sheet(image, maps)).save(temporary)
-    view = attention_view(segmenter.attention, image, name)
+        Image.fromarray(attention_sheet(segmenter.images.picture(image), maps)).save(temporary)
+    view = attention_view(segmenter.attention, image, name, segmenter.images)
     write_page(page, "attention.html.j2", views=[view], heat_colors=heat_colors().tolist())
     return sheet, page
 

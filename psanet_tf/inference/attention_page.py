@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.inference.attention import AttentionMaps, grid_points
 from psanet_tf.visualization.heatmap import attention_atlas
 from psanet_tf.visualization.pages import data_uri, fitted
@@ -16,14 +17,18 @@ _IMAGE_WIDTH = 560
 
 
 def attention_view(
-    attention: Callable[[np.ndarray, Sequence[tuple[float, float]]], AttentionMaps], image: np.ndarray, name: str
+    attention: Callable[[np.ndarray, Sequence[tuple[float, float]]], AttentionMaps],
+    image: np.ndarray,
+    name: str,
+    images: ImageFormat = PHOTOGRAPHS,
 ) -> dict[str, Any]:
     """What the page template needs to show an image's attention.
 
     Args:
         attention: (image, points) -> AttentionMaps, such as `Segmenter.attention`.
-        image: uint8 [H, W, 3].
+        image: [H, W, C].
         name: of the image.
+        images: `ImageFormat` of the image.
 
     Returns:
         dict for JSON: the image, and per direction an atlas of heat maps, one for each point of a grid.
@@ -34,7 +39,7 @@ def attention_view(
     small = dataclasses.replace(maps.placement, image_size=(tile_height, tile_width))
     return {
         "name": name,
-        "image": data_uri(fitted(image, _IMAGE_WIDTH), quality=88),
+        "image": data_uri(fitted(images.picture(image), _IMAGE_WIDTH), quality=88),
         "rows": rows,
         "columns": columns,
         "tile_height": tile_height,

@@ -31,7 +31,7 @@ def label_images(
     """Writes ``labels/NAME.png``, ``overlays/NAME.png`` and ``side_by_side/NAME.png`` for each image.
 
     Args:
-        labelers: one object per device, each with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``.
+        labelers: one object per device, each with ``labels([H, W, C]) -> uint8 [H, W]``.
         images: list of `InputFile`, none of them a video.
         info: DatasetInfo.
         out: folder.
@@ -44,11 +44,11 @@ def label_images(
 
     def work(labeler, image):
         try:
-            pixels = read_image(image.path)
+            pixels = read_image(image.path, info.images)
         except (ValueError, OSError) as error:
             return str(error)
         labels = labeler.labels(pixels)
-        _write(pixels, labels, image.name, info, out)
+        _write(info.images.picture(pixels), labels, image.name, info, out)
         if write_also is not None:
             write_also(image.name, labels)
         return None

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from psanet_tf.data.findings import Finding, counted
+from psanet_tf.data.folders import IMAGE_SUFFIXES, STORED_SUFFIXES
 from psanet_tf.data.frames import num_frames
-from psanet_tf.data.readers import IMAGE_SUFFIXES
+from psanet_tf.data.image_format import ImageFormat
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 OUTPUT_FOLDERS = ("labels", "overlays", "side_by_side", "submission", "videos")
-_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 _MOVING = (".gif", ".webp", ".png", ".tif", ".tiff")
 
 
@@ -38,13 +38,15 @@ class Inputs:
     notes: list[Finding]
 
 
-def find_inputs(inputs: Iterable[str], out: str | os.PathLike) -> Inputs:
+def find_inputs(inputs: Iterable[str], out: str | os.PathLike, images: ImageFormat | None = None) -> Inputs:
     """Files for what a user wrote.
 
     Args:
         inputs: strings, each a file, a folder (all images and videos in it, but not in folders below), or a pattern
             with ``*``, ``?`` or ``**``.
         out: folder of the results; those of an earlier call are not labelled.
+        images: `ImageFormat` of what can be labelled, which tells the files that are taken of a folder; default: all
+            that some network could label.
 
     Returns:
         Inputs; names are file names without suffix, or with as much of the path as tells them apart.
@@ -53,6 +55,7 @@ def find_inputs(inputs: Iterable[str], out: str | os.PathLike) -> Inputs:
         FileNotFoundError: a file that is not there, a folder or pattern without images.
         ValueError: an address instead of a path, or results of an earlier call.
     """
+    suffixes = _suffixes(images)
     results = [Path(out).resolve() / name for name in OUTPUT_FOLDERS]
     paths, own, others = [], [], []
     for text in map(str, inputs):
@@ -69,11 +72,11 @@ def find_inputs(inputs: Iterable[str], out: str | os.PathLike) -> Inputs:
             found = sorted(map(Path, glob.glob(text, recursive=True)))
         else:
             raise FileNotFoundError(f"there is no file or folder {text}")
-        taken = [file for file in found if _is_taken(file)]
+        taken = [file for file in found if _is_taken(file, suffixes)]
         if not taken:
-            below = _folders_with_images(found, results)
+            below = _folders_with_images(found, results, suffixes)
             hint = f"; but in folders below, e.g. {below[0]}: give '{path / '**'}'" if path.is_dir() and below else ""
-            raise FileNotFoundError(f"{text}: no images there (looked for {', '.join(_SUFFIXES)}){hint}")
+            raise FileNotFoundError(f"{text}: no images there (looked for {', '.join(suffixes)}){hint}")
         mine = [file for file in taken if _lies_in(file, results)]
         if len(mine) == len(taken):
             raise ValueError(f"{text} holds only results in {out}: choose another folder with --out")
@@ -83,7 +86,16 @@ def find_inputs(inputs: Iterable[str], out: str | os.PathLike) -> Inputs:
         others += [file for file in found if file not in taken and not (file.is_dir() and "**" in text)]
     paths = list(dict.fromkeys(paths))
     files = [InputFile(path, name) for path, name in zip(paths, _names(paths), strict=True)]
-    return Inputs(files, _notes(own, list(dict.fromkeys(others)), results, out) + _moving(paths))
+    notes = _notes(own, list(dict.fromkeys(others)), results, out, suffixes)
+    # The pages of other images may be their channels.
+    return Inputs(files, notes + (_moving(paths) if images is not None and images.is_photograph else []))
+
+
+def _suffixes(images):
+    photographs = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    if images is None:
+        return tuple(dict.fromkeys((*photographs, *STORED_SUFFIXES)))
+    return photographs if images.is_photograph else STORED_SUFFIXES
 
 
 def is_video(path: Path) -> bool:
@@ -98,8 +110,8 @@ def _check_local(text):
         raise ValueError(f"{text} is an address: only files of this machine are read; copy it first ({how})")
 
 
-def _is_taken(path):
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_taken(path, suffixes):
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def _lies_in(path, folders):
@@ -107,18 +119,18 @@ def _lies_in(path, folders):
     return any(folder in parents for folder in folders)
 
 
-def _folders_with_images(found, results):
+def _folders_with_images(found, results, suffixes):
     """Folders among `found`, other than those of the results, that hold an image or have one below."""
     folders = [path for path in found if path.is_dir() and path.resolve() not in results]
 
     def has_image(folder):
-        return any(_is_taken(file) and not _lies_in(file, results) for file in folder.rglob("*"))
+        return any(_is_taken(file, suffixes) and not _lies_in(file, results) for file in folder.rglob("*"))
 
     return [path for path in folders if has_image(path)]
 
 
-def _notes(own, others, results, out):
-    folders = _folders_with_images(others, results)
+def _notes(own, others, results, out, suffixes):
+    folders = _folders_with_images(others, results, suffixes)
     files = [path for path in others if not path.is_dir()]
     found = [
         (f"{counted(len(own), 'result')} of an earlier call in {out} passed over", "", own),

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+
 MAX_CLASSES = 254  # label images hold one byte per pixel, and 255 marks ignored ones
 
 
@@ -14,25 +16,29 @@ class LabelsImages(Protocol):
     """What labels images: a `Labeler` of a network, an exported or a served model."""
 
     def labels(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""
+        """uint8 [H, W] for an image [H, W, C], of photographs uint8 [H, W, 3], RGB."""
 
 
 class Labeler(abc.ABC):
     """Labels images by some protocol; subclasses say how their probabilities come about.
 
     Args:
-        predict: maps normalized images, float32 [B, h, w, 3], to logits [B, h, w, K].
+        predict: maps normalized images, float32 [B, h, w, C], to logits [B, h, w, K].
         num_classes: K, at most 254.
+        images: `ImageFormat` of what is labelled.
 
     Raises:
         ValueError: `num_classes` out of its range.
     """
 
-    def __init__(self, predict: Callable[[tf.Tensor], tf.Tensor], num_classes: int) -> None:
+    def __init__(
+        self, predict: Callable[[tf.Tensor], tf.Tensor], num_classes: int, images: ImageFormat = PHOTOGRAPHS
+    ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(f"num_classes must be 1 to {MAX_CLASSES}, got {num_classes}")
         self.predict = predict
         self.num_classes = num_classes
+        self.images = images
 
     @abc.abstractmethod
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
@@ -42,7 +48,7 @@ class Labeler(abc.ABC):
         """Probabilities of a whole image.
 
         Args:
-            image: uint8 [H, W, 3], RGB.
+            image: [H, W, C] of the dtype of `images`; of photographs uint8 [H, W, 3], RGB.
 
         Returns:
             float32 [H, W, K]; sums to 1 over K. For a large image with many classes prefer `bands`.
@@ -61,7 +67,7 @@ class Labeler(abc.ABC):
         return self._collected(image, (), np.float32, lambda probabilities: tf.reduce_max(probabilities, -1))
 
     def _collected(self, image, depth, dtype, function):
-        image = checked_image(image)
+        image = self.images.checked(image)
         result = np.empty((*image.shape[:2], *depth), dtype)
         for first_row, probabilities in self.bands(image):
             result[first_row : first_row + probabilities.shape[0]] = function(probabilities)
@@ -74,11 +80,3 @@ class Labeler(abc.ABC):
         if tuple(logits.shape) != expected:
             raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
         return tf.cast(logits, tf.float32)
-
-
-def checked_image(image: np.ndarray) -> np.ndarray:
-    """`image` as a NumPy array; ValueError if it is not uint8 [H, W, 3]."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image must be uint8 [H, W, 3] (RGB), got {image.dtype} {list(image.shape)}")
-    return image

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
-from psanet_tf.inference.labeler import Labeler, checked_image
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.inference.labeler import Labeler
 from psanet_tf.ops import resize_bilinear
 
 _BAND_BYTES = 64 * 2**20
@@ -15,13 +15,13 @@ _BAND_BYTES = 64 * 2**20
 class MMSegProtocol(Labeler):
     """Labels images of any size with a network that takes any size.
 
-    For each factor the uint8 image is resized to fit into ``factor * scale``, rounded, normalized, and seen by the
+    For each factor the image is resized to fit into ``factor * scale``, rounded (integers), normalized, and seen by the
     network as a whole or in crops, whose logits are averaged where they overlap. The *logits* are resized to the image,
     and their softmax is averaged over factors and mirror images (mmsegmentation 1.2: `EncoderDecoder`, test modes
     ``whole`` and ``slide``).
 
     Args:
-        predict: maps normalized images, float32 [B, h, w, 3], to logits [B, h, w, K].
+        predict: maps normalized images, float32 [B, h, w, C], to logits [B, h, w, K].
         num_classes: K.
         scale: (long side, short side) in pixels that an image is fitted into at factor 1.
         align_corners: of the resize of the logits.
@@ -30,6 +30,7 @@ class MMSegProtocol(Labeler):
         scales: factors of `scale`.
         flip: average with the mirror image.
         batch_size: crops per call of `predict`.
+        images: `ImageFormat` of what is labelled.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class MMSegProtocol(Labeler):
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         batch_size: int = 2,
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
-        super().__init__(predict, num_classes)
+        super().__init__(predict, num_classes, images)
         self.scale = tuple(scale)
         self.align_corners = align_corners
         self.crop_size = crop_size and tuple(crop_size)
@@ -55,7 +57,7 @@ class MMSegProtocol(Labeler):
 
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 [rows, W, K]."""
-        image = checked_image(image)
+        image = self.images.checked(image)
         height, width = image.shape[:2]
         maps = list(self._logit_maps(image))
         rows_per_band = max(1, _BAND_BYTES // (width * self.num_classes * 4))
@@ -69,7 +71,7 @@ class MMSegProtocol(Labeler):
 
     def logits(self, image: np.ndarray) -> tf.Tensor:
         """float32 [H, W, K] at factor 1, without the mirror image; arguments and errors as of a call."""
-        image = checked_image(image)
+        image = self.images.checked(image)
         logits = self._seen_logits(fitted(image, self.scale))
         return _resized_rows(logits, np.arange(image.shape[0]), image.shape[:2], self.align_corners)
 
@@ -82,8 +84,8 @@ class MMSegProtocol(Labeler):
                 yield tf.reverse(self._seen_logits(tf.reverse(resized, [1])), [1])
 
     def _seen_logits(self, resized):
-        """float32 [h, w, K] for float32 [h, w, 3] of values 0 to 255."""
-        normalized = normalize(resized)
+        """float32 [h, w, K] for float32 [h, w, C] in units of the stored values."""
+        normalized = self.images.normalize(resized)
         if self.crop_size is None:
             return self._predicted(normalized[None])[0]
         height, width = normalized.shape[:2]
@@ -105,12 +107,13 @@ class MMSegProtocol(Labeler):
 
 
 def fitted(image: np.ndarray, scale: Sequence[int]) -> tf.Tensor:
-    """A uint8 image [H, W, 3] resized to fit into `scale` (long, short): float32 [h, w, 3], whole numbers 0 to 255.
+    """An image [H, W, C] resized to fit into `scale` (long, short): float32 [h, w, C], of integers whole numbers.
 
     Bilinear with half-pixel centres, without antialiasing, as OpenCV resizes; of its fixed-point arithmetic a value may
     differ by 1.
     """
-    return tf.round(tf.image.resize(image, fitted_size(image.shape[:2], scale)))
+    resized = tf.image.resize(image, fitted_size(image.shape[:2], scale))
+    return resized if image.dtype == np.float32 else tf.round(resized)
 
 
 def fitted_size(size: Sequence[int], scale: Sequence[int]) -> tuple[int, int]:

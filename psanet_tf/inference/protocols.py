@@ -4,28 +4,33 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
+from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.inference.labeler import Labeler
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.sliding_window import SlidingWindow
 from psanet_tf.inference.whole_image import WholeImage, any_size
 from psanet_tf.models import PSANet
+from psanet_tf.weights.description import images_of
 
 
-def build_labeler(model: PSANet, evaluate: EvaluateSection | None) -> Labeler:
+def build_labeler(model: PSANet, evaluate: EvaluateSection | None, images: ImageFormat | None = None) -> Labeler:
     """The labeler of a network.
 
     Args:
         model: `PSANet`.
         evaluate: `EvaluateSection`, with a `base_size` where its protocol is "semseg"; None: one pass at the image's
             own size.
+        images: `ImageFormat` of what is labelled; default: what the model's description says, else photographs.
 
     Raises:
-        ValueError: a network of any size with a protocol that needs its crop, or one of a single size with one that
-            shows it other sizes.
+        ValueError: nothing says how the network's images are normalized; a network of any size with a protocol that
+            needs its crop, or one of a single size with one that shows it other sizes.
     """
+    images = images_of(model) if images is None else images
     if evaluate is None:
         model = any_size(model)
-        return WholeImage(_inference(model, (None, None)), model.num_classes, padded=model.variant == "semseg")
+        predict = _inference(model, (None, None))
+        return WholeImage(predict, model.num_classes, padded=model.variant == "semseg", images=images)
     if evaluate.protocol == "mmseg":
         model = any_size(model)
         return MMSegProtocol(
@@ -38,6 +43,7 @@ def build_labeler(model: PSANet, evaluate: EvaluateSection | None) -> Labeler:
             evaluate.scales,
             evaluate.flip,
             evaluate.batch_size,
+            images,
         )
     crop_size = tuple(model.input_shape[1:3])
     if None in crop_size:
@@ -54,6 +60,7 @@ def build_labeler(model: PSANet, evaluate: EvaluateSection | None) -> Labeler:
         flip=evaluate.flip,
         stride_rate=evaluate.stride_rate,
         batch_size=evaluate.batch_size,
+        images=images,
     )
 
 
@@ -81,5 +88,5 @@ def _inference(model, size):
     inference = model.inference()
     return tf.function(
         lambda images: inference(images, training=False),
-        input_signature=[tf.TensorSpec([None, *size, 3], tf.float32)],
+        input_signature=[tf.TensorSpec([None, *size, model.input_shape[-1]], tf.float32)],
     )

@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.inference.attention import DIRECTIONS, AttentionMaps, checked_points, placed
-from psanet_tf.inference.labeler import checked_image
 
 _GRAPH_FILE = "saved_model.pb"
 
@@ -58,17 +59,19 @@ class SavedModelLabeler:
             np.array(metadata["colors"]),
             metadata["ignore_label"],
             long_side=metadata.get("training_long_side"),
+            # Exports of earlier versions are of photographs and do not say so.
+            images=ImageFormat.from_dict(metadata) if "channels" in metadata else PHOTOGRAPHS,
         )
         self.protocol, self.base_size = metadata["protocol"], metadata["base_size"]
         self._input_size = metadata["input_size"] or (None, None)
 
     def labels(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W] for a uint8 RGB image [H, W, 3].
+        """uint8 [H, W] for an image [H, W, C] as `info.images` says.
 
         Raises:
             ValueError: the image is larger than the model takes.
         """
-        answer = self._ask("predict_bytes", checked_image(image))
+        answer = self._ask("predict_bytes", self.info.images.checked(image))
         return np.asarray(Image.open(io.BytesIO(answer["label_bytes"].numpy()[0])))
 
     def attention(self, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
@@ -79,7 +82,7 @@ class SavedModelLabeler:
         """
         if "attention" not in self._model.signatures:
             raise ValueError("the exported network has no attention to show")
-        image = checked_image(image)
+        image = self.info.images.checked(image)
         points = checked_points(points, image.shape[:2])
         answer = self._ask("attention", image, points=tf.constant([points], tf.float32))
         maps = {name: answer[name][0].numpy() for name in DIRECTIONS if name in answer}
@@ -88,10 +91,9 @@ class SavedModelLabeler:
         return AttentionMaps(points, maps.get("collect"), maps.get("distribute"), placement)
 
     def _ask(self, signature, image, **inputs):
-        stream = io.BytesIO()
         # Fast and lossless: the graph decodes it at once.
-        Image.fromarray(image).save(stream, format="PNG", compress_level=1)
+        encoded = encoded_plainly(image, self.info.images)
         try:
-            return self._model.signatures[signature](image_bytes=tf.constant([stream.getvalue()]), **inputs)
+            return self._model.signatures[signature](image_bytes=tf.constant([encoded]), **inputs)
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"the SavedModel refused the image: {error.message}") from None

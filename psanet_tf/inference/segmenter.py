@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import numbered_classes
+from psanet_tf.data.findings import counted
+from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.data.scale import with_base_size
 from psanet_tf.inference.attention import AttentionMaps, attention_maps
 from psanet_tf.inference.given_images import GivenImage, as_pixels
@@ -21,7 +23,7 @@ from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folde
 from psanet_tf.models import PSANet
 from psanet_tf.visualization.overlay import overlay
 from psanet_tf.weights.checkpoints import load_trained
-from psanet_tf.weights.description import description_of
+from psanet_tf.weights.description import description_of, images_of
 
 _DEFAULT_BASE_SIZE = 512
 
@@ -37,12 +39,14 @@ class Segmenter:
             ``{"protocol": "mmseg", "scale": (2048, 512)}``; default: what the model's file carries, else the paper's
             sliding window at one scale.
         whole: one pass per image at its own size instead.
+        images: `psanet_tf.data.ImageFormat`, channels, dtype, mean and deviation of what is labelled; default: what the
+            model's file carries, else photographs.
 
     Attributes:
         model: `PSANet`, or None for an exported or served model.
         classes: tuple of K names.
         colors: uint8 [K, 3].
-        info: `DatasetInfo` of them.
+        info: `DatasetInfo` of them, and of the images.
         evaluate: `EvaluateSection` by which images are labelled; None where they are seen whole, or for an exported or
             served model.
         path: the file, or folder of a SavedModel, that it was loaded from; None if it was not.
@@ -52,7 +56,8 @@ class Segmenter:
 
     Raises:
         TypeError: `model` is no PSANet.
-        ValueError: another number of names or colours than classes; a protocol that the model cannot follow.
+        ValueError: another number of names or colours than classes, or of channels than the model takes; a protocol
+            that the model cannot follow; nothing says how images of other channels are normalized.
 
     Example:
         >>> segmenter = Segmenter.load("mmseg/psanet_r50-d8_4xb2-80k_cityscapes-769x769")
@@ -68,6 +73,7 @@ class Segmenter:
         colors: Any = None,
         evaluate: EvaluateSection | Mapping[str, Any] | None = None,
         whole: bool = False,
+        images: ImageFormat | None = None,
     ) -> None:
         if not isinstance(model, PSANet):
             raise TypeError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
@@ -77,11 +83,11 @@ class Segmenter:
         evaluate = evaluate or (known and known.evaluate) or EvaluateSection()
         self.model = model
         self.path = None
-        self.info = _info(model, known and known.info, classes, colors)
+        self.info = _info(model, known and known.info, classes, colors, images)
         self.evaluate = None if whole else _with_base_size(evaluate, known and known.info, model)
         self.protocol = self.evaluate and self.evaluate.protocol
         self.base_size = self.evaluate and self.evaluate.base_size
-        self._labeler = OnDevice(build_labeler(model, self.evaluate), _devices()[0])
+        self._labeler = OnDevice(build_labeler(model, self.evaluate, self.info.images), _devices()[0])
 
     @classmethod
     def load(
@@ -127,7 +133,7 @@ class Segmenter:
         """A segmenter around an exported or served model.
 
         Args:
-            labeler: object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``, ``info`` (DatasetInfo), ``protocol`` and
+            labeler: object with ``labels([H, W, C]) -> uint8 [H, W]``, ``info`` (DatasetInfo), ``protocol`` and
                 ``base_size``.
         """
         segmenter = cls.__new__(cls)
@@ -144,22 +150,28 @@ class Segmenter:
     def colors(self) -> np.ndarray:
         return self.info.colors
 
+    @property
+    def images(self) -> ImageFormat:
+        """Channels, dtype and normalization of the images."""
+        return self.info.images
+
     @functools.cached_property
     def labelers(self) -> tuple[LabelsImages, ...]:
-        """What labels arrays uint8 [H, W, 3], one object per device: all GPUs, or the CPU."""
+        """What labels arrays [H, W, C], one object per device: all GPUs, or the CPU."""
         others = []
         for device in _devices()[1:] if self.model is not None else ():
             with tf.device(device):
                 copy = PSANet.from_config(self.model.get_config())
                 copy.set_weights(self.model.get_weights())
-                others.append(OnDevice(build_labeler(copy, self.evaluate), device))
+                others.append(OnDevice(build_labeler(copy, self.evaluate, self.images), device))
         return (self._labeler, *others)
 
     def labels(self, image: GivenImage) -> np.ndarray:
         """The most probable class of every pixel.
 
         Args:
-            image: path, bytes of a file, PIL image (all turned as their orientation tag says), or uint8 [H, W, 3], RGB.
+            image: path, bytes of a file, PIL image (all turned as their orientation tag says), or an array: uint8
+                [H, W, 3], RGB, or for other `images` [H, W, C] of their dtype.
 
         Returns:
             uint8 [H, W], indices of `classes`.
@@ -167,7 +179,7 @@ class Segmenter:
         Raises:
             TypeError, ValueError, FileNotFoundError: `image` is none of these; see `as_pixels`.
         """
-        return self._labeler.labels(as_pixels(image))
+        return self._labeler.labels(as_pixels(image, self.images))
 
     def probabilities(self, image: GivenImage) -> np.ndarray:
         """float32 [H, W, K], summing to 1 over the classes; arguments and errors as of `labels`.
@@ -175,20 +187,21 @@ class Segmenter:
         Raises:
             ValueError: also for an exported or served model, which gives labels only.
         """
-        return self._of_network("probabilities")(as_pixels(image))
+        return self._of_network("probabilities")(as_pixels(image, self.images))
 
     def confidence(self, image: GivenImage) -> np.ndarray:
         """The probability of the label of every pixel, float32 [H, W]; arguments and errors as of `probabilities`."""
-        return self._of_network("confidence").confidence(as_pixels(image))
+        return self._of_network("confidence").confidence(as_pixels(image, self.images))
 
     def overlay(self, image: GivenImage, legend: bool = True) -> np.ndarray:
         """The image with its labels laid over, and a legend of the classes in it where there is room for one.
 
         Returns:
-            uint8 [H, W, 3]; arguments and errors as of `labels`.
+            uint8 [H, W, 3] (see `ImageFormat.picture`); arguments and errors as of `labels`.
         """
-        pixels = as_pixels(image)
-        return overlay(pixels, self._labeler.labels(pixels), self.colors, self.classes if legend else None)
+        pixels = as_pixels(image, self.images)
+        names = self.classes if legend else None
+        return overlay(self.images.picture(pixels), self._labeler.labels(pixels), self.colors, names)
 
     def attention(self, image: GivenImage, points: Sequence[tuple[float, float]]) -> AttentionMaps:
         """Where points of the image gather from and whom they inform; see `attention_maps`.
@@ -201,9 +214,9 @@ class Segmenter:
             ValueError: a network without attention, or a served model; a point outside of the image.
         """
         if isinstance(self._labeler, SavedModelLabeler):
-            return self._labeler.attention(as_pixels(image), points)
+            return self._labeler.attention(as_pixels(image, self.images), points)
         self._of_network("attention")
-        return attention_maps(self.model, as_pixels(image), points)
+        return attention_maps(self.model, as_pixels(image, self.images), points, self.images)
 
     def _of_network(self, what):
         if self.model is None:
@@ -217,11 +230,16 @@ def _devices():
     return [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
 
 
-def _info(model, known, classes, colors):
+def _info(model, known, classes, colors, images):
     count = model.num_classes
-    if known is not None and classes is None and colors is None:
+    images = images_of(model) if images is None else images
+    if images.channels != model.input_shape[-1]:
+        raise ValueError(
+            f"images: {model.name!r} takes {counted(model.input_shape[-1], 'channel')}, got {images.in_words()}"
+        )
+    known = dataclasses.replace(known or numbered_classes(count), images=images)
+    if classes is None and colors is None:
         return known
-    known = known or numbered_classes(count)
     classes = known.class_names if classes is None else tuple(classes)
     colors = known.colors if colors is None else np.asarray(colors)
     if len(classes) != count:

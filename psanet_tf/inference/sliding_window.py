@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
-from psanet_tf.inference.labeler import Labeler, checked_image
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.inference.labeler import Labeler
 from psanet_tf.inference.row_bands import RowBuffer, resize_rows
 
 _BAND_BYTES = 64 * 2**20
@@ -27,7 +27,7 @@ class SlidingWindow(Labeler):
     K-channel result of a whole image.
 
     Args:
-        predict: maps normalized crops, float32 [B, h, w, 3], to logits [B, h, w, K]; B varies up to `batch_size`.
+        predict: maps normalized crops, float32 [B, h, w, C], to logits [B, h, w, K]; B varies up to `batch_size`.
         num_classes: K, at most 254.
         crop_size: (h, w) in pixels.
         base_size: long side, in pixels, of an image at scale 1.
@@ -36,6 +36,7 @@ class SlidingWindow(Labeler):
         stride_rate: distance of neighbouring crops over the crop's size, in (0, 1].
         batch_size: images per call of `predict`; a crop and its mirror image are two. A GPU does more at once, memory
             permitting.
+        images: `ImageFormat` of what is labelled.
 
     Raises:
         ValueError: an argument out of its range; the message names it.
@@ -56,8 +57,9 @@ class SlidingWindow(Labeler):
         flip: bool = True,
         stride_rate: float = 2 / 3,
         batch_size: int = 2,
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
-        super().__init__(predict, num_classes)
+        super().__init__(predict, num_classes, images)
         crop_size = tuple(int(size) for size in crop_size)
         if len(crop_size) != 2 or min(crop_size) < 1:
             raise ValueError(f"crop_size must be two positive numbers (rows, columns), got {crop_size}")
@@ -79,7 +81,7 @@ class SlidingWindow(Labeler):
 
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
-        image = checked_image(image)
+        image = self.images.checked(image)
         height, width = image.shape[:2]
         buffers = []
         for scale in self.scales:
@@ -101,7 +103,7 @@ class SlidingWindow(Labeler):
         top, left = below // 2, right // 2
         # The mean colour is 0 once normalized.
         padding = [[top, below - top], [left, right - left], [0, 0]]
-        padded = tf.pad(normalize(tf.image.resize(image, size)), padding)
+        padded = tf.pad(self.images.normalize(tf.image.resize(image, size)), padding)
         row_origins = crop_origins(height + below, crop_height, self.stride_rate)
         column_origins = crop_origins(width + right, crop_width, self.stride_rate)
         coverage = _coverage(row_origins, crop_height)[:, None, None] * _coverage(column_origins, crop_width)[:, None]
@@ -140,7 +142,7 @@ class SlidingWindow(Labeler):
             yield from self._crop_probabilities(crops)
 
     def _crop_probabilities(self, crops):
-        """Yields float32 [h, w, K] for each crop of [B, h, w, 3]; the sum of crop and mirror image where both count."""
+        """Yields float32 [h, w, K] for each crop of [B, h, w, C]; the sum of crop and mirror image where both count."""
         count = crops.shape[0]
         images = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
         logits = self._predicted(images)

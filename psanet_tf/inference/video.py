@@ -18,7 +18,7 @@ def label_video(labeler: LabelsImages, path: str | os.PathLike, out: str | os.Pa
     """Writes a video with every frame's labels laid over it.
 
     Args:
-        labeler: object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``.
+        labeler: of photographs; object with ``labels(uint8 [H, W, 3]) -> uint8 [H, W]``.
         path: a video that FFmpeg reads.
         out: file to write, ``.mp4`` (H.264). Frames keep their times; sound is left out; odd heights and widths grow
             by one pixel, which the format needs.
@@ -29,8 +29,10 @@ def label_video(labeler: LabelsImages, path: str | os.PathLike, out: str | os.Pa
 
     Raises:
         ImportError: PyAV is not installed.
-        ValueError: the file is no video, or has no frames; nothing is written then.
+        ValueError: the file is no video, or has no frames; the network labels no photographs; nothing is written then.
     """
+    if not info.images.is_photograph:
+        raise ValueError(f"{path}: a video holds photographs, the network labels images of {info.images.in_words()}")
     av = pyav()
     frames = 0
     try:

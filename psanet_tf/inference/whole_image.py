@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.feature_sizes import OUTPUT_STRIDE, shrunk_size
-from psanet_tf.inference.labeler import Labeler, checked_image
+from psanet_tf.inference.labeler import Labeler
 from psanet_tf.models import PSANet
 
 
@@ -18,19 +18,26 @@ class WholeImage(Labeler):
     trained on, and memory grows with the image.
 
     Args:
-        predict: maps normalized images, float32 [1, h, w, 3], to logits of that size.
+        predict: maps normalized images, float32 [1, h, w, C], to logits of that size.
         num_classes: K.
         padded: images are padded with the mean colour up to 8n+1 rows and columns, where features and pixels align.
+        images: `ImageFormat` of what is labelled.
     """
 
-    def __init__(self, predict: Callable[[tf.Tensor], tf.Tensor], num_classes: int, padded: bool = True) -> None:
-        super().__init__(predict, num_classes)
+    def __init__(
+        self,
+        predict: Callable[[tf.Tensor], tf.Tensor],
+        num_classes: int,
+        padded: bool = True,
+        images: ImageFormat = PHOTOGRAPHS,
+    ) -> None:
+        super().__init__(predict, num_classes, images)
         self.padded = padded
 
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
-        image = checked_image(image)
+        image = self.images.checked(image)
         height, width = image.shape[:2]
-        inputs = normalize(image)
+        inputs = self.images.normalize(image)
         if self.padded:
             # The mean colour is 0 once normalized.
             inputs = tf.pad(inputs, [[0, padded_length(height) - height], [0, padded_length(width) - width], [0, 0]])
@@ -50,14 +57,14 @@ def any_size(model: PSANet) -> PSANet:
         model: `PSANet`.
 
     Returns:
-        `PSANet` with input shape [None, None, 3]: `model` itself, or a copy whose over-complete mask has the size that
+        `PSANet` with input shape [None, None, C]: `model` itself, or a copy whose over-complete mask has the size that
         `model` was trained with; offsets beyond it weigh 0 before the softmax.
 
     Raises:
         ValueError: the attention is compact, which ties the network to one size.
     """
     config = model.get_config()
-    height, width = config["input_shape"][:2]
+    height, width, channels = config["input_shape"]
     if height is None and width is None:
         return model
     if config["use_psa"]:
@@ -69,6 +76,6 @@ def any_size(model: PSANet) -> PSANet:
         if config["mask_size"] is None:
             shrunk = shrunk_size(model.feature_size((height, width)), config["shrink_factor"], config["variant"])
             config["mask_size"] = [2 * length - 1 for length in shrunk]
-    copy = PSANet.from_config({**config, "input_shape": (None, None, 3)})
+    copy = PSANet.from_config({**config, "input_shape": (None, None, channels)})
     copy.set_weights(model.get_weights())
     return copy

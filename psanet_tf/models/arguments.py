@@ -121,9 +121,7 @@ def _checked_input_shape(shape, zoom_factor):
     except (TypeError, ValueError):
         given = lengths = ()
     if len(lengths) != 3 or given[2] is None or lengths[2] < 1:
-        raise ValueError(
-            f"input_shape must be (H, W, C), with None for a dynamic H or W and a number of channels, got {shape!r}"
-        )
+        raise ValueError(f"input_shape must be (H, W, C), with None for a dynamic H or W, got {shape!r}")
     for length, as_given in zip(lengths[:2], given, strict=False):
         if as_given is not None and length < OUTPUT_STRIDE + 1:
             raise ValueError(f"input_shape must have at least {OUTPUT_STRIDE + 1} rows and columns, got {length}")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
+from psanet_tf.data.image_format import PHOTOGRAPHS
 from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph
-from psanet_tf.data.plain_copies import png_bytes
+from psanet_tf.data.plain_copies import encoded_plainly
+from psanet_tf.data.stored_values import image_size
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.tiles import TILE_SIZE, label_by_tiles
@@ -84,7 +85,7 @@ class Client:
         """Labels and scores of images that have the network's size.
 
         Args:
-            images: uint8 [B, H, W, 3], RGB.
+            images: [B, H, W, C] of the model's dtype; photographs uint8 [B, H, W, 3], RGB.
 
         Returns:
             (labels, scores), both uint8 [B, H, W]; a score of 255 is certain.
@@ -96,9 +97,9 @@ class Client:
         """The class of every pixel of an image of any size.
 
         Args:
-            image: uint8 [H, W, 3] (RGB), the bytes of an image file, or its path. An image with more pixels
-                or bytes than the server takes is cut into overlapping tiles, each labelled by itself; but not for a
-                model of MMSegmentation's protocol, whose scale is that of the image as a whole.
+            image: uint8 [H, W, 3] (RGB), or [H, W, C] of the model's dtype; the bytes of an image file, or its path. An
+                image with more pixels or bytes than the server takes is cut into overlapping tiles, each labelled by
+                itself; but not for a model of MMSegmentation's protocol, whose scale is that of the image as a whole.
 
         Returns:
             uint8 [H, W], of the image as it is to be seen (turned as its orientation tag says).
@@ -108,8 +109,9 @@ class Client:
             ValueError: not an image; or one too large for a request to a model of MMSegmentation's protocol.
             OSError: a file that cannot be read.
         """
-        data, size = _encoded(image)
         metadata = self.metadata()
+        images = metadata.images
+        data, size = _encoded(image, images)
         if size[0] * size[1] <= metadata.max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
             return self._label_bytes(data)
         if metadata.protocol == "mmseg":
@@ -120,7 +122,9 @@ class Client:
                 "give it as a JPEG file"
             )
         tile_size = min(TILE_SIZE, math.isqrt(metadata.max_pixels))
-        return label_by_tiles(_pixels(image), lambda tile: self._label_bytes(png_bytes(tile)), tile_size)
+        return label_by_tiles(
+            _pixels(image, images), lambda tile: self._label_bytes(encoded_plainly(tile, images)), tile_size
+        )
 
     def attention(
         self, image: np.ndarray | bytes | str | os.PathLike, points: Sequence[tuple[float, float]]
@@ -135,7 +139,7 @@ class Client:
             dict with "collect" and "distribute" float32 [P, h, w] (those that the network has) and
             "image_box" float32 [4].
         """
-        data, _ = _encoded(image)
+        data, _ = _encoded(image, self.metadata().images)
         points = np.asarray(points, np.float32).reshape(1, -1, 2)
         answer = self.predict("attention", image_bytes=_strings([data]), points=points)
         return {name: array[0] for name, array in answer.items()}
@@ -154,33 +158,26 @@ class Client:
         return decode_label(answer["label_bytes"][0], "the answer")
 
 
-def _encoded(image):
-    """(JPEG or PNG bytes, (rows, columns))."""
+def _encoded(image, images=PHOTOGRAPHS):
+    """(bytes of a file that the graph of an exported model decodes, (rows, columns))."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-        return png_bytes(image), image.shape[:2]
+        return encoded_plainly(images.checked(image), images), image.shape[:2]
     data = image if isinstance(image, bytes) else Path(image).read_bytes()
-    if is_read_by_graph(data):
-        return data, _size(data)
-    pixels = _pixels(data)
-    return png_bytes(pixels), pixels.shape[:2]
+    if is_read_by_graph(data, images):
+        size = image_size(io.BytesIO(data))
+        if size is None:
+            raise ValueError("not an image that can be read")
+        return data, size
+    pixels = _pixels(data, images)
+    return encoded_plainly(pixels, images), pixels.shape[:2]
 
 
-def _pixels(image):
+def _pixels(image, images):
     if isinstance(image, np.ndarray):
         return image
     if isinstance(image, bytes):
-        return decode_image(image, "the image")
-    return decode_image(Path(image).read_bytes(), image)
-
-
-def _size(data):
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size[::-1]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not an image that can be read: {error}") from None
+        return decode_image(image, "the image", images)
+    return decode_image(Path(image).read_bytes(), image, images)
 
 
 def _strings(values):

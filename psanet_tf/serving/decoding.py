@@ -1,35 +1,43 @@
-"""JPEG and PNG strings to images inside a graph; what cannot be decoded is refused with a helpful text."""
+"""Strings of image files to images inside a graph; what cannot be decoded is refused with a helpful text."""
 
 import tensorflow as tf
 
 from psanet_tf.data.decoding import decode_image
-from psanet_tf.data.graph_headers import is_jpeg, is_png
+from psanet_tf.data.graph_headers import is_jpeg, is_png, starts_with
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.stored_decoding import checked_npy_size, forms_in_words
+from psanet_tf.data.stored_values import NPY_MAGIC
 
 _PNG_HEADER_BYTES = 26
 
 
-def decode_checked(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor) -> tf.Tensor:
-    """One JPEG or PNG image, decoded after its header was checked; for use inside a `tf.function`.
+def decode_checked(
+    data: tf.Tensor, max_pixels: int, name: str | tf.Tensor, images: ImageFormat = PHOTOGRAPHS
+) -> tf.Tensor:
+    """One image, decoded after its header was checked; for use inside a `tf.function`.
 
     Args:
-        data: scalar string tensor.
+        data: scalar string tensor; JPEG or PNG for photographs, for others what `decode_stored` takes.
         max_pixels: more than these are refused before anything is decoded.
         name: scalar string tensor or string for error messages, e.g. ``"image_bytes[0]"``.
+        images: `ImageFormat`.
 
     Returns:
-        uint8 [H, W, 3], RGB, as `psanet_tf.data.pixels` describes.
+        uint8 [H, W, 3], RGB, or [H, W, C] of the format's dtype, as `psanet_tf.data.pixels` describes.
 
     Raises:
         tf.errors.InvalidArgumentError: when run, for anything else.
     """
-    long_enough = tf.strings.length(data) >= _PNG_HEADER_BYTES
+    known, message = is_jpeg(data) | is_png(data), " is no JPEG or PNG image (its first bytes say what it is)"
+    if not images.is_photograph:
+        known |= starts_with(data, NPY_MAGIC)
+        message = f" must be {forms_in_words(images)}"
     readable = tf.debugging.Assert(
-        (is_jpeg(data) | is_png(data)) & long_enough,
-        [tf.strings.join([name, " is no JPEG or PNG image (its first bytes say what it is)"])],
+        known & (tf.strings.length(data) >= _PNG_HEADER_BYTES), [tf.strings.join([name, message])]
     )
     with tf.control_dependencies([readable]):
         data = tf.identity(data)
-    size = tf.cond(is_jpeg(data), lambda: _jpeg_size(data), lambda: _png_size(data))
+    size = tf.cond(is_jpeg(data), lambda: _jpeg_size(data), lambda: _other_size(data, name, images))
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     text = tf.strings.format("{} rows x {} columns", (size[0], size[1]))
     small = tf.debugging.Assert(
@@ -38,11 +46,17 @@ def decode_checked(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor) -> t
     )
     with tf.control_dependencies([small]):
         data = tf.identity(data)
-    return decode_image(data, name)
+    return decode_image(data, name, images)
 
 
 def _jpeg_size(data):
     return tf.io.extract_jpeg_shape(data)[:2]
+
+
+def _other_size(data, name, images):
+    if images.is_photograph:
+        return _png_size(data)
+    return tf.cond(is_png(data), lambda: _png_size(data), lambda: checked_npy_size(data, name, images))
 
 
 def _png_size(data):

@@ -10,14 +10,14 @@ import tensorflow as tf
 from psanet_tf import __version__
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.normalization import MEAN, STD
+from psanet_tf.data.findings import counted
 from psanet_tf.data.scale import with_base_size
 from psanet_tf.files import atomic_folder
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
-from psanet_tf.serving.metadata import ASSET_NAME, MAX_PIXELS, MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.serving.metadata import ASSET_NAME, MAX_WHOLE_PIXELS, ModelMetadata, max_pixels_of
 from psanet_tf.serving.protos import serving_apis
 from psanet_tf.serving.servable import signatures_on_disk
 from psanet_tf.serving.signatures import ServingModule
@@ -57,7 +57,7 @@ def export_saved_model(
     Args:
         model: `PSANet`, trained.
         out_dir: folder of the model; its versions are the folders `1`, `2`, ... in it.
-        info: `DatasetInfo`, the classes.
+        info: `DatasetInfo`, the classes and the format of the images.
         evaluate: `EvaluateSection`, how images of any size are labelled; default: what the model's file carries, else
             the paper's protocol, with the dataset's base_size (see `with_base_size`). For protocol "mmseg" the
             network is exported for any size.
@@ -128,16 +128,20 @@ def export_metadata(
         colors=tuple(tuple(color) for color in info.colors.tolist()),
         ignore_label=info.ignore_label,
         input_size=None if takes_any_size else tuple(model.input_shape[1:3]),
-        mean=tuple(MEAN.tolist()),
-        std=tuple(STD.tolist()),
+        mean=info.images.mean,
+        std=info.images.std,
         **protocol,
-        max_pixels=MAX_WHOLE_PIXELS if protocol["protocol"] is None else MAX_PIXELS,
+        max_pixels=MAX_WHOLE_PIXELS if protocol["protocol"] is None else max_pixels_of(info.images),
         precision=precision,
         implementation=implementation,
         directions=_directions(model),
         package_version=__version__,
         training_long_side=info.long_side,
         device=device,
+        channels=info.images.channels,
+        dtype=info.images.dtype,
+        bands=info.images.bands,
+        display_range=info.images.display_range,
     )
 
 
@@ -180,6 +184,12 @@ def _check(model, info, precision, implementation, takes_any_size, device):
     if info.num_classes != model.num_classes:
         raise ValueError(
             f"the network has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
+        )
+    _ = info.images.fill  # refuses where nothing says how they are normalized
+    if info.images.channels != model.input_shape[-1]:
+        raise ValueError(
+            f"the network takes {counted(model.input_shape[-1], 'channel')}, but the images of {info.name!r} have "
+            f"{info.images.channels}"
         )
     zoom_factor = model.get_config()["zoom_factor"]
     if zoom_factor != 8:

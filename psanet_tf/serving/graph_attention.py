@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.inference.attention import LONGEST_SIDE
 from psanet_tf.serving.graph_whole import pad_to_stride
 
@@ -13,10 +13,11 @@ class GraphAttention:
     """Attention at points of one image, placed in the network's input as `psanet_tf.attention_maps` does.
 
     Args:
-        matrices: normalized images float32 [1, H, W, 3] -> {direction: [1, h * w, h * w]}, rows destinations, and
+        matrices: normalized images float32 [1, H, W, C] -> {direction: [1, h * w, h * w]}, rows destinations, and
             "feature_size": [2], rows and columns of the features.
         input_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
         shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
+        images: `ImageFormat`.
     """
 
     def __init__(
@@ -24,7 +25,9 @@ class GraphAttention:
         matrices: Callable[[tf.Tensor], dict[str, tf.Tensor]],
         input_size: Sequence[int] | None,
         shrunk_size: Callable[[Sequence[tf.Tensor]], tuple],
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
+        self._images = images
         self._matrices = matrices
         self._input_size = input_size
         self._shrunk_size = shrunk_size
@@ -33,7 +36,7 @@ class GraphAttention:
         """Attention at points.
 
         Args:
-            image: uint8 [H, W, 3].
+            image: [H, W, C] of the format's dtype.
             points: float32 [P, 2], x and y in pixels from the left and from the top.
             name: string tensor for error messages.
 
@@ -74,7 +77,7 @@ class GraphAttention:
         return {**outputs, "image_box": tf.cast(tf.concat([first, last], axis=0), tf.float32)}
 
     def _place(self, image):
-        """(normalized input [1, H, W, 3], [rows, columns] of the image in it, [top, left] of the image in it)."""
+        """(normalized input [1, H, W, C], [rows, columns] of the image in it, [top, left] of the image in it)."""
         image_size = tf.cast(tf.shape(image)[:2], tf.float64)
         if self._input_size is None:
             scale = tf.minimum(LONGEST_SIDE / tf.reduce_max(image_size), 1)
@@ -82,14 +85,14 @@ class GraphAttention:
             scale = tf.minimum(tf.reduce_min(tf.constant(self._input_size, tf.float64) / image_size), 1)
         resized_size = tf.maximum(tf.cast(tf.round(scale * image_size), tf.int32), 1)
         # The mean colour is 0 once normalized.
-        resized = normalize(tf.image.resize(image, resized_size))[None]
+        resized = self._images.normalize(tf.image.resize(image, resized_size))[None]
         padded = resized if self._input_size else pad_to_stride(resized)
         input_size = tf.constant(self._input_size) if self._input_size else tf.shape(padded)[1:3]
         offset = (input_size - resized_size) // 2
         after = input_size - resized_size - offset
         paddings = tf.stack([[0, 0], [offset[0], after[0]], [offset[1], after[1]], [0, 0]])
         inputs = tf.pad(resized, paddings)
-        inputs.set_shape([1, *(self._input_size or (None, None)), 3])
+        inputs.set_shape([1, *(self._input_size or (None, None)), self._images.channels])
         return inputs, resized_size, offset
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+
 _BAND_BYTES = 64 * 2**20
 
 Network = Callable[[tf.Tensor], tf.Tensor]
@@ -14,11 +16,13 @@ class GraphLabeler(abc.ABC):
     """Labels one image of any size inside a graph; subclasses say how, as those of `Labeler` do in Python.
 
     Args:
-        network: normalized images float32 [B, h, w, 3] -> logits float32 [B, h, w, K].
+        network: normalized images float32 [B, h, w, C] -> logits float32 [B, h, w, K].
         num_classes: K.
+        images: `ImageFormat`.
     """
 
-    def __init__(self, network: Network, num_classes: int) -> None:
+    def __init__(self, network: Network, num_classes: int, images: ImageFormat = PHOTOGRAPHS) -> None:
+        self._images = images
         self._network = network
         self._num_classes = num_classes
 
@@ -26,7 +30,7 @@ class GraphLabeler(abc.ABC):
         """The most probable class of every pixel.
 
         Args:
-            image: uint8 [H, W, 3], H and W dynamic.
+            image: [H, W, C] of the format's dtype, H and W dynamic.
 
         Returns:
             uint8 [H, W].
@@ -102,11 +106,11 @@ def averaged_crops(
     """Answers to the crops of an image, averaged where these overlap; one crop at a time.
 
     Args:
-        image: float32 [h, w, 3].
+        image: float32 [h, w, C].
         origins: (rows, columns), int32 vectors: where crops begin; together they cover the image.
         crop_size: (height, width) of a crop.
         depth: K.
-        answer: crop [1, height, width, 3] -> float32 [height, width, K].
+        answer: crop [1, height, width, C] -> float32 [height, width, K].
 
     Returns:
         float32 [h, w, K].
@@ -120,7 +124,7 @@ def averaged_crops(
 
         def add_crop(index, total):
             origin = column_origins[index]
-            crop = tf.reshape(rows[:, origin : origin + crop_width], [1, crop_height, crop_width, 3])
+            crop = tf.reshape(rows[:, origin : origin + crop_width], [1, crop_height, crop_width, image.shape[-1]])
             return index + 1, total + tf.pad(answer(crop), [[0, 0], [origin, width - origin - crop_width], [0, 0]])
 
         return _summed(column_origins, add_crop, tf.zeros([crop_height, width, depth]))
@@ -139,7 +143,7 @@ def averaged_crops(
 
 
 def probabilities(network: Network, image: tf.Tensor, flip: bool) -> tf.Tensor:
-    """float32 [h, w, K] for one image [1, h, w, 3], averaged with its mirror image's where `flip` says so."""
+    """float32 [h, w, K] for one image [1, h, w, C], averaged with its mirror image's where `flip` says so."""
     if not flip:
         return tf.nn.softmax(network(image))[0]
     both = tf.nn.softmax(network(tf.concat([image, tf.reverse(image, [2])], axis=0)))

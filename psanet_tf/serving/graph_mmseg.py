@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.serving.graph_labeler import GraphLabeler, Network, averaged_crops, resized_rows
 
 
@@ -12,7 +12,7 @@ class GraphMMSeg(GraphLabeler):
     """The arithmetic of `MMSegProtocol`, for use inside a `tf.function`.
 
     Args:
-        network, num_classes: see `GraphLabeler`; the network takes any size.
+        network, num_classes, images: see `GraphLabeler`; the network takes any size.
         scale, align_corners, crop_size, stride, scales, flip: see `MMSegProtocol`.
     """
 
@@ -26,8 +26,9 @@ class GraphMMSeg(GraphLabeler):
         stride: Sequence[int] | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
-        super().__init__(network, num_classes)
+        super().__init__(network, num_classes, images)
         self._scale = tuple(scale)
         self._align_corners = align_corners
         self._crop_size = crop_size
@@ -40,7 +41,8 @@ class GraphMMSeg(GraphLabeler):
         maps = []
         for factor in self._scales:
             size = fitted_size(tf.shape(image)[:2], [int(side * factor) for side in self._scale])
-            resized = normalize(tf.round(tf.image.resize(image, size)))
+            resized = tf.image.resize(image, size)
+            resized = self._images.normalize(resized if image.dtype == tf.float32 else tf.round(resized))
             maps.append(self._seen_logits(resized))
             if self._flip:
                 maps.append(tf.reverse(self._seen_logits(tf.reverse(resized, [1])), [1]))
@@ -50,7 +52,7 @@ class GraphMMSeg(GraphLabeler):
         return tf.nn.softmax(resized_rows(part, first, rows, size, self._align_corners))
 
     def _seen_logits(self, image):
-        """float32 [h, w, K] for a normalized image [h, w, 3]."""
+        """float32 [h, w, K] for a normalized image [h, w, C]."""
         if self._crop_size is None:
             return self._network(image[None])[0]
         size = tf.unstack(tf.shape(image)[:2])

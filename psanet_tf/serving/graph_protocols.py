@@ -12,7 +12,7 @@ def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetada
     """The labeler of the signature predict_bytes.
 
     Args:
-        predict: normalized images float32 [B, h, w, 3] -> logits float32 [B, h, w, K].
+        predict: normalized images float32 [B, h, w, C] -> logits float32 [B, h, w, K].
         network: `PSANet` that `predict` was made of.
         metadata: `ModelMetadata`, which says how images are labelled.
     """
@@ -26,6 +26,7 @@ def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetada
             metadata.stride,
             metadata.scales,
             metadata.flip,
+            metadata.images,
         )
     if metadata.mode == "whole":
         return GraphWhole(
@@ -35,6 +36,7 @@ def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetada
             metadata.base_size,
             metadata.scales,
             metadata.flip,
+            metadata.images,
         )
     return GraphWindow(
         predict,
@@ -44,6 +46,7 @@ def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetada
         metadata.scales,
         metadata.flip,
         metadata.stride_rate,
+        metadata.images,
     )
 
 

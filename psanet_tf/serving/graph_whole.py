@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.feature_sizes import OUTPUT_STRIDE
 from psanet_tf.serving.graph_labeler import GraphLabeler, Network, probabilities, resized_rows, scaled_size
 
@@ -13,7 +13,7 @@ class GraphWhole(GraphLabeler):
     """One pass per scale; at the image's own size the arithmetic of `psanet_tf.WholeImage`.
 
     Args:
-        network, num_classes: see `GraphLabeler`; the network takes any size.
+        network, num_classes, images: see `GraphLabeler`; the network takes any size.
         padded: images are padded with the mean colour up to 8n+1 rows and columns.
         base_size: long side, in pixels, at scale 1; None: images are taken as they are, at scale 1 alone.
         scales: factors of `base_size`, over which probabilities are averaged.
@@ -28,8 +28,9 @@ class GraphWhole(GraphLabeler):
         base_size: int | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
-        super().__init__(network, num_classes)
+        super().__init__(network, num_classes, images)
         if base_size is None and tuple(scales) != (1.0,):
             raise ValueError(f"images at their own size have scale 1 alone, got scales {tuple(scales)}")
         self._padded = padded
@@ -47,13 +48,13 @@ class GraphWhole(GraphLabeler):
         """float32 [h, w, K] of the image resized for one scale."""
         if self._base_size is not None:
             image = tf.image.resize(image, scaled_size(image, self._base_size, scale))
-        inputs = normalize(image)[None]
+        inputs = self._images.normalize(image)[None]
         padded = pad_to_stride(inputs) if self._padded else inputs
         return probabilities(self._network, padded, self._flip)[: tf.shape(image)[0], : tf.shape(image)[1]]
 
 
 def pad_to_stride(images: tf.Tensor) -> tf.Tensor:
-    """[N, H, W, 3] with rows and columns of zeros added at the end, up to sizes of the form 8n + 1, at least 9."""
+    """[N, H, W, C] with rows and columns of zeros added at the end, up to sizes of the form 8n + 1, at least 9."""
     paddings = []
     for axis in (1, 2):
         length = tf.shape(images)[axis]

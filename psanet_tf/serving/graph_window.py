@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.serving.graph_labeler import (
     GraphLabeler,
     Network,
@@ -20,7 +20,7 @@ class GraphWindow(GraphLabeler):
     """The arithmetic of `SlidingWindow`, for use inside a `tf.function`.
 
     Args:
-        network, num_classes: see `GraphLabeler`.
+        network, num_classes, images: see `GraphLabeler`.
         crop_size: (rows, columns) of the network's input.
         base_size, scales, flip, stride_rate: see `SlidingWindow`.
     """
@@ -34,8 +34,9 @@ class GraphWindow(GraphLabeler):
         scales: Sequence[float] = (1.0,),
         flip: bool = True,
         stride_rate: float = 2 / 3,
+        images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
-        super().__init__(network, num_classes)
+        super().__init__(network, num_classes, images)
         self._crop_size = tuple(crop_size)
         self._base_size = base_size
         self._scales = tuple(scales)
@@ -50,7 +51,7 @@ class GraphWindow(GraphLabeler):
 
     def _scaled_probabilities(self, image, scale):
         """float32 [h, w, K] of the image resized for one scale."""
-        resized = normalize(tf.image.resize(image, scaled_size(image, self._base_size, scale)))
+        resized = self._images.normalize(tf.image.resize(image, scaled_size(image, self._base_size, scale)))
         height, width = tf.shape(resized)[0], tf.shape(resized)[1]
         crop_height, crop_width = self._crop_size
         below, right = tf.maximum(crop_height - height, 0), tf.maximum(crop_width - width, 0)

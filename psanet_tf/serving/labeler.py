@@ -29,7 +29,7 @@ class ServedLabeler:
         self.protocol, self.base_size = metadata.protocol, metadata.base_size
 
     def labels(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W] for a uint8 RGB image [H, W, 3]."""
+        """uint8 [H, W] for an image [H, W, C] as `info.images` says."""
         return self._ask(self._client.labels, image)
 
     def _ask(self, function, *arguments):

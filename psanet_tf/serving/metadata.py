@@ -6,9 +6,10 @@ import json
 import numpy as np
 
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 
 ASSET_NAME = "metadata.json"
-# A decoded image of this size takes 96 MB; more is refused before it is decoded.
+# A decoded photograph of this size takes 96 MB; more is refused before it is decoded.
 MAX_PIXELS = 32_000_000
 # The same for what a network sees at its own size: the attention's memory grows with the square, 0.5 GB for this.
 MAX_WHOLE_PIXELS = 1025 * 2049
@@ -24,7 +25,7 @@ class ModelMetadata:
         colors: [K][3], RGB 0..255.
         ignore_label: value of label images that is no class.
         input_size: (rows, columns) that the network takes; None if it takes any.
-        mean, std: of the normalization ``(rgb - mean) / std``, done inside the graph.
+        mean, std: of the normalization ``(image - mean) / std``, done inside the graph, per channel.
         protocol: how `predict_bytes` labels an image of any size: "semseg" (`psanet_tf.SlidingWindow`), "mmseg"
             (`MMSegProtocol`), or None: in one pass at its own size.
         mode: "slide" if the network sees the resized image in crops, "whole" if in one piece.
@@ -42,6 +43,8 @@ class ModelMetadata:
         package_version: of psanet_tf, which exported the model.
         training_long_side: median long side of the training images, in pixels; None if it is not known.
         device: "cpu" or "gpu", what the graph is fast on; it runs on both.
+        channels, dtype: of images, uint8 [H, W, 3], RGB, by default.
+        bands, display_range: what a picture of an image shows; see `psanet_tf.data.ImageFormat`.
     """
 
     dataset: str
@@ -49,8 +52,8 @@ class ModelMetadata:
     colors: tuple[tuple[int, int, int], ...]
     ignore_label: int
     input_size: tuple[int, int] | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     protocol: str | None
     mode: str
     crop_size: tuple[int, int] | None
@@ -67,6 +70,10 @@ class ModelMetadata:
     package_version: str
     training_long_side: int | None = None
     device: str = "gpu"
+    channels: int = 3
+    dtype: str = "uint8"
+    bands: tuple[int, ...] = (1, 2, 3)
+    display_range: tuple[float, float] | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -87,15 +94,26 @@ class ModelMetadata:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def images(self) -> ImageFormat:
+        """What images the model takes."""
+        return ImageFormat.from_dict(dataclasses.asdict(self))
+
     def dataset_info(self) -> DatasetInfo:
-        """The classes as a `DatasetInfo`."""
+        """The classes, and what the images are, as a `DatasetInfo`."""
         return DatasetInfo(
             self.dataset,
             self.class_names,
             np.array(self.colors),
             self.ignore_label,
             long_side=self.training_long_side,
+            images=self.images,
         )
+
+
+def max_pixels_of(images: ImageFormat) -> int:
+    """Pixels of the largest image of a format that is decoded: as many bytes as `MAX_PIXELS` of a photograph."""
+    return min(MAX_PIXELS, MAX_PIXELS * PHOTOGRAPHS.bytes_per_pixel // images.bytes_per_pixel)
 
 
 def _tuples(value):

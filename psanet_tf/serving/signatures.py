@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from psanet_tf.data.normalization import normalize
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
@@ -24,16 +23,18 @@ class ServingModule(tf.Module):
     ============== ============================================ ===============================================
     signature      inputs                                       outputs
     ============== ============================================ ===============================================
-    serving_default images uint8 [B, H, W, 3]                   labels uint8 [B, H, W], scores uint8 [B, H, W]
-    probabilities  images uint8 [B, H, W, 3]                    probabilities float32 [B, H, W, K]
-    predict_bytes  image_bytes string [B], JPEG or PNG          label_bytes string [B], PNG of the image's size
+    serving_default images uint8 [B, H, W, C]                   labels uint8 [B, H, W], scores uint8 [B, H, W]
+    probabilities  images uint8 [B, H, W, C]                    probabilities float32 [B, H, W, K]
+    predict_bytes  image_bytes string [B], image files          label_bytes string [B], PNG of the image's size
     attention      image_bytes string [B],                      collect, distribute float32 [B, P, h, w],
                    points float32 [B, P, 2] (x, y in pixels)    image_box float32 [B, 4] (see `GraphAttention`)
     metadata       keys string [B]                              values string [B], JSON
     ============== ============================================ ===============================================
 
-    B is any number. H, W are the network's input size. scores are the probability of the label times 255, rounded.
-    `attention` is there if the network has the module, with the directions that it has.
+    B is any number. H, W are the network's input size, C its channels; images are of the metadata's dtype, uint8 for
+    photographs. Image files are JPEG or PNG for those, for others PNG or ``.npy`` (see `decode_stored`). scores are the
+    probability of the label times 255, rounded. `attention` is there if the network has the module, with the directions
+    that it has.
 
     For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels, and images in one request to
     `attention` need equal sizes. `predict_bytes` labels as the metadata says.
@@ -49,7 +50,9 @@ class ServingModule(tf.Module):
         self._metadata = metadata
         self._input_size = metadata.input_size
         self._padded = pads_images(network)
-        self._image_spec = tf.TensorSpec([None, *(self._input_size or (None, None)), 3], tf.float32, name="images")
+        self._images = metadata.images
+        shape = [None, *(self._input_size or (None, None)), metadata.channels]
+        self._image_spec = tf.TensorSpec(shape, tf.float32, name="images")
         pool = ParameterPool()
         inference = network.inference()
         self._logits = self._folded(lambda images: {"logits": inference(images, training=False)}, pool)
@@ -64,7 +67,7 @@ class ServingModule(tf.Module):
                 return {**layer.attention(seen), "feature_size": tf.shape(seen)[1:3]}
 
             matrices = self._folded(attention, pool)
-            self._attention = GraphAttention(matrices, self._input_size, layer.shrunk_size)
+            self._attention = GraphAttention(matrices, self._input_size, layer.shrunk_size, self._images)
         self.parameters = list(pool.values())
         self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
 
@@ -78,7 +81,7 @@ class ServingModule(tf.Module):
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name -> `tf.function` with its input signature, for `tf.saved_model.save`."""
-        images = tf.TensorSpec(self._image_spec.shape, tf.uint8, name="images")
+        images = tf.TensorSpec(self._image_spec.shape, self._metadata.dtype, name="images")
         image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
         points = tf.TensorSpec([None, None, 2], tf.float32, name="points")
         keys = tf.TensorSpec([None], tf.string, name="keys")
@@ -140,10 +143,10 @@ class ServingModule(tf.Module):
 
     def _image(self, image_bytes, index):
         name = tf.strings.format("image_bytes[{}]", index)
-        return decode_checked(image_bytes[index], self._metadata.max_pixels, name)
+        return decode_checked(image_bytes[index], self._metadata.max_pixels, name, self._images)
 
     def _image_logits(self, images):
-        normalized = normalize(images)
+        normalized = self._images.normalize(images)
         if self._input_size is not None:
             return self._logits(normalized)["logits"]
         pixels = tf.reduce_prod(tf.shape(images)[1:3])

@@ -20,8 +20,8 @@ def label_by_tiles(
     """Labels an image by overlapping tiles; each pixel takes the answer of the tile in which it lies deepest.
 
     Args:
-        image: uint8 [H, W, 3].
-        label: uint8 [h, w, 3] -> uint8 [h, w].
+        image: [H, W, C].
+        label: [h, w, C] -> uint8 [h, w].
         tile_size: longest side of a tile.
         overlap: pixels that neighbouring tiles share; half of them belong to either.
 

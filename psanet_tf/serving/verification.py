@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
-from psanet_tf.data.normalization import normalize
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_label
+from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.inference.protocols import build_labeler
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.models import PSANet
@@ -59,17 +59,22 @@ def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadat
     """
     if metadata.input_size is None:
         model = any_size(model)
-    image = made_image(metadata.input_size or _ANY_SIZE[model.variant])
-    expected = _softmax(model_logits(model, image))
+    image = made_image(metadata.input_size or _ANY_SIZE[model.variant], images=metadata.images)
+    expected = _softmax(model_logits(model, image, metadata.images))
     of_any_size = metadata.protocol != "semseg"
     try:
         servable = Servable(path, 0)
         answer = servable.run("probabilities", {"images": image[None]})["probabilities"][0]
         pairs = [(servable.run("serving_default", {"images": image[None]})["labels"][0], expected)]
         if of_any_size:
-            data = np.array([tf.io.encode_png(image).numpy()], object)
+            data = np.array([encoded_plainly(image, metadata.images)], object)
             encoded = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
-            pairs.append((decode_label(encoded, "predict_bytes"), build_labeler(model, _protocol(metadata))(image)))
+            pairs.append(
+                (
+                    decode_label(encoded, "predict_bytes"),
+                    build_labeler(model, _protocol(metadata), metadata.images)(image),
+                )
+            )
         replay(servable)
         servable.retire()
     except ServingError as error:
@@ -86,24 +91,28 @@ def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadat
     return agreement
 
 
-def model_logits(model: PSANet, image: np.ndarray) -> np.ndarray:
-    """Logits [H, W, K] of the Keras model for one uint8 image [H, W, 3] of a size that it takes."""
-    return np.asarray(model.inference()(normalize(image)[None], training=False)[0], np.float32)
+def model_logits(model: PSANet, image: np.ndarray, images: ImageFormat = PHOTOGRAPHS) -> np.ndarray:
+    """Logits [H, W, K] of the Keras model for one image [H, W, C] of a size that it takes."""
+    return np.asarray(model.inference()(images.normalize(image)[None], training=False)[0], np.float32)
 
 
-def made_image(size: Sequence[int], seed: int = 0) -> np.ndarray:
-    """uint8 [H, W, 3] with soft blobs of colour: nothing special, but neither flat nor white noise."""
+def made_image(size: Sequence[int], seed: int = 0, images: ImageFormat = PHOTOGRAPHS) -> np.ndarray:
+    """[H, W, C] with soft blobs of colour: nothing special, but neither flat nor white noise.
+
+    Values reach from 0 to 255, or where images are no photographs over two deviations to either side of the mean.
+    """
+    channels = images.channels
     generator = np.random.default_rng(seed)
     rows, columns = (np.linspace(0, 1, length)[:, None] for length in size)
-    image = np.zeros((*size, 3))
+    image = np.zeros((*size, channels))
     for frequency in range(1, 6):
-        phase = generator.uniform(0, 2 * np.pi, (2, 3))
-        weight = generator.uniform(-1, 1, 3)
+        phase = generator.uniform(0, 2 * np.pi, (2, channels))
+        weight = generator.uniform(-1, 1, channels)
         vertical = np.sin(2 * np.pi * frequency * rows + phase[0])[:, None]
         horizontal = np.cos(2 * np.pi * frequency * columns + phase[1])[None]
         image += weight * vertical * horizontal
     image = (image - image.min()) / (image.max() - image.min())
-    return (255 * image).astype(np.uint8)
+    return (255 * image).astype(np.uint8) if images.is_photograph else images.denormalized(4 * image - 2)
 
 
 def _protocol(metadata):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.data.stored_values import npy_bytes
 from psanet_tf.serving.metadata import ModelMetadata
 from psanet_tf.serving.protos import serving_apis, to_array
 from psanet_tf.serving.servable import Servable, Signature
@@ -32,10 +33,11 @@ def write_warm_up(path: str | os.PathLike, signatures: Mapping[str, Signature], 
     target = Path(path) / FILE
     target.parent.mkdir(parents=True, exist_ok=True)
     size = metadata.input_size or (_ANY_SIZE, _ANY_SIZE)
-    jpeg = tf.io.encode_jpeg(np.zeros((*size, 3), np.uint8)).numpy()
+    black = np.zeros((*size, metadata.channels), metadata.dtype)
+    encoded = tf.io.encode_jpeg(black).numpy() if metadata.images.is_photograph else npy_bytes(black)
     examples = {
-        "images": _black_images(size),
-        "image_bytes": tf.make_tensor_proto([jpeg]),
+        "images": _black_images(black),
+        "image_bytes": tf.make_tensor_proto([encoded]),
         "points": tf.make_tensor_proto(np.zeros((1, 1, 2), np.float32)),
         "keys": tf.make_tensor_proto([b"all"]),
     }
@@ -75,10 +77,11 @@ def replay(servable: Servable) -> int:
     return len(requests)
 
 
-def _black_images(size):
-    """uint8 [1, H, W, 3] of zeros, in a few bytes: a tensor's last value stands for those that are not there."""
-    proto = tf.make_tensor_proto(np.zeros(1, np.uint8), shape=[1])
-    proto.tensor_shape.CopyFrom(tf.TensorShape([1, *size, 3]).as_proto())
+def _black_images(black):
+    """[1, H, W, C] of zeros, in a few bytes: a tensor's last value stands for those that are not there."""
+    proto = tf.make_tensor_proto(np.zeros(1, black.dtype), shape=[1])
+    proto.tensor_shape.CopyFrom(tf.TensorShape([1, *black.shape]).as_proto())
     proto.ClearField("tensor_content")
-    proto.int_val[:] = [0]
+    values = proto.float_val if black.dtype == np.float32 else proto.int_val
+    values[:] = [0]
     return proto

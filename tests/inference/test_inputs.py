@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.inference.inputs import find_inputs
 
 
@@ -94,7 +95,7 @@ def test_of_animations_the_first_frame_is_taken_and_said(tmp_path):
     for name in ("moving.gif", "pages.tif", "moving.png"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "still.gif")
-    found = find_inputs([tmp_path], "out")
+    found = find_inputs([tmp_path], "out", PHOTOGRAPHS)
     assert len(found.files) == 4
     (note,) = found.notes
     assert note.what == "of 3 images with several frames or pages the first one is labelled"
@@ -114,3 +115,15 @@ def test_addresses_are_refused_by_name(address, how):
         find_inputs([address], "out")
     assert address in str(error.value)
     assert how in str(error.value)
+
+
+def test_what_is_taken_of_a_folder_depends_on_the_images(tmp_path):
+    for name in ("a.png", "b.npy", "c.webp", "d.tif"):
+        (tmp_path / name).touch()
+
+    def taken(*images):
+        return [file.path.name for file in find_inputs([tmp_path], "out", *images).files]
+
+    assert taken(PHOTOGRAPHS) == ["a.png", "c.webp", "d.tif"]
+    assert taken(ImageFormat(12, "uint16")) == ["a.png", "b.npy", "d.tif"]
+    assert taken() == ["a.png", "b.npy", "c.webp", "d.tif"]

@@ -1,0 +1,136 @@
+"""Images that are no photographs, from files to a served model, through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from stored_images import npy, png, tiff, write_dataset
+from typer.testing import CliRunner
+
+from psanet_cli.app import _register, app
+from psanet_tf import Segmenter
+from psanet_tf.config import load_config
+from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.inference.saved_model import SavedModelLabeler
+from psanet_tf.serving.client import Client
+from psanet_tf.serving.server import Server
+
+CONFIG = """
+data:
+  dataset: custom
+  root: {root}
+  class_names: names.txt
+  channels: {channels}
+  dtype: {dtype}
+  display: {{bands: {bands}}}
+  crop_size: [33, 33]
+  augmentation: {{rotate_probability: 0, blur_probability: 0}}
+model: {{blocks: [1, 1, 1, 1], width: 4, use_psa: {use_psa}}}
+train: {{epochs: 1, batch_size: 3, learning_rate: 0.05, tensorboard: {use_psa}}}
+evaluate: {{flip: false}}
+"""
+CASES = {
+    "grey of 16 bits": (1, "uint16", ".png", png, [1], False),
+    "four channels": (4, "uint8", ".png", png, [4, 1, 2], False),
+    "twelve bands": (12, "uint16", ".tif", lambda values: tiff(values, compression="lzw"), [4, 3, 2], True),
+}
+
+
+def run(*arguments):
+    _register()
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+@pytest.fixture(scope="module", params=CASES)
+def trained(request, tmp_path_factory):
+    """(case, folder with data, config.yaml and run, images and labels of the validation split)"""
+    channels, dtype, suffix, encode, bands, use_psa = CASES[request.param]
+    folder = tmp_path_factory.mktemp("channels")
+    written = write_dataset(folder / "data", channels, dtype, suffix, encode)
+    values = {"root": folder / "data", "channels": channels, "dtype": dtype, "bands": bands}
+    (folder / "config.yaml").write_text(CONFIG.format(use_psa=str(use_psa).lower(), **values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("psanet_tf.data.plain_copies.cache_folder", lambda: folder / "cache")
+        run("train", "--config", folder / "config.yaml", "--run-dir", folder / "run")
+    return ImageFormat(channels, dtype, bands=tuple(bands)), folder, written["val"]
+
+
+def test_end_to_end(trained, monkeypatch):
+    images, folder, written = trained
+    monkeypatch.chdir(folder)
+
+    # The numbers that the check computes are those that the run was trained with.
+    checked = run("data", "check", "--config", "config.yaml", "--statistics")
+    assert "nothing is wrong" in checked.output
+    data = load_config(folder / "run" / "config.yaml").data
+    assert f"  mean: {list(data.mean)}\n  std: {list(data.std)}" in checked.output
+    known = ImageFormat(images.channels, images.dtype, data.mean, data.std, images.bands)
+    segmenter = Segmenter.load(folder / "run")
+    assert segmenter.images == known
+    assert segmenter.model.input_shape == (None, 33, 33, images.channels)
+
+    run("evaluate", "--weights", "run")
+    scores = json.loads((folder / "run/evaluation/scores.json").read_text())
+    assert scores["images"] == 2
+    assert (folder / "run/evaluation/report.html").is_file()
+
+    run("predict", "data/images/val", "--weights", "run", "--out", "predicted")
+    exported = run("export", "--weights", "run", "--out", "model")
+    assert "loaded back and compared" in exported.output
+    run("predict", "data/images/val", "--weights", "model", "--out", "served")
+    labeler = SavedModelLabeler(folder / "model" / "1")
+    assert labeler.info.images == known
+    for name, (image, _) in written.items():
+        labels = np.asarray(Image.open(folder / f"predicted/labels/{name}.png"))
+        assert np.array_equal(labels, np.asarray(Image.open(folder / f"run/evaluation/labels/{name}.png")))
+        assert np.array_equal(labels, segmenter.labels(image))
+        served = np.asarray(Image.open(folder / f"served/labels/{name}.png"))
+        assert (served == labels).mean() > 0.99
+        side = np.asarray(Image.open(folder / f"predicted/side_by_side/{name}.png"))
+        shown = known.picture(image)
+        found = [np.array_equal(side[y : y + 40, 8:56], shown) for y in range(side.shape[0] - 40)]
+        assert any(found)
+
+
+def test_a_served_model_of_twelve_bands(trained, monkeypatch):
+    images, folder, written = trained
+    if images.channels != 12:
+        pytest.skip("one form of them is enough")
+    monkeypatch.chdir(folder)
+    run("attention", "--image", "data/images/val/field_0.tif", "--weights", "model", "--point", "5,6")
+    assert (folder / "attention/field_0_attention.html").is_file()
+    image = written["field_0"][0]
+    with Server(folder / "model", rest_port=0, grpc_port=0) as server:
+        for url in (f"grpc://127.0.0.1:{server.grpc_port}/model", f"http://127.0.0.1:{server.rest_port}/model"):
+            with Client(url) as client:
+                labels = client.labels(image)
+                assert np.array_equal(client.labels(folder / "data/images/val/field_0.tif"), labels)
+                assert np.array_equal(client.labels(npy(image)), labels)
+                crop = image[None, :33, :33]
+                assert np.array_equal(client.label_images(crop)[0], client.label_images(crop)[0])
+                with pytest.raises(ValueError, match=r"image must be uint16 \[H, W, 12\], got uint8 \[4, 4, 3\]"):
+                    client.labels(np.zeros((4, 4, 3), np.uint8))
+    model = tf.saved_model.load(str(folder / "model" / "1"))
+    spec = model.signatures["serving_default"].structured_input_signature[1]["images"]
+    assert (spec.dtype, spec.shape[1:]) == (tf.uint16, (33, 33, 12))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes\[0\] must be an .npy file of uint16"):
+        model.signatures["predict_bytes"](image_bytes=tf.constant([png(image[..., :3])]))
+
+
+def test_the_run_goes_on_and_refuses_other_statistics(trained, monkeypatch):
+    images, folder, _ = trained
+    if images.channels != 4:
+        pytest.skip("one of them is enough")
+    result = run("train", "--config", folder / "config.yaml", "--run-dir", folder / "run")
+    assert "is finished, 1 of 1 epochs" in result.output
+    with pytest.raises(ValueError, match=r"was trained with data.mean=.*not with data.mean=\[1.0, 1.0, 1.0, 1.0\]"):
+        Segmenter.load(folder / "run", overrides=["data.mean=[1.,1.,1.,1.]", "data.std=[1.,1.,1.,1.]"])
+    with pytest.raises(ValueError, match=r"trained on images of 4 channels of uint8, not of 3 channels of uint8"):
+        Segmenter.load(folder / "run", overrides=["data.channels=3", "data.mean=null", "data.std=null",
+                                                  "data.display.bands=[1]"])  # fmt: skip
+    other = Segmenter.load(folder / "run", overrides=["data.display.bands=[2]"])
+    assert other.images.bands == (2,)
