@@ -149,6 +149,7 @@ class _Facts:
     num_frames: int
     colors: dict | None
     moments: Moments | None
+    loses_bits: bool
 
 
 def _examine(example, images, statistics):
@@ -165,6 +166,7 @@ def _examine(example, images, statistics):
             num_frames(io.BytesIO(encoded_image)) if images.is_photograph else 1,
             label_colors(encoded_label, example.label_path),
             Moments.of(image) if statistics else None,
+            images.is_photograph and headers.is_png(encoded_image) and headers.png_kind(encoded_image)[0] == 16,
         )
     except (ValueError, OSError) as error:
         return str(error)
@@ -178,7 +180,7 @@ class _Tally:
         self.table = None
         self.values = ValueCounts()
         self.palettes = PaletteAgreement()
-        self.unreadable, self.damaged, self.frames, self.unlabelled = [], [], [], []
+        self.unreadable, self.damaged, self.frames, self.unlabelled, self.deep = [], [], [], [], []
         self.usable = []
         self.moments = None
         # For each class, the example that shows most of it.
@@ -195,6 +197,8 @@ class _Tally:
             self.damaged.append(f"{example.image_path}: {result.damage}")
         if result.num_frames > 1:
             self.frames.append(f"{example.image_path}: {result.num_frames} frames")
+        if result.loses_bits:
+            self.deep.append(str(example.image_path))
         self.palettes.add(example.label_path, result.colors)
         self.values.add(example.label_path, result.value_counts)
         if self.table is None:
@@ -234,6 +238,10 @@ class _Tally:
         if self.frames:
             what = f"of {counted(len(self.frames), 'image')} with several frames or pages the first one is taken"
             report.findings.append(Finding(what, "", tuple(self.frames), is_problem=False))
+        if self.deep:
+            what = f"of {counted(len(self.deep), 'image')} with 16 bits the upper 8 are read"
+            advice = "where the others matter set data.dtype=uint16, and data.channels=1 for grey"
+            report.findings.append(Finding(what, advice, tuple(self.deep), is_problem=False))
         report.samples = self._samples()
         if self.moments is not None:
             try:

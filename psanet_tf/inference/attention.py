@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
@@ -119,7 +119,7 @@ def attention_maps(
 
 
 def attention_matrices(
-    model: PSANet, image: np.ndarray, images: ImageFormat
+    model: PSANet, image: np.ndarray, images: ImageFormat = PHOTOGRAPHS
 ) -> tuple[dict[str, np.ndarray], Placement]:
     """The attention between all positions; arguments as of `attention_maps`.
 

@@ -17,7 +17,7 @@ from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.data.stored_values import image_size
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.tiles import TILE_SIZE, label_by_tiles
+from psanet_tf.serving.tiles import OVERLAP, TILE_SIZE, label_by_tiles
 from psanet_tf.serving.transports import connect
 
 # Below what servers take in one request (32 MB here, 4 MB is gRPC's default and to be raised there).
@@ -121,9 +121,13 @@ class Client:
                 f"{list(metadata.scale)} pixels, so that tiles would be seen at another scale: reduce the image, or "
                 "give it as a JPEG file"
             )
-        tile_size = min(TILE_SIZE, math.isqrt(metadata.max_pixels))
+        # Images that are no photographs are sent as they are, not compressed.
+        tile_size = math.isqrt(min(TILE_SIZE**2, metadata.max_pixels, _MAX_UPLOAD_BYTES // images.bytes_per_pixel))
         return label_by_tiles(
-            _pixels(image, images), lambda tile: self._label_bytes(encoded_plainly(tile, images)), tile_size
+            _pixels(image, images),
+            lambda tile: self._label_bytes(encoded_plainly(tile, images)),
+            tile_size,
+            min(OVERLAP, tile_size // 4),
         )
 
     def attention(

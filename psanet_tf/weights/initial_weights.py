@@ -115,17 +115,11 @@ def _with_first_convolution(state, model, how):
     kernel = state.get(name)
     if np.ndim(kernel) != 4 or kernel.shape[1] == channels:
         return state, []
-    there = counted(kernel.shape[1], "channel")
+    said = f"first convolution: {counted(kernel.shape[1], 'channel')} there, {counted(channels, 'channel')} here;"
     if how == "new":
-        own = public_state_dict(model)[name]
-        return state | {name: own}, [
-            f"first convolution: {there} there, {channels} here; it starts from random weights"
-        ]
+        return state | {name: public_state_dict(model)[name]}, [f"{said} it starts from random weights"]
     folded = folded_kernel(from_torch_layout(kernel), channels, how)
-    lines = [
-        f"first convolution: {there} there, {channels} here; its weights are folded (model.first_convolution: {how})"
-    ]
-    return state | {name: to_torch_layout(folded)}, lines
+    return state | {name: to_torch_layout(folded)}, [f"{said} its weights are folded (model.first_convolution: {how})"]
 
 
 def _settings_of_published(entry, model):
