@@ -17,7 +17,7 @@ from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.data.stored_values import image_size
 from psanet_tf.serving.errors import ServingError
 from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.tiles import OVERLAP, TILE_SIZE, label_by_tiles
+from psanet_tf.serving.tiles import TILE_SIZE, label_by_tiles
 from psanet_tf.serving.transports import connect
 
 # Below what servers take in one request (32 MB here, 4 MB is gRPC's default and to be raised there).
@@ -127,7 +127,6 @@ class Client:
             _pixels(image, images),
             lambda tile: self._label_bytes(encoded_plainly(tile, images)),
             tile_size,
-            min(OVERLAP, tile_size // 4),
         )
 
     def attention(

@@ -23,11 +23,12 @@ def label_by_tiles(
         image: [H, W, C].
         label: [h, w, C] -> uint8 [h, w].
         tile_size: longest side of a tile.
-        overlap: pixels that neighbouring tiles share; half of them belong to either.
+        overlap: pixels that neighbouring tiles share, at most half a tile; half of them belong to either.
 
     Returns:
         uint8 [H, W].
     """
+    overlap = min(overlap, tile_size // 2)
     result = np.empty(image.shape[:2], np.uint8)
     rows, columns = (_spans(length, tile_size, overlap) for length in image.shape[:2])
     tiles = [(row, column) for row in rows for column in columns]

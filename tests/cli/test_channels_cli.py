@@ -1,5 +1,6 @@
 """Images that are no photographs, from files to a served model, through the command line."""
 
+import functools
 import json
 
 import numpy as np
@@ -30,11 +31,6 @@ model: {{blocks: [1, 1, 1, 1], width: 4, use_psa: {use_psa}}}
 train: {{epochs: 1, batch_size: 3, learning_rate: 0.05, tensorboard: {use_psa}}}
 evaluate: {{flip: false}}
 """
-CASES = {
-    "grey of 16 bits": (1, "uint16", ".png", png, [1], False),
-    "four channels": (4, "uint8", ".png", png, [4, 1, 2], False),
-    "twelve bands": (12, "uint16", ".tif", lambda values: tiff(values, compression="lzw"), [4, 3, 2], True),
-}
 
 
 def run(*arguments):
@@ -44,11 +40,8 @@ def run(*arguments):
     return result
 
 
-@pytest.fixture(scope="module", params=CASES)
-def trained(request, tmp_path_factory):
-    """(case, folder with data, config.yaml and run, images and labels of the validation split)"""
-    channels, dtype, suffix, encode, bands, use_psa = CASES[request.param]
-    folder = tmp_path_factory.mktemp("channels")
+def train(folder, channels, dtype, suffix, encode, bands, use_psa=False):
+    """(format of the images, folder with data, config.yaml and run, images and labels of the validation split)"""
     written = write_dataset(folder / "data", channels, dtype, suffix, encode)
     values = {"root": folder / "data", "channels": channels, "dtype": dtype, "bands": bands}
     (folder / "config.yaml").write_text(CONFIG.format(use_psa=str(use_psa).lower(), **values))
@@ -58,8 +51,25 @@ def trained(request, tmp_path_factory):
     return ImageFormat(channels, dtype, bands=tuple(bands)), folder, written["val"]
 
 
-def test_end_to_end(trained, monkeypatch):
-    images, folder, written = trained
+@pytest.fixture(scope="module")
+def grey_of_16_bits(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("grey"), 1, "uint16", ".png", png, [1])
+
+
+@pytest.fixture(scope="module")
+def four_channels(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("four"), 4, "uint8", ".png", png, [4, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def twelve_bands(tmp_path_factory):
+    encode = functools.partial(tiff, compression="lzw")
+    return train(tmp_path_factory.mktemp("twelve"), 12, "uint16", ".tif", encode, [4, 3, 2], use_psa=True)
+
+
+@pytest.mark.parametrize("case", ["grey_of_16_bits", "four_channels", "twelve_bands"])
+def test_end_to_end(case, request, monkeypatch):
+    images, folder, written = request.getfixturevalue(case)
     monkeypatch.chdir(folder)
     data = load_config(folder / "run" / "config.yaml").data
     known = ImageFormat(images.channels, images.dtype, data.mean, data.std, images.bands)
@@ -80,10 +90,8 @@ def test_end_to_end(trained, monkeypatch):
     assert ImageFormat.from_dict(metadata) == known
 
 
-def test_what_is_known_of_a_run_of_twelve_bands(trained, monkeypatch):
-    images, folder, written = trained
-    if images.channels != 12:
-        pytest.skip("one of them is enough")
+def test_what_is_known_of_a_run(twelve_bands, monkeypatch):
+    images, folder, written = twelve_bands
     monkeypatch.chdir(folder)
     # The numbers that the check computes are those that the run was trained with.
     checked = run("data", "check", "--config", "config.yaml", "--statistics")
@@ -100,10 +108,8 @@ def test_what_is_known_of_a_run_of_twelve_bands(trained, monkeypatch):
         assert segmenter.overlay(image).shape == (40, 48, 3)
 
 
-def test_a_served_model_of_twelve_bands(trained, monkeypatch):
-    images, folder, written = trained
-    if images.channels != 12:
-        pytest.skip("one of them is enough")
+def test_a_served_model(twelve_bands, monkeypatch):
+    _, folder, written = twelve_bands
     monkeypatch.chdir(folder)
     if not (folder / "model").exists():
         run("export", "--weights", "run", "--out", "model")
@@ -131,10 +137,8 @@ def test_a_served_model_of_twelve_bands(trained, monkeypatch):
         model.signatures["predict_bytes"](image_bytes=tf.constant([png(image[..., :3])]))
 
 
-def test_the_run_goes_on_and_refuses_other_statistics(trained, monkeypatch):
-    images, folder, _ = trained
-    if images.channels != 4:
-        pytest.skip("one of them is enough")
+def test_the_run_goes_on_and_refuses_other_statistics(four_channels):
+    _, folder, _ = four_channels
     result = run("train", "--config", folder / "config.yaml", "--run-dir", folder / "run")
     assert "is finished, 1 of 1 epochs" in result.output
     with pytest.raises(ValueError, match=r"was trained with data.mean=.*not with data.mean=\[1.0, 1.0, 1.0, 1.0\]"):

@@ -63,7 +63,7 @@ def test_what_is_no_image(address, tmp_path):
     with Client(address) as client:
         with pytest.raises(ValueError, match="the image is not a readable image: unknown format"):
             client.labels(b"hello")
-        with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\], got float64 \[3, 3\]"):
+        with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\] \(RGB\), got float64 \[3, 3\]"):
             client.labels(np.zeros((3, 3)))
         with pytest.raises(FileNotFoundError):
             client.labels(tmp_path / "none.jpg")
