@@ -195,7 +195,10 @@ def _batches(dataset, example, config, batch_size):
     dataset = dataset.map(
         _as_it_is(with_labels), num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True
     )
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # There is nothing to rewrite: searching the graph for it takes longer than to start the pipeline.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 class _Source:
