@@ -14,6 +14,7 @@ from psanet_cli.app import _register, app
 from psanet_tf import Segmenter
 from psanet_tf.config import load_config
 from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.server import Server
 
@@ -27,8 +28,8 @@ data:
   display: {{bands: {bands}}}
   crop_size: [33, 33]
   augmentation: {{rotate_probability: 0, blur_probability: 0}}
-model: {{blocks: [1, 1, 1, 1], width: 4, use_psa: {use_psa}}}
-train: {{epochs: 1, batch_size: 3, learning_rate: 0.05, tensorboard: {use_psa}}}
+model: {{blocks: [1, 1, 1, 1], width: 4, use_psa: {whole}, psa_type: collect}}
+train: {{epochs: 1, batch_size: 3, learning_rate: 0.05, tensorboard: {whole}, validate_every: {every}}}
 evaluate: {{flip: false}}
 """
 
@@ -40,11 +41,15 @@ def run(*arguments):
     return result
 
 
-def train(folder, channels, dtype, suffix, encode, bands, use_psa=False):
-    """(format of the images, folder with data, config.yaml and run, images and labels of the validation split)"""
+def train(folder, channels, dtype, suffix, encode, bands, whole=False):
+    """(format of the images, folder with data, config.yaml and run, images and labels of the validation split)
+
+    What has nothing to do with the images is left out, but for `whole`.
+    """
     written = write_dataset(folder / "data", channels, dtype, suffix, encode)
     values = {"root": folder / "data", "channels": channels, "dtype": dtype, "bands": bands}
-    (folder / "config.yaml").write_text(CONFIG.format(use_psa=str(use_psa).lower(), **values))
+    values |= {"whole": str(whole).lower(), "every": 1 if whole else 2}
+    (folder / "config.yaml").write_text(CONFIG.format(**values))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("psanet_tf.data.plain_copies.cache_folder", lambda: folder / "cache")
         run("train", "--config", folder / "config.yaml", "--run-dir", folder / "run")
@@ -64,7 +69,7 @@ def four_channels(tmp_path_factory):
 @pytest.fixture(scope="module")
 def twelve_bands(tmp_path_factory):
     encode = functools.partial(tiff, compression="lzw")
-    return train(tmp_path_factory.mktemp("twelve"), 12, "uint16", ".tif", encode, [4, 3, 2], use_psa=True)
+    return train(tmp_path_factory.mktemp("twelve"), 12, "uint16", ".tif", encode, [4, 3, 2], whole=True)
 
 
 @pytest.mark.parametrize("case", ["grey_of_16_bits", "four_channels", "twelve_bands"])
@@ -76,7 +81,8 @@ def test_end_to_end(case, request, monkeypatch):
     run("evaluate", "--weights", "run")
     assert json.loads((folder / "run/evaluation/scores.json").read_text())["images"] == 2
     assert (folder / "run/evaluation/report.html").is_file()
-    assert "loaded back and compared" in run("export", "--weights", "run", "--out", "model").output
+    warm_up = "--warm-up" if images.channels == 12 else "--no-warm-up"
+    assert "loaded back and compared" in run("export", "--weights", "run", "--out", "model", warm_up).output
     run("predict", "data/images/val", "--weights", "model", "--out", "predicted")
     for name, (image, _) in written.items():
         evaluated, labels = (
@@ -130,6 +136,10 @@ def test_a_served_model(twelve_bands, monkeypatch):
                     # Too large for one request: by tiles of 30 pixels.
                     patch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 30 * 30 * image[0, 0].nbytes)
                     assert client.labels(image).shape == labels.shape
+    with pytest.raises(
+        ValueError, match="model was trained on images of 12 channels of uint16, those of .* are of 2 cha"
+    ):
+        run_evaluation("model", "other", "config.yaml", ["data.channels=2", "data.display.bands=[1]"])
     model = tf.saved_model.load(str(folder / "model" / "1"))
     spec = model.signatures["serving_default"].structured_input_signature[1]["images"]
     assert (spec.dtype, spec.shape[1:]) == (tf.uint16, (33, 33, 12))

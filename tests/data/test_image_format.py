@@ -216,6 +216,16 @@ def test_checking_names_images_of_other_channels_and_dtypes(tmp_path):
     assert "holds 3 channels of uint16, wanted are 1 channel of uint16: set data.channels=3" in texts
 
 
+def test_checking_says_where_photographs_lose_bits(tmp_path):
+    root = tmp_path / "deep"
+    write_dataset(root, 1, "uint16", ".png", png)
+    (report,) = check_splits(config_of(root, channels=3, dtype="uint8").data, ["val"])
+    (note,) = report.notes
+    assert note.what == "of 2 images with 16 bits the upper 8 are read"
+    assert "set data.dtype=uint16, and data.channels=1 for grey" in note.advice
+    assert report.problems == []
+
+
 @pytest.fixture(scope="module")
 def resolved(bands):
     return with_statistics(config_of(bands[0]))[0]

@@ -1,18 +1,23 @@
 """All ways of labelling images see images of any number of channels as their format says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from psanet_tf import PSANet, Segmenter, SlidingWindow, attention_maps
+from psanet_tf.data.catalog import numbered_classes
 from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.video import label_video
 from psanet_tf.inference.whole_image import WholeImage
 from psanet_tf.keras_api import keras
+from psanet_tf.serving.export import export_metadata
 from psanet_tf.serving.graph_mmseg import GraphMMSeg
 from psanet_tf.serving.graph_whole import GraphWhole
 from psanet_tf.serving.graph_window import GraphWindow
+from psanet_tf.serving.metadata import ModelMetadata, max_pixels_of
 from psanet_tf.weights.description import Description, describe, images_of
 
 CLASSES = 3
@@ -103,3 +108,18 @@ def test_a_segmenter_and_attention_of_such_a_network(model, tmp_path):
     model.save(tmp_path / "model.keras")
     assert images_of(keras.saving.load_model(tmp_path / "model.keras")) == images
     model.description = None
+
+
+def test_an_export_needs_to_know_what_the_images_are(model):
+    info = numbered_classes(CLASSES)
+    with pytest.raises(ValueError, match="the network takes 5 channels, but the images of 'unnamed' have 3"):
+        export_metadata(model, info)
+    unknown = dataclasses.replace(info, images=ImageFormat(5, "float32"), long_side=25)
+    with pytest.raises(ValueError, match="nothing says how images of 5 channels of float32 are normalized"):
+        export_metadata(model, unknown)
+    known = dataclasses.replace(unknown, images=ImageFormat(12, "uint16", mean=[0] * 12, std=[1] * 12))
+    metadata = export_metadata(model, dataclasses.replace(unknown, images=FORMATS[1]))
+    assert metadata.images == FORMATS[1]
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+    # As many bytes as a photograph of the largest size.
+    assert max_pixels_of(known.images) * 24 <= 3 * max_pixels_of(info.images) < max_pixels_of(known.images) * 24 + 24
