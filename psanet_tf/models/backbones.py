@@ -153,8 +153,8 @@ def build_backbone(
     model = as_model(backbone, input_shape[-1], dtype)
     wide = "float64" if dtype == "float64" else "float32"
     images = keras.Input(input_shape, dtype=wide, name="prepared_images")
-    if getattr(model, "pyramid_outputs", None):  # keras-hub's, whose own output may be something else
-        model = keras.Model(model.inputs, list(model.pyramid_outputs.values()))
+    if pyramid := getattr(model, "pyramid_outputs", None):  # keras-hub's, whose own output may be something else
+        model = keras.Model(model.inputs, list(pyramid.values()), name=model.name, trainable=model.trainable)
     features = dilated_features(model, images, output_stride, synchronized)
     if not features:
         raise ValueError(f"backbone {model.name!r} gives no maps of features [N, h, w, C]")
@@ -167,7 +167,10 @@ def build_backbone(
         )
     outputs = [feature.tensor for feature in chosen]
     grids = [feature.grid for feature in chosen]
-    return Backbone(keras.Model(images, outputs, name="backbone"), grids[-1], grids[0] if aux_head else None)
+    rewritten = keras.Model(images, outputs, name="backbone")
+    if not model.trainable:
+        rewritten.trainable = False
+    return Backbone(rewritten, grids[-1], grids[0] if aux_head else None)
 
 
 def as_model(

@@ -153,9 +153,10 @@ class _Rewriting:
 
     def _note(self, operation, tensor, grid, from_grid):
         self._tensors.append(tensor)
-        if len(tensor.shape) != 4 or tuple(tensor.shape[1:3]) == (1, 1):
+        sizes = (*self._size, *tensor.shape[1:3])
+        if len(tensor.shape) != 4:
             grid = None
-        elif grid is None and not from_grid and None not in (*self._size, *tensor.shape[1:3]):
+        elif grid is None and not from_grid and None not in sizes and sizes[2:] != (1, 1):
             # Maps that were tokens on the way.
             stride = round(self._size[0] / tensor.shape[1])
             if stride > self._output_stride:

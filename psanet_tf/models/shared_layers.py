@@ -9,10 +9,11 @@ from psanet_tf.keras_api import keras
 def shares_weights(layer: keras.layers.Layer) -> bool:
     """Whether another layer of its class can be made from its configuration alone, to hold its variables.
 
-    True of Keras's own layers without sublayers, and of classes derived from its convolutions and normalizations. Any
-    other layer may be called again, but has no second one beside it.
+    True of Keras's own layers without sublayers (but for Lambda, whose function may be no data), and of classes derived
+    from its convolutions and normalizations. Any other layer may be called again, but has no second one beside it.
     """
-    if any(True for _ in layer._flatten_layers(include_self=False)):
+    has_sublayers = any(True for _ in layer._flatten_layers(include_self=False))
+    if has_sublayers or isinstance(layer, keras.layers.Lambda):
         return False
     bases = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
     return type(layer).__module__.startswith("keras.") or isinstance(layer, bases)
@@ -63,6 +64,7 @@ def _build_with(new, layer):
         finally:
             del new.add_weight
             new.build = build
+        new.trainable = True  # Keras takes no notice of a value that is there already
         new.trainable = was_trainable
 
     return build_once

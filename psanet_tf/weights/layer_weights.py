@@ -110,7 +110,7 @@ def _values_of(backbone, config):
     """Values of the weights of a backbone, in the order in which a network with that backbone has them."""
     built = build_backbone(
         backbone,
-        (None, None, backbone.inputs[0].shape[-1]),
+        (*config["input_shape"][:2], backbone.inputs[0].shape[-1]),
         config["output_stride"],
         config["feature_layers"],
         config["aux_head"],

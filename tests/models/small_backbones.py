@@ -1,5 +1,8 @@
 """Small members of keras.applications' families, with weights in which every layer matters."""
 
+import functools
+from typing import Any
+
 import numpy as np
 from keras.src.applications import convnext, densenet, efficientnet_v2, mobilenet_v3, resnet
 
@@ -32,16 +35,12 @@ def _resnet(version):
     return build
 
 
-def _efficientnet(**arguments):
-    return efficientnet_v2.EfficientNetV2(
-        1.0, 1.0, 64, blocks_args=_BLOCKS, name="efficientnetv2-b0", include_preprocessing=False, **arguments
-    )
+def _efficientnet(name="efficientnetv2-b0", **arguments):
+    return efficientnet_v2.EfficientNetV2(1.0, 1.0, 64, blocks_args=_BLOCKS, name=name, **arguments)
 
 
-def _convnext(**arguments):
-    return convnext.ConvNeXt(
-        (1, 1, 2, 1), (8, 12, 16, 20), 0.1, name="convnext_tiny", include_preprocessing=False, **arguments
-    )
+def small_convnext(**arguments):
+    return convnext.ConvNeXt((1, 1, 2, 1), (8, 12, 16, 20), 0.1, name="convnext_tiny", **arguments)
 
 
 def _mobilenet_v3(**arguments):
@@ -54,9 +53,7 @@ def _mobilenet_v3(**arguments):
         x = block(x, 2, 16, kernel, 1, se_ratio, activation, 3)
         return block(x, 2, 24, kernel, 2, se_ratio, activation, 4)
 
-    return mobilenet_v3.MobileNetV3(
-        stages, 64, include_preprocessing=False, minimalistic=False, name="MobileNetV3Small", **arguments
-    )
+    return mobilenet_v3.MobileNetV3(stages, 64, minimalistic=False, name="MobileNetV3Small", **arguments)
 
 
 # Their number of pixels is odd at every stride for 32n + 1, and 32n + 7 in Xception, which begins without borders.
@@ -65,19 +62,35 @@ FAMILIES = {
     "ResNet": _resnet(1),
     "ResNetV2": _resnet(2),
     "EfficientNetV2": _efficientnet,
-    "ConvNeXt": _convnext,
+    "ConvNeXt": small_convnext,
     "MobileNetV3": _mobilenet_v3,
     "DenseNet": lambda **arguments: densenet.DenseNet([1, 2, 2, 2], name="densenet121", **arguments),
     "Xception": lambda **arguments: keras.applications.Xception(**arguments),
 }
 
 
-def small_backbone(family: str) -> keras.Model:
-    """A network of a family for square images whose size is odd at every stride, its weights random."""
+WITH_SWITCH = ("EfficientNetV2", "ConvNeXt", "MobileNetV3")
+
+
+def small_backbone(family: str, include_preprocessing: bool = False, **arguments: Any) -> keras.Model:
+    """A network of a family for square images whose size is odd at every stride, its weights random.
+
+    Args:
+        family: key of `FAMILIES`.
+        include_preprocessing: whether the images are prepared inside, in the families that have that choice.
+        **arguments: of the family's function.
+    """
     size = SIZES.get(family, 65)
-    model = FAMILIES[family](include_top=False, weights=None, input_shape=(size, size, 3))
+    switch = {"include_preprocessing": include_preprocessing} if family in WITH_SWITCH else {}
+    model = FAMILIES[family](include_top=False, weights=None, input_shape=(size, size, 3), **switch | arguments)
     set_random_weights(model)
     return model
+
+
+@functools.cache
+def shared_backbone(family: str) -> keras.Model:
+    """`small_backbone` for all tests that leave it as it is."""
+    return small_backbone(family)
 
 
 def set_random_weights(model: keras.Model, seed: int = 0) -> None:

@@ -8,7 +8,7 @@ from psanet_tf.keras_api import LEGACY_KERAS, keras
 if LEGACY_KERAS:
     pytest.skip("graphs are rewritten under Keras 3 alone", allow_module_level=True)
 
-from small_backbones import FAMILIES, small_backbone
+from small_backbones import FAMILIES, shared_backbone
 
 from psanet_tf.models.dilation import dilated_features
 
@@ -52,7 +52,7 @@ def both(backbone, output_stride):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_layer_sampled_at_its_own_stride_gives_what_it_gave(family):
-    compared = both(small_backbone(family), 8)
+    compared = both(shared_backbone(family), 8)
     assert {feature.grid.own_stride for feature, _, _ in compared} == {16, 32}
     for feature, original, rewritten in compared:
         step = feature.grid.dilation
