@@ -7,6 +7,8 @@ from psanet_tf.data.graph_turning import turned
 from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.data.stored_values import NPY_MAGIC, NPY_START, PNG_CHANNELS, npy_pattern
 
+_SHOWN_BYTES = 100
+
 
 def decode_stored(encoded: tf.Tensor, name: str | tf.Tensor, images: ImageFormat) -> tf.Tensor:
     """Bytes of an image file -> [H, W, C] of the format's dtype, equal to `stored_values.read_stored`.
@@ -52,7 +54,11 @@ def checked_npy_size(encoded: tf.Tensor, name: str | tf.Tensor, images: ImageFor
     pattern = npy_pattern(images)
     is_plain = starts_with(encoded, NPY_MAGIC + b"\1\0") & tf.strings.regex_full_match(text, pattern)
     message = f" must be {forms_in_words(images)}, little-endian, as numpy.save writes it; it says "
-    with tf.control_dependencies([tf.debugging.Assert(is_plain, [tf.strings.join([name, message, text])])]):
+    # A message must be text, whatever stands there.
+    shown = tf.strings.unicode_transcode(
+        tf.strings.substr(text, 0, _SHOWN_BYTES), "UTF-8", "UTF-8", "replace", ord("?")
+    )
+    with tf.control_dependencies([tf.debugging.Assert(is_plain, [tf.strings.join([name, message, shown])])]):
         sizes = tf.strings.regex_replace(text, pattern, r"\1 \2")
     numbers = tf.strings.to_number(tf.strings.split(sizes), tf.int64)
     # More than 31 bits would be no image: nothing that follows may overflow.

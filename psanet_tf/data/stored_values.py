@@ -101,10 +101,7 @@ def image_size(file: str | os.PathLike | BinaryIO) -> tuple[int, int] | None:
         start = file.read(len(NPY_MAGIC))
         file.seek(0)
         if start == NPY_MAGIC:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = read(file)[0]
-            return shape[:2] if len(shape) >= 2 else None
+            return _npy_size(file)
         if start.startswith(TIFF_MAGICS) and importlib.util.find_spec("tifffile") is not None:
             # Pillow knows no more than four channels, and logs each file that has them.
             return _tiff_size(file)
@@ -182,10 +179,20 @@ def _jpeg(contents, where):
     return turned(values[..., None] if values.ndim == 2 else values, headers.orientation(contents))
 
 
+def _npy_size(file):
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape = read(file)[0]
+    except Exception:  # of a damaged file
+        return None
+    return shape[:2] if len(shape) >= 2 else None
+
+
 def _npy(contents, where):
     try:
         values = np.lib.format.read_array(io.BytesIO(contents), allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except Exception as error:  # NumPy's parser of the description has errors of its own
         raise ValueError(f"{where} is not a readable .npy file: {error}") from None
     if values.ndim == 2:
         values = values[..., None]

@@ -8,7 +8,8 @@ from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.stored_decoding import checked_npy_size, forms_in_words
 from psanet_tf.data.stored_values import NPY_MAGIC
 
-_PNG_HEADER_BYTES = 26
+# Of a PNG's header and the name of the next chunk, which is looked at; no image is as short.
+_LEAST_BYTES = 41
 
 
 def decode_checked(
@@ -33,7 +34,7 @@ def decode_checked(
         known |= starts_with(data, NPY_MAGIC)
         message = f" must be {forms_in_words(images)}"
     readable = tf.debugging.Assert(
-        known & (tf.strings.length(data) >= _PNG_HEADER_BYTES), [tf.strings.join([name, message])]
+        known & (tf.strings.length(data) >= _LEAST_BYTES), [tf.strings.join([name, message])]
     )
     with tf.control_dependencies([readable]):
         data = tf.identity(data)

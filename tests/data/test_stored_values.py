@@ -16,12 +16,13 @@ from stored_images import npy, png, tiff
 
 from psanet_tf.data import headers
 from psanet_tf.data.decoding import decode_image as decode_in_graph
-from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_image, is_read_by_graph
 from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import read_image
 from psanet_tf.data.stored_values import image_size, npy_bytes
 from psanet_tf.data.turning import turned
+from psanet_tf.serving.decoding import decode_checked
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +180,49 @@ def test_a_graph_says_what_it_takes():
         decode_in_graph(tf.constant(png(ROOM.astype(np.uint8))), "image 3", ImageFormat(4, "uint16"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="image 3 holds values that are NaN or infinite"):
         decode_in_graph(tf.constant(npy(HOLES)), "image 3", FLOAT)
+
+
+def test_damaged_files_are_read_alike_or_refused_in_words():
+    images = ImageFormat(2, "uint16")
+    decode = tf.function(lambda data: decode_checked(data, 1000, "image 3", images), [tf.TensorSpec([], tf.string)])
+    rng = np.random.default_rng(0)
+    whole = [encode(values_of(images)) for encode in (npy, png)]
+    refused = 0
+    for index in range(300):
+        damaged = bytearray(whole[index % 2])
+        for place in rng.integers(6, 140, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        contents = bytes(damaged[: rng.integers(7, len(damaged))] if index % 5 == 0 else damaged)
+        try:
+            read = decode_image(contents, "f", images)
+        except ValueError:
+            read = None
+        image_size(io.BytesIO(contents))
+        try:
+            in_graph = decode(contents).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            refused += 1
+            assert error.message
+        else:
+            assert np.array_equal(in_graph, read)
+    assert 100 < refused < 300
+    huge = b"\x93NUMPY\1\0\x60\0{'descr': '<u2', 'fortran_order': False, 'shape': (4294967296, 4294967296, 2), }".ljust(
+        106
+    )
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="image 3 has 2147483647 rows x 2147483647 columns; 1 to 1000"
+    ):
+        decode(huge)
+
+
+@pytest.mark.parametrize("images", [PHOTOGRAPHS, GREY])
+def test_a_file_shorter_than_its_header_is_refused_in_words(images):
+    for length in (8, 30, 40):
+        contents = b"\x89PNG\r\n\x1a\n".ljust(length, b"\x90")
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="image 3 (is no JPEG or PNG image|must be a PNG of 16)"
+        ):
+            tf.function(lambda data: decode_checked(data, 1000, "image 3", images))(tf.constant(contents))
 
 
 def test_photographs_may_be_arrays_and_say_what_a_strange_tiff_needs(tmp_path):
