@@ -53,6 +53,7 @@ def files_of(images, values):
         "npy, big-endian": npy(values.astype(values.dtype.newbyteorder(">"))),
         "tiff": tiff(values),
         "tiff, deflate, big-endian": tiff(values, compression="zlib", byteorder=">"),
+        "BigTIFF in tiles": tiff(values, bigtiff=True, tile=(16, 16)),
         "tiff, LZW and predictor": tiff(values, compression="lzw", predictor=images.dtype != "float32"),
     }
     if images.channels == 1:
