@@ -56,6 +56,7 @@ def test_every_import_from_an_extra_says_which_extra_it_is():
         for path in (ROOT / folder).rglob("*.py"):
             for module, extra in guarded(path):
                 name = module.partition(".")[0]
+                assert name != "keras_hub", f"{path}: its backbones are given as models"
                 if name in extras:
                     assert extra == extras[name], f"{path}: import of {module}"
                     found.add(name)
