@@ -5,6 +5,12 @@
 Every run is `psanet train` and `psanet evaluate` with a configuration of configs/scenes; the four differ in the
 attention module only. Runs that are finished are not done again, so that an interrupted ablation goes on. The table
 that it prints is the one of docs/ablation.md.
+
+    python benchmarks/ablation.py --out ablation-convnext --backbone ConvNeXt --variants fcn psanet
+    python benchmarks/ablation.py --out ablation-mobilenet --backbone MobileNetV3 --variants fcn psanet
+
+do the same on other backbones, from random weights: a small ConvNeXt made here, and MobileNetV3Small of
+keras.applications (whose squeeze-and-excitation sees the whole image in the FCN, too).
 """
 
 import argparse
@@ -17,6 +23,39 @@ from pathlib import Path
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "scenes"
 VARIANTS = {"fcn": "FCN, no attention", "collect": "+ collect", "distribute": "+ distribute", "psanet": "+ both"}
+
+
+BACKBONES = ("ConvNeXt", "MobileNetV3")
+
+
+def small_convnext(depths=(1, 1, 2, 1), widths=(16, 32, 64, 128)):
+    """A ConvNeXt (Liu et al. 2022) of a few blocks, for pixels of -1 to 1."""
+    import keras
+    from keras import layers
+
+    images = x = keras.Input((None, None, 3))
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+        if stage:
+            x = layers.LayerNormalization(epsilon=1e-6)(x)
+        x = layers.Conv2D(width, 2 if stage else 4, strides=2 if stage else 4)(x)
+        x = x if stage else layers.LayerNormalization(epsilon=1e-6)(x)
+        for _ in range(depth):
+            y = layers.DepthwiseConv2D(7, padding="same")(x)
+            y = layers.LayerNormalization(epsilon=1e-6)(y)
+            y = layers.Dense(width)(layers.Activation("gelu")(layers.Dense(4 * width)(y)))
+            x = layers.Add()([x, y])
+    return keras.Model(images, layers.LayerNormalization(epsilon=1e-6)(x), name="small_convnext")
+
+
+def overrides_of(backbone, out):
+    """Settings that put a backbone in the place of the small ResNet of configs/scenes."""
+    if backbone == "MobileNetV3":
+        return ["model.blocks=null", "model.backbone=MobileNetV3Small"]
+    file = out / "small_convnext.keras"
+    if not file.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        small_convnext().save(file)
+    return ["model.blocks=null", f"model.backbone={file}", "model.backbone_preprocessing=tf"]
 
 
 def run(variant, seed, out, extra=()):
@@ -76,11 +115,14 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for every run")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--backbone", choices=BACKBONES, help="in place of the small ResNet")
     arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    extra = [*(overrides_of(arguments.backbone, out) if arguments.backbone else []), *arguments.set]
     results = {variant: [] for variant in arguments.variants}
     for seed in arguments.seeds:
         for variant in arguments.variants:
-            results[variant].append(run(variant, seed, arguments.out.resolve(), arguments.set))
+            results[variant].append(run(variant, seed, out, extra))
             print(f"{variant}, seed {seed}: mIoU {100 * results[variant][-1][0]['miou']:.2f}", flush=True)
     text = table(results)
     (arguments.out / "table.md").write_text(text + "\n")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from psanet_tf.backbone_families import BACKBONES
+from psanet_tf.backbone_families import BACKBONES, PREPROCESSING
 from psanet_tf.config.section import Section
 
 
@@ -13,7 +13,11 @@ class ModelSection(Section):
     backbone: str | None = Field(
         None,
         description="a network of keras.applications in place of the paper's ResNet, its strides made into dilations, "
-        "e.g. ConvNeXtTiny (docs/backbones.md names them)",
+        "e.g. ConvNeXtTiny (docs/backbones.md names them), or a .keras file of a network made of Keras's layers, whose "
+        "graph it gives",
+    )
+    backbone_preprocessing: str | None = Field(
+        None, description=f"what a backbone of a .keras file takes for an image: {', '.join(PREPROCESSING)}"
     )
     backbone_weights: str | None = Field(
         None,
@@ -82,12 +86,22 @@ class ModelSection(Section):
     @model_validator(mode="after")
     def _backbone_fits(self):
         if self.backbone is None:
-            given = [name for name in ("backbone_weights", "feature_layers") if getattr(self, name) is not None]
+            names = ("backbone_weights", "backbone_preprocessing", "feature_layers")
+            given = [name for name in names if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"{given[0]} is for networks with a backbone, which is not set")
             if self.output_stride not in (8, 16, 32):
                 raise ValueError(f"output_stride must be 8, 16 or 32 without a backbone, got {self.output_stride}")
             return self
+        kinds = ", ".join(PREPROCESSING)
+        if self.backbone in BACKBONES:
+            if self.backbone_preprocessing is not None:
+                raise ValueError(f"backbone_preprocessing is for .keras files; that of {self.backbone} is known")
+        elif self.backbone_preprocessing not in PREPROCESSING:
+            raise ValueError(
+                f"backbone_preprocessing must say what {self.backbone} takes for an image: one of {kinds}, got "
+                f"{self.backbone_preprocessing!r}"
+            )
         usual = {"depth": 50, "blocks": None, "stem": "v1c" if self.variant == "mmseg" else "deep"}
         for name, value in (usual | {"stride_in_1x1": False}).items():
             if getattr(self, name) != value:
@@ -100,10 +114,12 @@ class ModelSection(Section):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, name):
-        if name is not None and name not in BACKBONES:
+        if name is not None and name not in BACKBONES and not name.endswith(".keras"):
             near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.4)
             hint = f"; nearest: {', '.join(near)}" if near else ""
-            raise ValueError(f"no backbone is called {name!r}{hint}; there are {', '.join(BACKBONES)}")
+            raise ValueError(
+                f"no backbone is called {name!r}{hint}; there are {', '.join(BACKBONES)}; or a .keras file"
+            )
         return name
 
     @field_validator("backbone_weights")

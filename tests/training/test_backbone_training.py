@@ -9,6 +9,7 @@ from small_backbones import set_random_weights, small_convnext
 from psanet_tf import Segmenter, attention_maps
 from psanet_tf.data import normalize
 from psanet_tf.keras_api import keras
+from psanet_tf.models import build_model
 from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
@@ -19,6 +20,19 @@ BACKBONE = ["model.backbone=ConvNeXtTiny", "model.blocks=null"]
 @pytest.fixture
 def small_one(monkeypatch):
     monkeypatch.setattr(keras.applications, "ConvNeXtTiny", small_convnext)
+
+
+def test_a_backbone_in_a_file_gives_its_graph_and_takes_the_precision(config, tmp_path):
+    small_convnext(include_top=False, include_preprocessing=False, weights=None, input_shape=(65, 65, 3)).save(
+        tmp_path / "mine.keras"
+    )
+    (tmp_path / "text.keras").write_text("nothing")
+    options = ["model.blocks=null", "model.backbone_preprocessing=torch"]
+    model = build_model(config(*options, f"model.backbone={tmp_path / 'mine.keras'}"), 4, dtype="mixed_bfloat16")
+    assert model.get_layer("preprocessing").kind == "torch" and model.has_backbone
+    assert {layer.compute_dtype for layer in model.get_layer("backbone").layers if layer.weights} == {"bfloat16"}
+    with pytest.raises(ValueError, match="model.backbone: .*text.keras cannot be read as a Keras model"):
+        build_model(config(*options, f"model.backbone={tmp_path / 'text.keras'}"), 4)
 
 
 def test_a_frozen_backbone_of_given_weights_and_one_head(config, small_one, tmp_path):
@@ -59,6 +73,8 @@ def test_a_frozen_backbone_of_given_weights_and_one_head(config, small_one, tmp_
         ([*BACKBONE, "train.rematerialize=blocks"], "train.rematerialize is for the ResNet without model.backbone"),
         (["model.backbone=ConvNeXtTiny"], "blocks is of the ResNet without backbone: leave it out beside ConvNeXtTiny"),
         ([*BACKBONE, "model.feature_layers=[a]"], "feature_layers must name two layers"),
+        (["model.blocks=null", "model.backbone=mine.keras"], "backbone_preprocessing must say what mine.keras takes"),
+        ([*BACKBONE, "model.backbone_preprocessing=tf"], "is for .keras files; that of ConvNeXtTiny is known"),
         (["model.backbone_weights=imagenet"], "backbone_weights is for networks with a backbone"),
         (["model.output_stride=4"], "output_stride must be 8, 16 or 32 without a backbone"),
     ],
