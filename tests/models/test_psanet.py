@@ -184,7 +184,7 @@ def test_logits_are_wide_under_every_policy(network, policy, tmp_path):
         ({"input_shape": (33, 25)}, r"input_shape must be \(H, W, C\)"),
         (
             {"input_shape": 41},
-            r"input_shape must be \(H, W, C\), with None for a dynamic H or W and a number of channels, got 41",
+            r"input_shape must be \(H, W, C\), with None for a dynamic H or W, got 41",
         ),
         ({"input_shape": (33, 25, 0)}, r"input_shape must be \(H, W, C\), .* got \(33, 25, 0\)"),
         ({"input_shape": (33, 25, None)}, r"input_shape must be \(H, W, C\), .* got \(33, 25, None\)"),
