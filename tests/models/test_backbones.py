@@ -41,7 +41,7 @@ def assert_same(model, other, tolerance=1e-6):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * abs(value).max())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"Xception"}))  # the largest, as ResNetV2's
 def test_a_backbone_gets_its_images_as_keras_prepares_them(family):
     """Features of the network that is fed normalized images, against the backbone's own of what Keras makes of them."""
     size = SIZES.get(family, 65)
@@ -62,7 +62,9 @@ def test_a_backbone_gets_its_images_as_keras_prepares_them(family):
         assert abs(np.asarray(other - right)).max() > 1e-3, kind  # so that a wrong one would be seen
 
 
-@pytest.mark.parametrize("name", ["ResNet50V2", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny", "MobileNetV2"])
+@pytest.mark.parametrize(
+    "name", ["ResNet50V2", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny", "MobileNetV2", "Xception"]
+)
 def test_the_kind_that_goes_with_a_name_is_what_keras_does(name):
     layer = BackbonePreprocessing(BACKBONES[name].preprocessing)
     pixels = IMAGE.astype("float32")
