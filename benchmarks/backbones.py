@@ -90,6 +90,7 @@ def train(name, folder):
 
     keras.utils.set_random_seed(0)
     model = _network(name, SIZE)
+    _keep_scale(model)
     images, labels = _images()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(1e-3), loss={"logits": loss, "aux_logits": loss}, jit_compile=False)
@@ -115,6 +116,17 @@ def train(name, folder):
     }
 
 
+def _keep_scale(model):
+    """Kernels of He et al. 2015: with Keras's initial ones some networks answer the same whatever the image is."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            inputs = np.prod(weight.shape[:-1] if weight.shape[-1] > 1 else weight.shape[:2])
+            weight.assign(rng.standard_normal(weight.shape, "float32") * np.float32((2 / inputs) ** 0.5))
+
+
 def export(name, folder):
     """Loads in this process, which has not built it; exports, loads that; largest differences."""
     import numpy as np
@@ -135,9 +147,12 @@ def export(name, folder):
     served = tf.saved_model.load(f"{folder}/exported/1").signatures["probabilities"]
     found = served(images=tf.constant(photographs))["probabilities"].numpy()
     own = tf.nn.softmax(model.inference()(normalize(photographs), training=False)).numpy()
+    spread = float(own.std(axis=(1, 2)).max())
+    if spread < 1e-3:
+        raise AssertionError(f"{name}: probabilities are the same everywhere, which proves nothing ({spread})")
     if abs(logits - expected).max() > 1e-5 * abs(expected).max() or abs(found - own).max() > 1e-4:
         raise AssertionError(f"{name}: {abs(logits - expected).max()}, {abs(found - own).max()}")
-    return {"loaded": float(abs(logits - expected).max()), "exported": float(abs(found - own).max())}
+    return {"loaded": float(abs(logits - expected).max()), "exported": float(abs(found - own).max()), "spread": spread}
 
 
 def forward_time(name, repetitions):
