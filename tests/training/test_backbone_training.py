@@ -47,9 +47,11 @@ def test_a_frozen_backbone_of_given_weights_and_one_head(config, small_one, tmp_
     model = trained.model
     assert model.has_backbone and not model.has_aux_head and not model.get_layer("backbone").trainable
     own = {weight.path: np.asarray(weight) for weight in backbone.weights}
-    for weight in model.get_layer("backbone").weights:
-        if weight.path in own:  # the others' names count the layers of their kind
-            np.testing.assert_array_equal(weight, own[weight.path])
+    # The others' names count the layers of their kind.
+    same = [weight for weight in model.get_layer("backbone").weights if weight.path in own]
+    assert len(same) > len(own) / 2
+    for weight in same:
+        np.testing.assert_array_equal(weight, own[weight.path])
     image = np.random.default_rng(0).integers(0, 256, (33, 33, 3)).astype("uint8")
     Image.fromarray(image).save(tmp_path / "image.png")
     maps = attention_maps(model, image, [(5, 7)])
