@@ -5,9 +5,9 @@
     python benchmarks/attention.py --semseg FOLDER                # see benchmarks/original.py for what that needs
 
 What is measured is what `PSALayer` does between its convolutions, both directions with 512 channels. Every form is in a
-process of its own, on all cores; they take turns. Memory is the largest resident size during a call, less that before
-it, when the inputs were there already; "beside outputs" leaves out what the call returns (with gradients, those of all
-inputs), which every form has.
+process of its own, on all cores; they take turns. Memory is the largest resident size during a call, of a process that
+does nothing else, less that before it, when the inputs were there already; "beside outputs" leaves out what the call
+returns (with gradients, those of all inputs), which every form has.
 """
 
 import argparse
@@ -50,8 +50,9 @@ def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
     import numpy as np
 
     case = {"part": "attention", "height": height, "width": width, "batch": batch, "gradient": gradient}
+    cases = {name: {**case, "block_size": forms.get(name)} for name in sides}
     for name, side in sides.items():
-        side.ask("prepare", case={**case, "block_size": forms.get(name)})
+        side.ask("prepare", case=cases[name])
         if not gradient:
             side.ask("save", name=f"{name}.npy")
     differences = dict.fromkeys(sides, "")
@@ -65,7 +66,7 @@ def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
         for name, side in sides.items():
             times[name].append(side.ask("time"))
     medians = {name: statistics.median(of_form) for name, of_form in times.items()}
-    bytes_ = {name: side.ask("memory of the call") for name, side in sides.items()}
+    bytes_ = {name: side.memory(cases[name])[1] for name, side in sides.items()}
     features = batch * height * width * MID_CHANNELS
     kernel = (2 * height - 1) * (2 * width - 1) * MID_CHANNELS
     outputs = 4 * 2 * (2 * features + kernel if gradient else features)

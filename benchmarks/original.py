@@ -9,7 +9,8 @@ TensorFlow and PyTorch run in processes of their own, each on all cores, that ta
 one waits. Both have the same weights and inputs; what they answer is compared. PyTorch's networks are in channels_last,
 its fast layout on CPUs; bfloat16 is a mixed_bfloat16 policy here and autocast there (with the original's op, which has
 none, in float32). "export" is a SavedModel made for CPUs against the original's network, from pixels to probabilities.
-Memory is the process's largest resident size during a run, less what it had before weights and inputs were made.
+Memory is the largest resident size during a call, of a process that does nothing else, less what it had before weights
+and inputs were made.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def measure(ours, original, part, title, case, repetitions, folder):
     row = {"part": part, "case": title, "difference": difference}
     for name, side in sides.items():
         # The process of an export has made it, too, so its size says nothing.
-        memory = None if part == "export" else side.ask("memory")
+        memory = None if part == "export" else side.memory({"part": part, **case})[0]
         row[name] = {"seconds": statistics.median(times[name]), "bytes": memory, "times": times[name]}
     return row
 

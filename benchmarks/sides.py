@@ -15,21 +15,34 @@ CHANNELS, MID_CHANNELS = 2048, 512
 MASK_BATCH = 2
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_M_MMAP_THRESHOLD = -3  # of mallopt
-
 
 class Process:
-    """One side in a process of its own: `side_ours.py` or `side_original.py`."""
+    """One side in a process of its own: `side_ours.py` or `side_original.py`.
 
-    def __init__(self, python, side, folder, semseg=None):
+    With `returns_memory`, what it frees goes back to the system at once; what malloc keeps for later calls would be in
+    the resident size.
+    """
+
+    def __init__(self, python, side, folder, semseg=None, returns_memory=False):
+        self._arguments = python, side, folder, semseg
         script = Path(__file__).with_name(f"side_{side}.py")
         command = [python, str(script), str(folder), *([] if semseg is None else [str(semseg)])]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         # ninja is where that Python's other programs are.
         environment["PATH"] = f"{Path(python).parent}{os.pathsep}{environment.get('PATH', '')}"
+        if returns_memory:
+            environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
         self._side = side
+
+    def memory(self, case):
+        """(bytes more than before inputs and weights were made, than before the call) at the peak of a call."""
+        process = Process(*self._arguments, returns_memory=True)
+        process.ask("prepare", case=case)
+        answer = process.ask("memory")
+        process.close()
+        return answer
 
     def ask(self, do, **request):
         self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
@@ -61,10 +74,11 @@ def work(side):
             call()
             answer = time.perf_counter() - start
         elif request["do"] == "memory":
-            answer = _peak_memory(call)[1] - before
-        elif request["do"] == "memory of the call":
-            at_rest, peak = _peak_memory(call)
-            answer = peak - at_rest
+            at_rest = _resident_memory()
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+            call()
+            peak = _status_bytes("VmHWM")
+            answer = peak - before, peak - at_rest
         elif request["do"] == "save":
             side.save(call(), side.folder / request["name"])
             answer = None
@@ -77,19 +91,6 @@ def _resident_memory():
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return _status_bytes("VmRSS")
-
-
-def _peak_memory(call):
-    """Resident size before a call and the largest during it, in bytes."""
-    libc = ctypes.CDLL(None)
-    # What a call leaves free must go back to the system, or it would still be there from those before.
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 16)
-    call()
-    at_rest = _resident_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-    call()
-    libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # where it comes to by itself in a process that takes such blocks
-    return at_rest, _status_bytes("VmHWM")
 
 
 def _status_bytes(name):
