@@ -55,23 +55,29 @@ def load_layer_weights(model: PSANet, source: PSANet, name: str, first_convoluti
         Lines of text: what was taken and what not.
 
     Raises:
-        ValueError: a backbone of another shape; nothing has been changed then.
+        ValueError: a backbone of another shape, or values that are not finite; nothing has been changed then.
     """
     if not source.has_backbone:
         raise ValueError(f"{name} holds the weights of a ResNet without model.backbone, not of such a backbone")
-    values = [np.asarray(weight) for weight in source.get_layer("backbone").weights]
-    lines = _set_backbone(model, values, name, first_convolution)
     there = {layer.name: layer for layer in source.layers}
+    taken, skipped = [], []
     for layer in model.layers:
         if layer.name == "backbone" or not layer.weights:
             continue
         other = there.get(layer.name)
         if other is not None and [tuple(w.shape) for w in other.weights] == [tuple(w.shape) for w in layer.weights]:
-            layer.set_weights(other.get_weights())
+            values = other.get_weights()
+            if not all(np.isfinite(value).all() for value in values):
+                raise ValueError(f"{name} does not fit: {layer.name}: values that are NaN or infinite")
+            taken.append((layer, values))
         else:
             why = "not in the file" if other is None else "of another shape there"
-            lines.append(f"skipped {layer.name}: {why}; it starts from random weights")
-    return lines
+            skipped.append(f"skipped {layer.name}: {why}; it starts from random weights")
+    values = [np.asarray(weight) for weight in source.get_layer("backbone").weights]
+    lines = _set_backbone(model, values, name, first_convolution)
+    for layer, values in taken:
+        layer.set_weights(values)
+    return lines + skipped
 
 
 def _set_backbone(model, values, name, how):

@@ -95,6 +95,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     wide = small_convnext(include_top=False, weights=None, input_shape=(65, 65, 3))
     wide.get_layer("convnext_tiny_stem").layers[0].kernel.assign(np.full((4, 4, 3, 8), np.nan))
     wide.save(tmp_path / "nan.keras")
+    nan_head = network()
+    nan_head.get_layer("head_conv").kernel.assign(np.full(nan_head.get_layer("head_conv").kernel.shape, np.nan))
+    nan_head.save(tmp_path / "nan_head.keras")
     (tmp_path / "text.txt").write_text("no weights")
     cases = [
         (load_backbone_weights, "imagenet", OSError, "cannot fetch the weights of ConvNeXtTiny .*~/.keras/models"),
@@ -108,6 +111,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
         ),
         (load_backbone_weights, tmp_path / "text.txt", ValueError, "must be a .weights.h5, .h5 or .keras file"),
         (load_initial_weights, "imagenet", ValueError, "model.backbone_weights takes imagenet"),
+        (load_initial_weights, tmp_path / "nan_head.keras", ValueError, "head_conv: values that are NaN"),
         (load_initial_weights, tmp_path / "resnet.keras", ValueError, "of a ResNet without model.backbone"),
     ]
     for load, source, error, message in cases:
