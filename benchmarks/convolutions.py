@@ -22,6 +22,7 @@ import tensorflow as tf
 from machine import processor
 
 from psanet_tf import PSANet
+from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
 from psanet_tf.ops.convolution import products_serve, sum_of_products
@@ -56,7 +57,7 @@ def _convolutions(crop):
         if isinstance(layer, keras.layers.Conv2D):
             kinds[_kind(layer, layer.input.shape[1])] += 1
         if isinstance(layer, PSALayer):
-            shrunk = layer.shrunk_size(layer.input.shape[1:3])[0]
+            shrunk = shrunk_size(layer.input.shape[1:3], layer.shrink_factor, layer.variant)[0]
             branches = [layer.collect, layer.distribute]
             for inner in [layer.proj_conv, *(conv for branch in branches for conv in _convs(branch))]:
                 kinds[_kind(inner, shrunk)] += 1

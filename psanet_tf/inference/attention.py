@@ -1,17 +1,16 @@
 """What the attention of a trained PSANet looks at, point by point."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
-from psanet_tf.feature_sizes import shrunk_size
 from psanet_tf.inference.whole_image import padded_length
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
-from psanet_tf.ops import resize_bilinear
+from psanet_tf.ops import resample_bilinear
 from psanet_tf.weights.description import images_of
 
 DIRECTIONS = ("collect", "distribute")
@@ -27,7 +26,9 @@ class Placement:
         resized_size: (H, W) of the image as the network sees it.
         offset: (top, left) of the resized image in the input.
         input_size: (H, W) of the input.
-        map_size: (h, w) of the attention's map; its corners are the corners of the input.
+        map_size: (h, w) of the attention's map.
+        first: (row, column) of the input's pixel that the map's first position looks at.
+        step: (rows, columns) of the input from one position of the map to the next.
     """
 
     image_size: tuple[int, int]
@@ -35,20 +36,26 @@ class Placement:
     offset: tuple[int, int]
     input_size: tuple[int, int]
     map_size: tuple[int, int]
+    first: tuple[float, float]
+    step: tuple[float, float]
 
     def position(self, x: float, y: float) -> tuple[int, int]:
-        """Row and column of the attention map that the pixel (x, y) of the image falls on."""
+        """Row and column of the attention map whose position looks nearest to the pixel (x, y) of the image."""
         indices = []
         for axis, coordinate in enumerate((y, x)):
             scale = self.resized_size[axis] / self.image_size[axis]
             in_input = (coordinate + 0.5) * scale - 0.5 + self.offset[axis]
-            step = (self.input_size[axis] - 1) / max(1, self.map_size[axis] - 1)
-            indices.append(int(np.clip(round(in_input / step), 0, self.map_size[axis] - 1)))
+            index = round((in_input - self.first[axis]) / self.step[axis])
+            indices.append(int(np.clip(index, 0, self.map_size[axis] - 1)))
         return tuple(indices)
 
     def to_image(self, maps: np.ndarray) -> np.ndarray:
-        """Brings maps [P, h, w] to float32 [P, H, W]: the weights at the image's own pixels."""
-        full = resize_bilinear(tf.convert_to_tensor(maps, tf.float32)[..., None], self.input_size)
+        """Brings maps [P, h, w] to float32 [P, H, W]: the weights at the image's own pixels.
+
+        Pixels beyond the outermost positions get the weights of these, as they get their logits.
+        """
+        maps = tf.convert_to_tensor(maps, tf.float32)[..., None]
+        full = resample_bilinear(maps, self.input_size, self.step, self.first)
         (top, left), (height, width) = self.offset, self.resized_size
         return tf.image.resize(full[:, top : top + height, left : left + width], self.image_size)[..., 0].numpy()
 
@@ -126,18 +133,14 @@ def attention_matrices(
     Returns:
         ({direction: float32 [h * w, h * w]}, Placement); rows are destinations, columns sources.
     """
-    config = model.get_config()
-    if not config["use_psa"]:
+    if not model.get_config()["use_psa"]:
         raise ValueError(f"{model.name!r} was built with use_psa=False and has no attention to show")
     layer = model.get_layer("psa")
-    placement = placed(
-        image.shape[:2],
-        model.input_shape[1:3],
-        lambda size: shrunk_size(model.feature_size(size), config["shrink_factor"], config["variant"]),
-    )
-    resized = tf.image.resize(image, placement.resized_size)
-    (top, left), size = placement.offset, placement.input_size
-    padding = [[first, size[axis] - first - placement.resized_size[axis]] for axis, first in enumerate((top, left))]
+    resized_size, offset, size = placed(image.shape[:2], model.input_shape[1:3])
+    map_grid = [tuple(values.numpy().tolist()) for values in attention_grid(model, size, model.feature_size(size))]
+    placement = Placement(image.shape[:2], resized_size, offset, size, *map_grid)
+    resized = tf.image.resize(image, resized_size)
+    padding = [[first, size[axis] - first - resized_size[axis]] for axis, first in enumerate(offset)]
     # The mean colour is 0 once normalized.
     inputs = tf.pad(images.normalize(resized), [*padding, [0, 0]])[None]
     features = keras.Model(model.inputs[0], layer.input)(inputs, training=False)
@@ -172,22 +175,46 @@ def checked_points(points: Iterable[tuple[float, float]], image_size: Sequence[i
 
 
 def placed(
-    image_size: Sequence[int],
-    input_size: Sequence[int | None],
-    map_size_of: Callable[[tuple[int, int]], tuple[int, int]],
-) -> Placement:
-    """How an image is shown to a network, and where the maps of its attention lie then.
+    image_size: Sequence[int], input_size: Sequence[int | None]
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """How an image is shown to a network.
 
     Args:
         image_size: (H, W).
         input_size: (H, W) that the network takes; (None, None) for any size.
-        map_size_of: (H, W) of the input -> (h, w) of the maps.
+
+    Returns:
+        (resized_size, offset, input_size) of `Placement`.
     """
     if None in input_size:
         scale = min(1.0, LONGEST_SIDE / max(image_size))
     else:
         scale = min(1.0, *(full / length for full, length in zip(input_size, image_size, strict=True)))
-    resized = tuple(max(1, round(scale * length)) for length in image_size)
-    size = tuple(padded_length(length) for length in resized) if None in input_size else tuple(input_size)
-    offset = tuple((full - length) // 2 for full, length in zip(size, resized, strict=True))
-    return Placement(tuple(image_size), resized, offset, size, map_size_of(size))
+    height, width = (max(1, round(scale * length)) for length in image_size)
+    rows, columns = (padded_length(height), padded_length(width)) if None in input_size else input_size
+    return (height, width), ((rows - height) // 2, (columns - width) // 2), (rows, columns)
+
+
+def attention_grid(
+    model: PSANet, input_size: Sequence[int | tf.Tensor], feature_size: Sequence[int | tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Where a network's attention looks in its input; works in graphs, too.
+
+    Positions lie where the logits of their features are put: from corner to corner for the networks of the paper, else
+    where the features look.
+
+    Args:
+        model: `PSANet` with attention.
+        input_size: (H, W), integers or scalar integer tensors.
+        feature_size: (rows, columns) of the features of such an input.
+
+    Returns:
+        (map_size, first, step) of `Placement`: int32, float64 and float64, [2] each.
+    """
+    map_size, first, step = model.get_layer("psa").shrunk_grid(feature_size)
+    grid = model.get_layer("logits").grid
+    if grid is None:
+        last = tf.cast(tf.stack(input_size) - 1, tf.float64)
+        return map_size, tf.zeros_like(last), last / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
+    stride, *offset = grid
+    return map_size, stride * first + offset, stride * step

@@ -234,9 +234,20 @@ class PSALayer(keras.layers.Layer):
         layer._flags_when_built = dict(flags)
         return layer
 
-    def shrunk_size(self, size: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
-        """(h, w) at which the attention works on features of `size`: integers, or scalar tensors of integer tensors."""
-        return tuple(self._shrunk(size)[0])
+    def shrunk_grid(self, size: Sequence[int | tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Where the attention works on features of `size`, integers or scalar integer tensors.
+
+        Returns:
+            (size, first, step), [2] each, for rows and columns: int32, the shrunk size; float64; float64. Row r of the
+            shrunk map is the one of feature row ``first[0] + r * step[0]``.
+        """
+        shrunk, align_corners = self._shrunk(size)
+        shrunk, size = tf.stack(shrunk), tf.stack(size)
+        ratio = tf.cast(size, tf.float64) / tf.cast(shrunk, tf.float64)
+        # A single row is the first of the features.
+        aligned = tf.cast(tf.maximum(size - 1, 1), tf.float64) / tf.cast(tf.maximum(shrunk - 1, 1), tf.float64)
+        first = tf.where(align_corners, tf.zeros_like(ratio), (ratio - 1) / 2)
+        return shrunk, first, tf.where(align_corners, aligned, ratio)
 
     def sublayers(self) -> dict[str, keras.layers.Layer]:
         """{attribute: layer} of the sublayers of a built layer."""

@@ -58,7 +58,7 @@ class ResizeLike(keras.layers.Layer):
         reached = [None if length is None else (length - 1) * stride + 1 for length in features.shape[1:3]]
         if offset == [0, 0] and reached == list(like.shape[1:3]):
             return resize_bilinear(features, size, align_corners=True)
-        return resample_bilinear(features, size, stride, offset, step=8 // self.zoom_factor)
+        return resample_bilinear(features, size, (stride, stride), offset, step=8 // self.zoom_factor)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple[int | None, ...]:
         features, like = input_shape

@@ -50,20 +50,20 @@ def resize_bilinear(
 def resample_bilinear(
     images: tf.Tensor,
     size: Sequence[int | tf.Tensor],
-    stride: int,
+    stride: Sequence[float],
     offset: Sequence[float],
     step: int = 1,
 ) -> tf.Tensor:
     """Features at pixels, interpolated bilinearly between the pixels that the features look at.
 
-    Feature row r looks at pixel row ``offset[0] + r * stride``; output row i is the one of pixel row i * step, no
-    farther out than the outermost features. With an offset of 0 and ``(H - 1) * stride`` the last pixel it is
+    Feature row r looks at pixel row ``offset[0] + r * stride[0]``; output row i is the one of pixel row i * step, no
+    farther out than the outermost features. With an offset of 0 and ``(H - 1) * stride[0]`` the last pixel it is
     `resize_bilinear` with aligned corners.
 
     Args:
         images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
         size: (height, width), integers or scalar integer tensors.
-        stride: pixels between neighbouring features.
+        stride: (row, column), pixels between neighbouring features.
         offset: (row, column), the pixel of the first feature.
         step: pixels between neighbouring outputs.
 
@@ -74,9 +74,9 @@ def resample_bilinear(
     wide = tf.float64 if images.dtype == tf.float64 else tf.float32
     lengths = [_length(images, axis) for axis in (1, 2)]
     matrices = []
-    for length, output_length, first in zip(lengths, size, offset, strict=True):
+    for length, output_length, first, distance in zip(lengths, size, offset, stride, strict=True):
         pixels = tf.cast(tf.range(output_length), wide) * step
-        source = tf.clip_by_value((pixels - first) / stride, 0, tf.cast(length - 1, wide))
+        source = tf.clip_by_value((pixels - first) / distance, 0, tf.cast(length - 1, wide))
         matrices.append(_interpolation_matrix(source, length))
     resized = tf.cast(_interpolate(tf.cast(images, wide), *matrices), images.dtype)
     resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])

@@ -16,7 +16,7 @@ class GraphAttention:
         matrices: normalized images float32 [1, H, W, C] -> {direction: [1, h * w, h * w]}, rows destinations, and
             "feature_size": [2], rows and columns of the features.
         input_size: (rows, columns) of the network's input; None if it takes any size of the form 8n + 1.
-        shrunk_size: (rows, columns) of features -> those of the attention, for scalar tensors; of `PSALayer`.
+        grid: sizes of input and features -> where the attention looks: `attention_grid` of the network.
         images: `ImageFormat`.
     """
 
@@ -24,13 +24,13 @@ class GraphAttention:
         self,
         matrices: Callable[[tf.Tensor], dict[str, tf.Tensor]],
         input_size: Sequence[int] | None,
-        shrunk_size: Callable[[Sequence[tf.Tensor]], tuple],
+        grid: Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
         images: ImageFormat = PHOTOGRAPHS,
     ) -> None:
         self._images = images
         self._matrices = matrices
         self._input_size = input_size
-        self._shrunk_size = shrunk_size
+        self._grid = grid
 
     def maps(self, image: tf.Tensor, points: tf.Tensor, name: str | tf.Tensor) -> dict[str, tf.Tensor]:
         """Attention at points.
@@ -43,7 +43,7 @@ class GraphAttention:
         Returns:
             ``{"collect": [P, h, w], "distribute": [P, h, w], "image_box": [4]}``, float32, with the directions
             that the network has; the box is (top, left, bottom, right) of the image in map positions, with the
-            centre of map row r at r.
+            centre of map row r at r. It reaches beyond the map where positions begin and end inside the image.
 
         Raises:
             tf.errors.InvalidArgumentError: when run, a point that is not on the image.
@@ -60,21 +60,20 @@ class GraphAttention:
         inputs, resized_size, offset = self._place(image)
         input_size = tf.shape(inputs)[1:3]
         matrices = self._matrices(inputs)
-        map_size = tf.stack(self._shrunk_size(tf.unstack(matrices.pop("feature_size"))))
-        step = tf.cast(input_size - 1, tf.float64) / tf.cast(tf.maximum(map_size - 1, 1), tf.float64)
+        map_size, first, step = self._grid(tf.unstack(input_size), tf.unstack(matrices.pop("feature_size")))
         scale = tf.cast(resized_size, tf.float64) / tf.cast(image_size, tf.float64)
         offset = tf.cast(offset, tf.float64)
         in_input = (tf.cast(tf.reverse(points, [1]), tf.float64) + 0.5) * scale - 0.5 + offset
-        cells = tf.clip_by_value(tf.cast(tf.round(in_input / step), tf.int32), 0, map_size - 1)
+        cells = tf.clip_by_value(tf.cast(tf.round((in_input - first) / step), tf.int32), 0, map_size - 1)
         flat = cells[:, 0] * map_size[1] + cells[:, 1]
         shape = tf.concat([[tf.size(flat)], map_size], axis=0)
         outputs = {
             direction: tf.reshape(_at(tf.cast(matrix[0], tf.float32), flat, direction), shape)
             for direction, matrix in matrices.items()
         }
-        first = (offset - 0.5) / step
-        last = (offset + tf.cast(resized_size, tf.float64) - 0.5) / step
-        return {**outputs, "image_box": tf.cast(tf.concat([first, last], axis=0), tf.float32)}
+        edges = [offset - 0.5, offset + tf.cast(resized_size, tf.float64) - 0.5]
+        box = tf.concat([(edge - first) / step for edge in edges], axis=0)
+        return {**outputs, "image_box": tf.cast(box, tf.float32)}
 
     def _place(self, image):
         """(normalized input [1, H, W, C], [rows, columns] of the image in it, [top, left] of the image in it)."""

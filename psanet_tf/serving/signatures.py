@@ -1,11 +1,13 @@
 """The functions that an exported model answers with."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from psanet_tf.inference.attention import attention_grid
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
@@ -67,7 +69,8 @@ class ServingModule(tf.Module):
                 return {**layer.attention(seen), "feature_size": tf.shape(seen)[1:3]}
 
             matrices = self._folded(attention, pool)
-            self._attention = GraphAttention(matrices, self._input_size, layer.shrunk_size, self._images)
+            grid = functools.partial(attention_grid, network)
+            self._attention = GraphAttention(matrices, self._input_size, grid, self._images)
         self.parameters = list(pool.values())
         self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
 

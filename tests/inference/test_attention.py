@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import psanet_tf
 from psanet_tf import PSANet, attention_maps
@@ -9,7 +10,8 @@ from psanet_tf.data.normalization import normalize
 from psanet_tf.inference.attention import Placement, attention_matrices, grid_points
 from psanet_tf.inference.attention_files import attention_sheet, write_attention
 from psanet_tf.inference.segmenter import Segmenter
-from psanet_tf.keras_api import keras
+from psanet_tf.keras_api import LEGACY_KERAS, keras
+from psanet_tf.ops import resize_bilinear
 
 
 def _network(seed=3, **arguments):
@@ -70,7 +72,7 @@ def test_one_direction_only(image, psa_type):
 
 def test_large_images_are_reduced_to_fit_and_padded_about_the_middle(model):
     placement = attention_matrices(model, np.zeros((98, 41, 3), "uint8"))[1]
-    assert placement == Placement((98, 41), (49, 20), (0, 10), (49, 41), (4, 3))
+    assert placement == Placement((98, 41), (49, 20), (0, 10), (49, 41), (4, 3), (0, 0), (16, 20))
     # The image covers columns 10 to 29 of the input, the map's columns are at 0, 20 and 40.
     assert placement.position(0, 0) == (0, 0)
     assert placement.position(20, 50) == (2, 1)
@@ -81,12 +83,111 @@ def test_large_images_are_reduced_to_fit_and_padded_about_the_middle(model):
 
 
 def test_heat_lies_where_the_position_is():
-    placement = Placement((49, 41), (49, 41), (0, 0), (49, 41), (4, 3))
+    placement = Placement((49, 41), (49, 41), (0, 0), (49, 41), (4, 3), (0, 0), (16, 20))
     for row, column in ((0, 0), (2, 1), (3, 2)):
         maps = np.zeros((1, 4, 3), "float32")
         maps[0, row, column] = 1
         heat = placement.to_image(maps)[0]
         assert np.unravel_index(heat.argmax(), heat.shape) == (16 * row, [0, 20, 40][column])
+
+
+def patches():
+    """A ConvNeXt's strides: patches of patches, without borders."""
+    layers = keras.layers
+    images = keras.Input((None, None, 3))
+    x = layers.Conv2D(2, 4, strides=4)(images)
+    x = layers.DepthwiseConv2D(3)(x)
+    for _ in range(3):
+        x = layers.Conv2D(2, 2, strides=2)(x)
+    return keras.Model(images, x)
+
+
+def poolings():
+    """A VGG's strides: windows of three with borders, and poolings of two."""
+    stages = [[keras.layers.Conv2D(2, 3, padding="same"), keras.layers.AveragePooling2D(2)] for _ in range(4)]
+    return keras.Sequential([keras.Input((None, None, 3)), *(layer for stage in stages for layer in stage)])
+
+
+def network_on(backbone, input_shape=(97, 89, 3), **arguments):
+    """A network whose features are sums, each over what it looks at, with weights alike to either side."""
+    for weight in backbone.weights:
+        weight.assign(np.full(weight.shape, 1 / 16 if weight.name != "bias" else 0))
+    return PSANet(
+        **{"num_classes": 3, "width": 2, "mask_size": (15, 15), "input_shape": input_shape, "backbone": backbone},
+        **{"backbone_preprocessing": "unit", "aux_head": False, **arguments},
+    )
+
+
+def looked_at(model, size, map_size):
+    """(rows, columns) of the input that the map's rows and columns look at: the centres of what the features sum up.
+
+    At the borders, which cut some of it off, as far from the next ones as those from each other.
+    """
+    layer = model.get_layer("psa")
+    inputs = tf.zeros([1, *size, 3])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        features = keras.Model(model.inputs, layer.input)(inputs, training=False)
+        aligned = model.variant == "semseg" or all(length % 2 for length in features.shape[1:3])
+        seen = tf.reduce_sum(resize_bilinear(features, map_size, aligned), axis=[0, 3])
+        by_axis = [[tf.reduce_sum(line) for line in tf.unstack(seen, axis=axis)] for axis in (0, 1)]
+    centres = []
+    for axis, lines in enumerate(by_axis):
+        known = {}
+        for index, line in enumerate(lines):
+            weight = tf.reduce_sum(abs(tape.gradient(line, inputs)), axis=[0, 2 - axis, 3]).numpy().astype("float64")
+            if weight[0] == weight[-1] == 0:
+                known[index] = (weight * np.arange(size[axis])).sum() / weight.sum()
+        assert len(known) >= 2
+        slope, start = np.polyfit(list(known), list(known.values()), 1)
+        np.testing.assert_allclose(list(known.values()), [start + slope * index for index in known], atol=1e-4)
+        centres.append(start + slope * np.arange(len(lines)))
+    return centres
+
+
+def nearest(centres, coordinate):
+    """The index of the nearest centre, or two of them if there is a doubt."""
+    distances = abs(centres - coordinate)
+    return set(np.flatnonzero(distances < distances.min() + 1e-3))
+
+
+@pytest.mark.skipif(LEGACY_KERAS, reason="backbones need Keras 3")
+@pytest.mark.parametrize(
+    ("backbone", "arguments"),
+    [
+        (patches, {}),
+        (poolings, {}),
+        (poolings, {"variant": "mmseg"}),  # halves even sizes with half-pixel centres
+        (patches, {"shrink_factor": 1, "input_shape": (None, None, 3)}),
+    ],
+)
+def test_points_and_maps_belong_to_where_the_features_look(backbone, arguments):
+    """For images of the input's size, of a smaller one and of a larger one."""
+    model = network_on(backbone(), **arguments)
+    rng = np.random.default_rng(0)
+    for height, width in ((97, 89), (76, 70), (150, 120)):
+        placement = attention_matrices(model, rng.integers(0, 256, (height, width, 3)).astype("uint8"))[1]
+        rows, columns = looked_at(model, placement.input_size, placement.map_size)
+        (top, left), resized = placement.offset, placement.resized_size
+        y = (np.arange(height) + 0.5) * resized[0] / height - 0.5 + top
+        x = (np.arange(width) + 0.5) * resized[1] / width - 0.5 + left
+        assert all(placement.position(0, i)[0] in nearest(rows, at) for i, at in enumerate(y))
+        assert all(placement.position(j, 0)[1] in nearest(columns, at) for j, at in enumerate(x))
+        maps = rng.uniform(size=(1, *placement.map_size)).astype("float32")
+        # Linearly between the centres, and as the outermost ones beyond them.
+        down = [np.interp(np.arange(placement.input_size[0]), rows, line) for line in maps[0].T]
+        full = np.stack([np.interp(np.arange(placement.input_size[1]), columns, line) for line in np.stack(down, 1)])
+        expected = tf.image.resize(full[top : top + resized[0], left : left + resized[1], None], (height, width))[
+            ..., 0
+        ]
+        np.testing.assert_allclose(placement.to_image(maps)[0], expected, atol=1e-3)
+
+
+def test_a_coarser_resnet_looks_at_every_sixteenth_pixel():
+    model = _network(input_shape=(95, 97, 3), output_stride=16)
+    placement = attention_matrices(model, np.zeros((95, 97, 3), "uint8"))[1]
+    # Six rows of features become three: the first, the one between the third and the fourth, the last.
+    assert (placement.map_size, placement.first, placement.step) == ((3, 4), (0, 0), (40, 32))
 
 
 def test_a_network_of_any_size_sees_the_image_at_its_own_size():

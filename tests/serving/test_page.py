@@ -14,6 +14,7 @@ import pytest
 from chromium import STATUS, browser, find_chromium
 from PIL import Image
 
+from psanet_tf.inference.attention import Placement
 from psanet_tf.serving.server import Server
 from psanet_tf.serving.verification import made_image
 
@@ -73,6 +74,32 @@ def test_drop_an_image_and_click_a_point(window, classes, server, image):
             assert page.problems == []
 
     asyncio.run(visit())
+
+
+def test_a_map_that_begins_inside_the_image_goes_on_to_its_borders(server):
+    """As `Placement.to_image` puts it, for features of which the first looks at pixel (12, 8) and the next 16 on."""
+    size, maps = (48, 64), np.eye(2, 3, dtype="float32")
+    place = Placement(size, size, (0, 0), size, maps.shape, (12, 8), (16, 16))
+    box = [(edge - 0.5 - first) / 16 for edge, first in ((0, 12), (0, 8), (48, 12), (64, 8))]
+
+    async def visit():
+        async with browser() as page:
+            await page.open(f"http://127.0.0.1:{server.rest_port}/")
+            await page.evaluate("image = { bitmap: new OffscreenCanvas(64, 48) }; null")
+            figure = f"heatFigure('collect', {maps.tolist()}, {box}, 63, 0)"
+            await page.evaluate(f"document.getElementById('maps').append({figure}); null")
+            drawn = (await pixels(page, "#maps canvas", size)).astype(int)
+            assert page.problems == []
+            return drawn
+
+    drawn = asyncio.run(visit())
+    heat = place.to_image(maps[None])[0]
+    yellow, dark = drawn[heat == 1], drawn[heat == 0]
+    assert len(yellow) > 100 and len(dark) > 100
+    assert (yellow[:, 1] > 200).all()  # up to the corner, where the image reaches beyond the map
+    unmarked = np.ones(size, bool)
+    unmarked[:12, 50:] = False
+    assert (drawn[(heat == 0) & unmarked][:, 3] < 30).all()
 
 
 def test_errors_are_shown_as_the_server_words_them(server, tmp_path):

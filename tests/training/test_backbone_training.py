@@ -1,13 +1,26 @@
-"""A network on another backbone through training, prediction, attention and export."""
+"""A network on another backbone through training, prediction, attention, export and the commands."""
+
+import base64
+import dataclasses
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from PIL import Image
 from small_backbones import set_random_weights, small_convnext
+from typer.testing import CliRunner
 
-from psanet_tf import attention_maps
+from psanet_cli.app import _register, app
+from psanet_tf import Segmenter, attention_maps
+from psanet_tf.config import load_config
 from psanet_tf.data import normalize
+from psanet_tf.inference.attention import grid_points
 from psanet_tf.keras_api import keras
 from psanet_tf.models import build_model
 from psanet_tf.serving.export import export_saved_model
@@ -15,11 +28,6 @@ from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
 
 BACKBONE = ["model.backbone=ConvNeXtTiny", "model.blocks=null"]
-
-
-@pytest.fixture
-def small_one(monkeypatch):
-    monkeypatch.setattr(keras.applications, "ConvNeXtTiny", small_convnext)
 
 
 def test_a_backbone_in_a_file_gives_its_graph_and_takes_the_precision(config, tmp_path):
@@ -35,35 +43,113 @@ def test_a_backbone_in_a_file_gives_its_graph_and_takes_the_precision(config, tm
         build_model(config(*options, f"model.backbone={tmp_path / 'text.keras'}"), 4)
 
 
-def test_a_frozen_backbone_of_given_weights_and_one_head(config, small_one, tmp_path):
-    backbone = small_convnext(include_top=False, weights=None, input_shape=(65, 65, 3))
-    set_random_weights(backbone)
-    backbone.save_weights(tmp_path / "backbone.weights.h5")
-    options = [f"model.backbone_weights={tmp_path / 'backbone.weights.h5'}", "model.aux_head=false"]
-    options += ["train.freeze=[backbone]", "train.epochs=1"]
-    result = train(config(*BACKBONE, *options), tmp_path / "run")
-    assert np.isfinite(result.position.best_miou)
-    trained = load_trained(tmp_path / "run")
-    model = trained.model
+@pytest.fixture(scope="module")
+def folder(config_file, tmp_path_factory):
+    """Has backbone.weights.h5, ``run``, a training with that backbone frozen, ``exported`` of it, and image.png."""
+    folder = tmp_path_factory.mktemp("frozen")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "ConvNeXtTiny", small_convnext)
+        backbone = small_convnext(include_top=False, weights=None, input_shape=(65, 65, 3))
+        set_random_weights(backbone)
+        backbone.save_weights(folder / "backbone.weights.h5")
+        options = [f"model.backbone_weights={folder / 'backbone.weights.h5'}", "model.aux_head=false"]
+        options += ["train.freeze=[backbone]", "train.epochs=1", "data.crop_size=[65, 65]"]
+        result = train(load_config(config_file, [*BACKBONE, *options]), folder / "run")
+        assert np.isfinite(result.position.best_miou)
+        image = np.random.default_rng(0).integers(0, 256, (65, 65, 3)).astype("uint8")
+        Image.fromarray(image).save(folder / "image.png")
+        trained = load_trained(folder / "run")
+        export_saved_model(trained.model, folder / "exported", trained.info, trained.evaluate, warm_up=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_trained(folder / "run").model
+
+
+@pytest.fixture(scope="module")
+def image(folder):
+    return np.asarray(Image.open(folder / "image.png"))
+
+
+@pytest.fixture(scope="module")
+def probabilities(model, image):
+    return tf.nn.softmax(model(normalize(image)[None], training=False)).numpy()[0]
+
+
+def assert_labels(labels, probabilities):
+    """Those of the largest probability, of which there are several."""
+    assert len(np.unique(labels)) > 1
+    largest = probabilities.max(axis=-1)
+    np.testing.assert_allclose(np.take_along_axis(probabilities, labels[..., None], -1)[..., 0], largest, atol=1e-5)
+
+
+def test_a_frozen_backbone_of_given_weights_and_one_head(folder, model):
     assert model.has_backbone and not model.has_aux_head and not model.get_layer("backbone").trainable
+    backbone = small_convnext(include_top=False, weights=None, input_shape=(65, 65, 3))
+    backbone.load_weights(folder / "backbone.weights.h5")
     own = {weight.path: np.asarray(weight) for weight in backbone.weights}
     # The others' names count the layers of their kind.
     same = [weight for weight in model.get_layer("backbone").weights if weight.path in own]
     assert len(same) > len(own) / 2
     for weight in same:
         np.testing.assert_array_equal(weight, own[weight.path])
-    image = np.random.default_rng(0).integers(0, 256, (33, 33, 3)).astype("uint8")
-    Image.fromarray(image).save(tmp_path / "image.png")
-    maps = attention_maps(model, image, [(5, 7)])
-    assert maps.collect.shape[1:] == maps.placement.map_size
-    np.testing.assert_allclose(maps.collect.sum(), 1, atol=1e-4)
-    export_saved_model(model, tmp_path / "exported", trained.info, trained.evaluate, warm_up=False)
-    signatures = tf.saved_model.load(str(tmp_path / "exported/1")).signatures
+
+
+def test_exported_answers_are_the_networks(folder, model, image, probabilities):
+    signatures = tf.saved_model.load(str(folder / "exported/1")).signatures
     found = signatures["probabilities"](images=image[None])["probabilities"]
-    np.testing.assert_allclose(found, tf.nn.softmax(model(normalize(image)[None], training=False)), atol=1e-5)
-    png = tf.constant([(tmp_path / "image.png").read_bytes()])
-    served = signatures["attention"](image_bytes=png, points=tf.constant([[[5.0, 7.0]]]))
-    np.testing.assert_allclose(served["collect"][0], maps.collect, atol=1e-5)
+    np.testing.assert_allclose(found[0], probabilities, atol=1e-5)
+
+
+def test_exported_attention_is_the_networks_wherever_one_points(folder, model, image):
+    """Of a backbone whose features begin well inside the image."""
+    exported = Segmenter.load(folder / "exported")
+    for part in (image, image[:50, :30]):
+        points = grid_points(part.shape[:2], 8, 9)
+        maps, served = attention_maps(model, part, points), exported.attention(part, points)
+        assert maps.placement.map_size == (3, 3) and min(maps.placement.first) > 10
+        assert len({maps.placement.position(*point) for point in points}) > 4
+        np.testing.assert_allclose(maps.collect.sum(axis=(1, 2)), 1, atol=1e-4)
+        np.testing.assert_allclose(served.collect, maps.collect, atol=1e-5)
+        np.testing.assert_allclose(served.distribute, maps.distribute, atol=1e-5)
+        for values, expected in zip(*map(dataclasses.astuple, (served.placement, maps.placement)), strict=True):
+            np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_the_command_predicts(folder, probabilities, tmp_path):
+    _register()
+    arguments = ["predict", folder / "image.png", "--weights", folder / "run", "--out", tmp_path / "out"]
+    arguments += ["--set", "evaluate.base_size=65", "--set", "evaluate.flip=false"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert_labels(np.asarray(Image.open(tmp_path / "out/labels/image.png")), probabilities)
+
+
+def test_the_command_serves(folder, model, image, probabilities, tmp_path):
+    """The network's labels and attention over REST."""
+    command = [sys.executable, "-m", "psanet_cli", "serve", folder / "exported", "--rest-port", "0", "--grpc-port", "0"]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 240
+        while "Ctrl-C stops" not in (text := (tmp_path / "log").read_text()):
+            assert process.poll() is None and time.monotonic() < end, text
+            time.sleep(0.1)
+        url = re.search(r"REST:  (\S+)", text)[1]
+        answer = requests.post(url, json={"instances": image[None].tolist()}, timeout=120).json()
+        assert_labels(np.array(answer["predictions"][0]["labels"]), probabilities)
+        encoded = {"b64": base64.b64encode((folder / "image.png").read_bytes()).decode()}
+        request = {"signature_name": "attention", "inputs": {"image_bytes": [encoded], "points": [[[50, 3]]]}}
+        answer = requests.post(url, json=request, timeout=120).json()["outputs"]
+        expected = attention_maps(model, image, [(50, 3)])
+        np.testing.assert_allclose(answer["collect"][0], expected.collect, atol=1e-5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,17 @@ function heatFigure(direction, rows, [top, left, bottom, right], x, y) {
   const height = rows.length;
   const width = rows[0].length;
   const most = Math.max(...rows.flat());
-  const map = new OffscreenCanvas(width, height);
-  const pixels = new ImageData(width, height);
-  rows.flat().forEach((weight, index) => pixels.data.set(heat(most > 0 ? weight / most : 0), 4 * index));
+  // Where the image reaches beyond the map, the map goes on as it ends.
+  const border = Math.max(0, Math.ceil(Math.max(-left, -top, right + 1 - width, bottom + 1 - height) - 0.5));
+  const map = new OffscreenCanvas(width + 2 * border, height + 2 * border);
+  const pixels = new ImageData(map.width, map.height);
+  const inside = (index, length) => Math.min(Math.max(index - border, 0), length - 1);
+  for (let row = 0; row < map.height; row++) {
+    for (let column = 0; column < map.width; column++) {
+      const weight = rows[inside(row, height)][inside(column, width)];
+      pixels.data.set(heat(most > 0 ? weight / most : 0), 4 * (row * map.width + column));
+    }
+  }
   map.getContext("2d").putImageData(pixels, 0, 0);
   const canvas = document.createElement("canvas");
   canvas.width = image.bitmap.width;
@@ -199,8 +207,9 @@ function heatFigure(direction, rows, [top, left, bottom, right], x, y) {
   context.drawImage(image.bitmap, 0, 0);
   context.filter = "none";
   context.imageSmoothingQuality = "high";
-  // Map row r has its centre at r; on the canvas that is r + 1/2.
-  context.drawImage(map, left + 0.5, top + 0.5, right - left, bottom - top, 0, 0, canvas.width, canvas.height);
+  // Map row r has its centre at r; on the canvas that is r + 1/2 below the border.
+  const start = border + 0.5;
+  context.drawImage(map, left + start, top + start, right - left, bottom - top, 0, 0, canvas.width, canvas.height);
   const radius = Math.max(4, canvas.width / 80);
   context.beginPath();
   context.arc(x + 0.5, y + 0.5, radius, 0, 2 * Math.PI);
