@@ -1,11 +1,14 @@
 """Puts the subcommands together and turns errors of the user's input into one line."""
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import absl.logging
 import typer
@@ -22,6 +25,35 @@ WEIGHTS = (
     "Name of psanet weights list, URL, run folder, .keras, .pth or .safetensors file, or folder of an exported "
     "SavedModel."
 )
+
+
+def _package_version():
+    """`psanet_tf.__version__`, read, not imported, which would bring TensorFlow along.
+
+    An installation in editable form has metadata of the version that it was installed at.
+    """
+    source = Path(importlib.util.find_spec("psanet_tf").origin).read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)[1]
+
+
+def _print_versions(wanted):
+    if wanted:
+        legacy = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")  # as in psanet_tf/keras_api.py
+        libraries = {"TensorFlow": "tensorflow", **({"tf_keras": "tf_keras"} if legacy else {"Keras": "keras"})}
+        versions = {"psanet": _package_version()}
+        versions |= {name: importlib.metadata.version(package) for name, package in libraries.items()}
+        print(", ".join(f"{name} {version}" for name, version in versions.items()))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_versions, is_eager=True, help="Print the versions in use and exit."),
+    ] = False,
+):
+    pass
 
 
 def main():

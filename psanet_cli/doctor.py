@@ -1,7 +1,6 @@
 """`psanet doctor`: what is installed, which form of psa_mask is in use and why, whether it is right and how fast."""
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import re
@@ -46,10 +45,11 @@ def doctor(
 
 
 def _facts(tf, devices):
+    from psanet_tf import __version__
     from psanet_tf.keras_api import LEGACY_KERAS, keras
 
     facts = {
-        "psanet-tf": _version("psanet-tf"),
+        "psanet-tf": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "TensorFlow": f"{tf.__version__} ({tf.version.GIT_VERSION}){_cuda_of(tf)}",
         "Keras": f"{keras.__version__}, {'tf_keras (TF_USE_LEGACY_KERAS)' if LEGACY_KERAS else 'Keras 3'}",
@@ -183,15 +183,6 @@ def _model(tf, device):
     details = tf.config.experimental.get_device_details(physical)
     capability = ".".join(map(str, details.get("compute_capability", ())))
     return f" ({details.get('device_name', 'unknown model')}, compute capability {capability or 'unknown'})"
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        from psanet_tf import __version__
-
-        return f"{__version__}, run from its source tree"
 
 
 def _print(name, value):

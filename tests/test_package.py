@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow
 
 import psanet_tf
+from psanet_tf.keras_api import LEGACY_KERAS, keras
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +44,14 @@ def test_help_of_every_command_comes_without_tensorflow():
     count, modules = result.stdout.strip().split(" ", 1)
     assert int(count) >= 9
     assert modules == "[]"
+
+
+def test_version_says_which_libraries_are_in_use():
+    result = run("-X", "importtime", "-m", "psanet_cli", "--version")
+    assert result.returncode == 0, result.stderr
+    libraries = f"TensorFlow {tensorflow.__version__}, {'tf_keras' if LEGACY_KERAS else 'Keras'} {keras.__version__}"
+    assert result.stdout == f"psanet {psanet_tf.__version__}, {libraries}\n"
+    assert "tensorflow.python" not in result.stderr  # answered at once
 
 
 def test_the_package_runs_as_the_command():
