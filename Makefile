@@ -1,5 +1,6 @@
 # make demo    the whole way from images to a served model, in a few minutes on two cores
 # make test    lint and the whole test suite
+# make test-legacy  ops, layers and models under legacy Keras
 # make lint    ruff alone
 # make clean   removes the virtual environment and what the demo wrote
 # Each makes its own virtual environment (.venv) first; PYTHON chooses the interpreter (3.11 to 3.13).
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PSANET := $(BIN)/psanet
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-legacy lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -32,6 +33,8 @@ lint: $(VENV)/installed-test
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-legacy: $(VENV)/installed-test
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/ops tests/layers tests/models
 
 # Every step is a command that a user would type; each can be repeated and goes on where it was interrupted.

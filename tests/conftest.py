@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What XLA compiles in a test runs once or twice: LLVM's optimizations take longer than they save.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.util import tf_stack
 
 from psanet_tf.keras_api import LEGACY_KERAS, keras
 
@@ -21,6 +24,11 @@ tf.config.set_logical_device_configuration(
 # Graphs and networks are made of very many objects that stay: by default Python looks for garbage among them so often
 # that a twentieth of the time goes into it.
 gc.set_threshold(20_000, 10, 10)
+
+# Nor does every operation of a graph remember where in Python it was made, which TensorFlow prints beside its own
+# errors: to look it up takes a tenth of the time of making a graph.
+_SOMEWHERE = tf_stack.extract_stack()
+tf_stack.extract_stack = lambda *arguments, **keywords: _SOMEWHERE
 
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20180908
