@@ -156,7 +156,7 @@ class _Attention:
     def _collect_gradient(self, block, for_features, for_predictors, for_kernel, features, upstream):
         own_upstream = block.without_old(block.of_map(upstream))
         weights = self._rows(block)
-        for_logits = tf.cast(tf.matmul(own_upstream, features, transpose_b=True), weights.dtype)
+        for_logits = tf.cast(_products(own_upstream, features), weights.dtype)
         if self.softmax:
             for_logits = weights * (for_logits - tf.reduce_sum(weights * for_logits, axis=2, keepdims=True))
         added = tf.matmul(tf.cast(weights, features.dtype), own_upstream, transpose_a=True)
@@ -167,7 +167,7 @@ class _Attention:
         self, block, for_features, for_predictors, for_kernel, features, upstream, log_sums, products
     ):
         weights = block.logits()
-        for_logits = tf.matmul(block.of_map(features), upstream, transpose_b=True)
+        for_logits = _products(block.of_map(features), upstream)
         if self.softmax:
             weights = tf.exp(tf.cast(weights, log_sums.dtype) - log_sums)
             for_logits = weights * (tf.cast(for_logits, weights.dtype) - products)
@@ -186,6 +186,15 @@ def _add_for_logits(block, for_predictors, for_kernel, for_logits):
     return block.add(for_predictors, own_predictors), block.add_to_kernel(for_kernel, own_kernel)
 
 
+def _products(of_block, of_map):
+    """[N, B, C] and [N, H * W, C] -> [N, B, H * W].
+
+    With the long matrix on the left TensorFlow multiplies up to three times as fast on a CPU, which is worth turning
+    the product round.
+    """
+    return _swap(tf.matmul(of_map, of_block, transpose_b=True))
+
+
 @functools.cache
 def _graph_function(name, *arguments):
     return tf.function(getattr(_Attention(*arguments), name), autograph=False)
@@ -198,7 +207,7 @@ def _flat(x):
 
 
 def _swap(x):
-    """[N, 1, H * W] -> [N, H * W, 1]."""
+    """[N, A, B] -> [N, B, A]."""
     return tf.linalg.matrix_transpose(x)
 
 
