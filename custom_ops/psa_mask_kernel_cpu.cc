@@ -22,7 +22,7 @@ void CopyOnCpu(OpKernelContext* context, const WindowCopy& copy, const Tensor& s
   // Nanoseconds per row at about 10 GB/s a core: decides how many rows are worth a thread.
   const int64_t cost = 1 + static_cast<int64_t>(copy.TargetSize()) * element_size / 10;
   context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(
-      copy.rows, ThreadPool::SchedulingParams::Adaptive(cost),
+      copy.rows, ThreadPool::SchedulingParams(ThreadPool::SchedulingStrategy::kAdaptive, cost, {}),
       [&](int64_t begin, int64_t end) { CopyRows(copy, element_size, from, to, begin, end); });
 }
 

@@ -1,5 +1,6 @@
 """Puts the subcommands together and turns errors of the user's input into one line."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -82,8 +83,9 @@ def quiet_libraries():
         _quiet_abseil()
 
 
-# absl::SetMinLogLevel(absl::LogSeverityAtLeast) of the Abseil in TensorFlow 2.20, and its argument for FATAL.
-_SET_MIN_LOG_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
+# absl::SetMinLogLevel(absl::LogSeverityAtLeast), whose name holds Abseil's release, and its argument for FATAL.
+_SET_MIN_LOG_LEVEL = "_ZN4absl12lts_{release}14SetMinLogLevelENS0_18LogSeverityAtLeastE"
+_ABSEIL_RELEASES = ("20230125", "20230802", "20240116", "20240722", "20250127", "20250512", "20250814")
 _FATAL = 3
 
 
@@ -92,13 +94,19 @@ def _quiet_abseil():
 
     They go through Abseil, whose level no environment variable sets. TensorFlow with another Abseil prints them.
     """
+    for set_level in _abseil_level_setters():
+        set_level(_FATAL)
+
+
+def _abseil_level_setters():
     found = importlib.util.find_spec("tensorflow")
     for folder in (found and found.submodule_search_locations) or ():
-        for library in Path(folder).glob("libtensorflow_framework.so*"):
-            # Already here when TensorFlow is imported, which takes longer than `psanet --help` may.
-            set_level = getattr(ctypes.CDLL(str(library)), _SET_MIN_LOG_LEVEL, None)
-            if set_level is not None:
-                set_level(_FATAL)
+        for path in Path(folder).glob("libtensorflow_framework.so*"):
+            with contextlib.suppress(OSError):
+                # Already here when TensorFlow is imported, which takes longer than `psanet --help` may.
+                library = ctypes.CDLL(str(path))
+                names = [_SET_MIN_LOG_LEVEL.format(release=release) for release in _ABSEIL_RELEASES]
+                yield from (getattr(library, name) for name in names if hasattr(library, name))
 
 
 def _register():

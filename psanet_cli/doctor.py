@@ -46,19 +46,27 @@ def doctor(
 
 def _facts(tf, devices):
     from psanet_tf import __version__
-    from psanet_tf.keras_api import LEGACY_KERAS, keras
+    from psanet_tf.keras_api import keras
 
     facts = {
         "psanet-tf": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "TensorFlow": f"{tf.__version__} ({tf.version.GIT_VERSION}){_cuda_of(tf)}",
-        "Keras": f"{keras.__version__}, {'tf_keras (TF_USE_LEGACY_KERAS)' if LEGACY_KERAS else 'Keras 3'}",
+        "Keras": _describe_keras(keras),
         "Processor": f"{_processor()}, {os.cpu_count()} cores",
         "Devices": ", ".join(device.name.removeprefix("/device:") + _model(tf, device) for device in devices),
     }
     if any(device.device_type == "GPU" for device in devices):
         facts["NVIDIA driver"] = _driver()
     return facts
+
+
+def _describe_keras(keras):
+    from psanet_tf.keras_api import LEGACY_KERAS
+
+    by = ", by TF_USE_LEGACY_KERAS" if keras.__name__ == "tf_keras" else ""
+    lacking = "; training, evaluation and export need Keras 3" if LEGACY_KERAS else ""
+    return f"{keras.__version__} (package {keras.__name__}{by}){lacking}"
 
 
 def _describe_op():

@@ -1,6 +1,6 @@
 """`psanet export`: a trained network becomes a SavedModel for TensorFlow Serving."""
 
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +9,17 @@ import typer
 from psanet_cli.app import WEIGHTS, app
 
 
-class Precision(StrEnum):
+class Precision(str, Enum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 
 
-class Implementation(StrEnum):
+class Implementation(str, Enum):
     STOCK = "stock"
     CUSTOM = "custom"
 
 
-class Device(StrEnum):
+class Device(str, Enum):
     CPU = "cpu"
     GPU = "gpu"
 

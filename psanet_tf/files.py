@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _RANDOM_PART = 8  # characters that tempfile puts into a name
+_BLOCK = 1 << 18  # bytes that are read at once
 
 
 class NoSpaceError(OSError):
@@ -132,6 +134,23 @@ def check_space(path: str | os.PathLike, needed_bytes: int) -> None:
     """
     if shutil.disk_usage(Path(path).parent).free < needed_bytes:
         raise _no_space(Path(path), needed_bytes)
+
+
+def hash_file(path: str | os.PathLike, digest: "hashlib._Hash") -> "hashlib._Hash":
+    """Feeds a file's contents to a hash of `hashlib`.
+
+    Returns:
+        `digest`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    # hashlib.file_digest does the same, from Python 3.11 on.
+    block = memoryview(bytearray(_BLOCK))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(block):
+            digest.update(block[:size])
+    return digest
 
 
 def readable_size(count: float) -> str:

@@ -1,15 +1,24 @@
 """The one place that chooses Keras; every other module imports it from here.
 
-``keras`` is Keras 3, or legacy Keras (the ``tf_keras`` package) when the environment variable
-``TF_USE_LEGACY_KERAS`` is ``1`` or ``true``, the same rule that TensorFlow itself follows.
+``keras`` is what TensorFlow itself takes for Keras: the package of that name, which is Keras 3 beside TensorFlow 2.16
+and later and Keras 2 beside TensorFlow 2.15, or ``tf_keras``, legacy Keras, when the environment variable
+``TF_USE_LEGACY_KERAS`` is ``1`` or ``true``.
 """
 
 import os
 
-LEGACY_KERAS = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
+_ASKED_FOR_LEGACY = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
 
-if LEGACY_KERAS:
-    import tf_keras as keras
+if _ASKED_FOR_LEGACY:
+    try:
+        import tf_keras as keras
+    except ModuleNotFoundError as error:
+        if error.name != "tf_keras":
+            raise
+        raise ImportError(
+            "TF_USE_LEGACY_KERAS is set, which needs the package tf_keras of TensorFlow's version: "
+            "pip install tf_keras, or unset it for the package keras"
+        ) from error
 else:
     import keras
 
@@ -19,4 +28,28 @@ else:
             f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before Keras is imported"
         )
 
-__all__ = ["LEGACY_KERAS", "keras"]
+# Whether `keras` is Keras 2, as a package of its own or as tf_keras.
+LEGACY_KERAS = keras.__version__.startswith("2.")
+
+
+def needs_keras_3(purpose: str) -> None:
+    """Refuses Keras 2 where Keras 3 is needed.
+
+    Args:
+        purpose: what needs it, the subject of a sentence.
+
+    Raises:
+        ImportError: `keras` is Keras 2; the message says what to do.
+    """
+    if not LEGACY_KERAS:
+        return
+    here = f"Keras {keras.__version__}"
+    if _ASKED_FOR_LEGACY:
+        raise ImportError(f"{purpose} needs Keras 3, and TF_USE_LEGACY_KERAS asks for {here}: unset it")
+    raise ImportError(
+        f"{purpose} needs Keras 3, which comes with TensorFlow 2.16 and later, and this is {here}: "
+        "pip install --upgrade 'tensorflow>=2.16' keras"
+    )
+
+
+__all__ = ["LEGACY_KERAS", "keras", "needs_keras_3"]

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.util import tf_stack
 
-from psanet_tf.keras_api import LEGACY_KERAS, keras
+from psanet_tf.keras_api import keras
 
 # Two devices on every machine, before anything starts TensorFlow's runtime: tests of replicas need them.
 tf.config.set_logical_device_configuration(
@@ -35,12 +35,12 @@ SEED = 20180908
 
 
 def pytest_collection_modifyitems(config, items):
-    """Legacy Keras gets what depends on Keras. The rest (the ops, more sizes and depths) would only be run twice.
+    """tf_keras gets what depends on Keras. The rest (the ops, more sizes and depths) would only be run twice.
 
     What takes longest comes first, so that no process has to wait for the other one at the end.
     """
     items.sort(key=lambda item: "tests/training/" not in item.nodeid)
-    if LEGACY_KERAS:
+    if keras.__name__ == "tf_keras":
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("any_keras")])
         items[:] = [item for item in items if not item.get_closest_marker("any_keras")]
 

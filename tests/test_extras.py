@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.inference.video import pyav

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from psanet_tf.files import (
     atomic_folder,
     check_space,
     check_writable,
+    hash_file,
     readable_size,
     remove_unfinished,
 )
@@ -200,3 +202,12 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PermissionError, match=r"page\.html cannot be written: .*file is no folder"):
         check_writable(tmp_path / "file" / "page.html")
+
+
+@pytest.mark.parametrize("size", [0, 1, files._BLOCK, files._BLOCK + 1])
+def test_a_file_is_hashed_whole(tmp_path, size):
+    contents = os.urandom(size)
+    (tmp_path / "file").write_bytes(contents)
+    digest = hashlib.sha256(b"before")
+    assert hash_file(tmp_path / "file", digest) is digest
+    assert digest.digest() == hashlib.sha256(b"before" + contents).digest()

@@ -21,7 +21,7 @@ class TrainSection(Section):
         "network or backbone) or of a torchvision ResNet, or a weights file of a keras.applications ResNet",
     )
 
-    optimizer: Literal["sgd", *KERAS_OPTIMIZERS] = Field(
+    optimizer: Literal[("sgd", *KERAS_OPTIMIZERS)] = Field(
         "sgd",
         description="sgd is PyTorch's, with the weight decay as an L2 term; the others are Keras's, with decoupled "
         "weight decay (adam with weight_decay is AdamW)",

@@ -30,7 +30,7 @@ from psanet_tf.data.differences import (
 from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.records import RecordExample
-from psanet_tf.files import atomic_file
+from psanet_tf.files import atomic_file, hash_file
 from psanet_tf.progress import track
 
 __all__ = [
@@ -82,8 +82,7 @@ def file_digest(path: str | os.PathLike) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return hash_file(path, hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class _Hashes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from psanet_tf.backbone_families import BACKBONES, PREPROCESSING, family_of
-from psanet_tf.keras_api import LEGACY_KERAS, keras
+from psanet_tf.keras_api import keras, needs_keras_3
 from psanet_tf.models.dilation import Feature, Grid, dilated_features
 
 # Odd at every stride, so that the borders that keras.applications adds are those of odd sizes, the same on both sides.
@@ -40,14 +40,11 @@ def checked_backbone(backbone: Any, dtype: str, channels: int) -> str | dict[str
     Raises:
         ValueError: none of these, a name that is not known or that this Keras does not have, or a model of another
             dtype, of several inputs, of other channels, or whose layers only its code knows.
+        ImportError: it is given, and Keras is Keras 2, whose graphs cannot be rewritten.
     """
     if backbone is None:
         return None
-    if LEGACY_KERAS:
-        raise ValueError(
-            "backbone needs Keras 3, whose graphs can be rewritten: unset TF_USE_LEGACY_KERAS, or leave backbone out, "
-            "which gives the ResNet of depth, blocks and width"
-        )
+    needs_keras_3("backbone (without it there is the ResNet of depth, blocks and width)")
     if isinstance(backbone, str):
         return _checked_name(backbone)
     if isinstance(backbone, dict):

@@ -7,8 +7,9 @@ import tensorflow as tf
 # Packages that trace functions in order to write them to a file, and what of them does.
 _EXPORTERS = (
     "keras.src.export",  # model.export in every format, ExportArchive
+    "keras.src.saving.legacy.saved_model",  # model.save of Keras 2 into a SavedModel
     "tf_keras.src.export",  # the same of legacy Keras
-    "tf_keras.src.saving.legacy.saved_model",  # model.save of legacy Keras into a SavedModel
+    "tf_keras.src.saving.legacy.saved_model",
     "tensorflow.python.saved_model",  # tf.saved_model.save
     "tensorflow.lite.python",  # TFLiteConverter.from_keras_model
 )

@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
+from typing_extensions import Self
 
 from psanet_tf.data.image_format import PHOTOGRAPHS
 from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph

@@ -14,6 +14,7 @@ from psanet_tf.data.findings import counted
 from psanet_tf.data.scale import with_base_size
 from psanet_tf.files import atomic_folder
 from psanet_tf.inference.whole_image import any_size
+from psanet_tf.keras_api import needs_keras_3
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
@@ -77,10 +78,11 @@ def export_saved_model(
         Export.
 
     Raises:
-        ImportError: `warm_up` without tensorflow-serving-api.
+        ImportError: `warm_up` without tensorflow-serving-api; Keras 2.
         ValueError: an argument out of its range, a network that cannot take any size where it has to, classes that do
             not fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
     """
+    needs_keras_3("an export")
     metadata = export_metadata(model, info, evaluate, precision, implementation, whole, device)
     if warm_up:
         # Tell now, not after minutes of work.

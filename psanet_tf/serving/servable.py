@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
+from typing_extensions import Self
 
 from psanet_tf.ops.op_library import load_op_library
 from psanet_tf.serving.errors import ServingError, from_tensorflow, invalid_argument

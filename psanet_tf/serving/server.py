@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+
+from typing_extensions import Self
 
 from psanet_tf.serving.batching import Batcher
 from psanet_tf.serving.grpc_server import start_grpc_server

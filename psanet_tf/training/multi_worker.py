@@ -1,11 +1,12 @@
 """Several machines: which worker this process is, and what Keras 3 needs for `fit` to run on them."""
 
+import importlib
 import inspect
 import json
 import os
+from types import ModuleType
 
 import tensorflow as tf
-from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from psanet_tf.keras_api import keras
 
@@ -75,26 +76,40 @@ def patch_keras() -> None:
     Raises:
         RuntimeError: one of them is not as it was when this was written.
     """
-    if keras_trainer.reduce_per_replica is _reduce_per_replica:
+    trainer = _keras_trainer()
+    if trainer is None:
+        raise _unknown_keras("keras.src.backend.tensorflow.trainer")
+    original = trainer.reduce_per_replica
+    if getattr(original, "of_psanet", False):
         return
-    build = keras_trainer.TensorFlowTrainer._maybe_symbolic_build
+    build = getattr(trainer.TensorFlowTrainer, "_maybe_symbolic_build", None)
+    if build is None:
+        raise _unknown_keras("TensorFlowTrainer._maybe_symbolic_build")
     expected = (
         (build, "self.distribute_strategy.reduce(", ["self", "iterator", "data_batch"]),
-        (
-            keras_trainer.reduce_per_replica,
-            'strategy.reduce("MEAN", v, axis=0)',
-            ["values", "strategy", "reduction"],
-        ),
+        (original, 'strategy.reduce("MEAN", v, axis=0)', ["values", "strategy", "reduction"]),
     )
     for function, line, parameters in expected:
         if line not in inspect.getsource(function) or list(inspect.signature(function).parameters) != parameters:
-            raise RuntimeError(
-                f"Keras {keras.__version__} has changed {function.__qualname__}, which psanet_tf replaces to train on "
-                f"several machines ({_KERAS_ISSUE}). Use the Keras of constraints.txt; if the issue has been "
-                "solved, psanet_tf/training/multi_worker.py can do without the replacement"
-            )
-    keras_trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
-    keras_trainer.reduce_per_replica = _reduce_per_replica
+            raise _unknown_keras(function.__qualname__)
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+    trainer.reduce_per_replica = _reduction_instead_of(original)
+
+
+def _keras_trainer() -> ModuleType | None:
+    """Keras's private module of that name; nothing but training on several machines asks for it."""
+    try:
+        return importlib.import_module("keras.src.backend.tensorflow.trainer")
+    except ModuleNotFoundError:
+        return None
+
+
+def _unknown_keras(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"training on several machines replaces {name} of Keras ({_KERAS_ISSUE}), which Keras {keras.__version__} "
+        "has not, or not as it was. Use the Keras of constraints.txt; if the issue has been solved, "
+        "psanet_tf/training/multi_worker.py can do without the replacement"
+    )
 
 
 def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -109,10 +124,11 @@ def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         self._symbolic_build(data_batch=data_batch)
 
 
-_original_reduce = keras_trainer.reduce_per_replica
+def _reduction_instead_of(original):
+    def reduce_per_replica(values, strategy, reduction):
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and reduction in ("auto", "mean"):
+            return tf.nest.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
+        return original(values, strategy, reduction)
 
-
-def _reduce_per_replica(values, strategy, reduction):
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and reduction in ("auto", "mean"):
-        return tf.nest.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
-    return _original_reduce(values, strategy, reduction)
+    reduce_per_replica.of_psanet = True
+    return reduce_per_replica

@@ -9,11 +9,13 @@ def build_for_fit(model: PSANet) -> None:
 
     Under a `tf.distribute` strategy Keras starts the input pipeline before every `fit` and every validation, reads one
     batch and throws it away, and the first time calls the network once more to learn the shapes of its outputs. Here
-    they are known. (The methods are Keras 3's own, without a public name.)
+    they are known. A Keras without the methods that this takes, which have no public names, looks for itself.
 
     Args:
         model: compiled `PSANet`, its optimizer built.
     """
+    if not all(hasattr(model, name) for name in ("_compile_loss", "_compile_metrics", "_maybe_symbolic_build")):
+        return
     outputs = model.output
     labels = keras.tree.map_structure(lambda logits: keras.KerasTensor(logits.shape[:-1], "uint8"), outputs)
     model._compile_loss.build(labels, outputs)

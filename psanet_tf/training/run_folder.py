@@ -151,7 +151,7 @@ def _lock(file):
 def environment(devices: list[str], **facts: Any) -> dict[str, Any]:
     """What environment.json tells about one start of a run: software, machine, devices, and further facts."""
     return {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
         "git_revision": _git_revision(),
         "psanet_tf": psanet_tf.__version__,

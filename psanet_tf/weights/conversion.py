@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from psanet_tf.files import atomic_file, readable_size
+from psanet_tf.files import atomic_file, hash_file, readable_size
 from psanet_tf.models import PSANet
 from psanet_tf.weights.checkpoints import Trained, load_trained
 from psanet_tf.weights.fetch import fetch_weights
@@ -78,8 +78,7 @@ def check_published(name: str) -> CheckedWeights:
     """
     entry = find_published(name)
     path = fetch_weights(name)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hash_file(path, hashlib.sha256()).hexdigest()
     if entry.is_backbone:
         arguments = {"depth": entry.depth, "stem": entry.stem, "input_shape": (33, 33, 3), "use_psa": False}
         if entry.naming == "mmseg":

@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 
 from psanet_tf.cache import cache_folder
+from psanet_tf.files import hash_file
 from psanet_tf.progress import track_bytes
 
 _BLOCK = 1 << 16  # of a connection that breaks, the last block is lost
@@ -89,8 +90,7 @@ def check_file(path: str | Path, checksum: str) -> str:
     algorithm, _, digits = checksum.partition(":")
     if algorithm not in ("sha256", "md5") or len(digits) < 8:
         raise ValueError(f"a checksum must look like sha256:99fac37c, got {checksum!r}")
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    digest = hash_file(path, hashlib.new(algorithm)).hexdigest()
     if not digest.startswith(digits.lower()):
         raise ValueError(f"its {algorithm} begins with {digest[: len(digits)]}, it should with {digits}")
     return digest

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from psanet_tf.files import hash_file
 from psanet_tf.weights.pytorch_files import LEGACY_START
 
 # Of the members of a `.keras` file; metadata.json holds the time of writing.
@@ -41,8 +42,7 @@ def weights_identity(path: str | os.PathLike) -> str:
         if file_path.is_file():
             if path.is_dir():
                 digest.update(f"{file_path.relative_to(path)}\0".encode())
-            with open(file_path, "rb") as file:
-                hashlib.file_digest(file, lambda: digest)
+            hash_file(file_path, digest)
     return digest.hexdigest()
 
 

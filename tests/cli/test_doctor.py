@@ -1,6 +1,7 @@
 """`psanet doctor` with the op in use; without it: tests/custom_op/test_op_library.py."""
 
 import re
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 import typer
 
 from psanet_cli import doctor as doctor_module
+from psanet_tf import keras_api
 from psanet_tf.ops import op_benchmark, op_check, op_library
 from psanet_tf.ops import psa_mask as psa_mask_function
 
@@ -26,6 +28,27 @@ def test_prints_what_is_in_use_and_runs_it(library, capsys):
     assert facts["built with"] == library.stamp["compiler"]
     assert facts["PsaMask"] == "CPU: bfloat16, float16, float32, float64; GPU: bfloat16, float16, float32, float64"
     assert facts["Run on CPU:0"] == "op and stock ops right in every dtype, with gradient; random sizes tried: 1"
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "legacy", "words"),
+    [
+        ("keras", "3.15.1", False, "3.15.1 (package keras)"),
+        ("keras", "2.15.0", True, "2.15.0 (package keras); training, evaluation and export need Keras 3"),
+        (
+            "tf_keras",
+            "2.20.1",
+            True,
+            "2.20.1 (package tf_keras, by TF_USE_LEGACY_KERAS); training, evaluation and export need Keras 3",
+        ),
+    ],
+)
+def test_it_says_which_keras_is_in_use(monkeypatch, package, version, legacy, words):
+    module = types.ModuleType(package)
+    module.__version__ = version
+    monkeypatch.setattr(keras_api, "keras", module)
+    monkeypatch.setattr(keras_api, "LEGACY_KERAS", legacy)
+    assert doctor_module._facts(tf, [])["Keras"] == words
 
 
 @pytest.mark.parametrize("form", ["custom", "stock"])

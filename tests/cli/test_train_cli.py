@@ -123,6 +123,26 @@ def test_log_lines_of_libraries_are_shown_for_debugging_only(debug, level, monke
         logger.setLevel(python_level)
 
 
+def test_log_level_of_abseil_is_set_where_its_release_is_known(monkeypatch):
+    found = []
+    monkeypatch.setattr(app_module, "_FATAL", 99)  # a level that hides nothing that 3 does not hide
+
+    def setters():
+        for setter in original():
+            found.append(setter.__name__)
+            yield lambda level: found.append(level)
+
+    original = app_module._abseil_level_setters
+    monkeypatch.setattr(app_module, "_abseil_level_setters", setters)
+    app_module._quiet_abseil()
+    assert found[1:] == [99]
+    assert "SetMinLogLevel" in found[0]
+    monkeypatch.setattr(app_module, "_ABSEIL_RELEASES", ("20991231",))
+    found.clear()
+    app_module._quiet_abseil()
+    assert found == []
+
+
 def test_wrong_input(run, tiny):
     assert "--run-dir is missing" in str(run("--config", tiny).exception)
     assert "--config is missing: the configuration of the run" in str(run().exception)

@@ -1,5 +1,7 @@
 """`model.fit` on two replicas gives the weights of one device with the same global batch."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,6 +64,12 @@ def float64():
     yield
     keras.config.set_floatx("float32")
     keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_a_keras_that_has_other_methods_is_left_to_itself():
+    model = types.SimpleNamespace(output=None, _compile_loss=None)
+    build_for_fit(model)
+    assert vars(model) == {"output": None, "_compile_loss": None}
 
 
 def worst_difference(one, two):

@@ -215,6 +215,13 @@ def test_another_keras_is_refused(monkeypatch):
     def changed(values, strategy, reduction):
         return values
 
-    monkeypatch.setattr(multi_worker.keras_trainer, "reduce_per_replica", changed)
-    with pytest.raises(RuntimeError, match=r"has changed .*changed.*keras/issues/20585"):
+    trainer = multi_worker._keras_trainer()
+    monkeypatch.setattr(trainer, "reduce_per_replica", changed)
+    with pytest.raises(RuntimeError, match=r"replaces .*changed of Keras .*keras/issues/20585.*Use the Keras of"):
+        multi_worker.patch_keras()
+    monkeypatch.delattr(trainer.TensorFlowTrainer, "_maybe_symbolic_build")
+    with pytest.raises(RuntimeError, match="replaces TensorFlowTrainer._maybe_symbolic_build of Keras"):
+        multi_worker.patch_keras()
+    monkeypatch.setattr(multi_worker, "_keras_trainer", lambda: None)
+    with pytest.raises(RuntimeError, match="replaces keras.src.backend.tensorflow.trainer of Keras"):
         multi_worker.patch_keras()
