@@ -154,3 +154,20 @@ def test_the_mask_of_a_static_size_reaches_all_of_it():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         PSALayer(**arguments)
+
+
+@pytest.mark.parametrize(("variant", "shrink_factor"), [("mmseg", 2), ("semseg", 2), ("semseg", 3), ("semseg", 1)])
+def test_the_shrunk_grid_is_where_the_resize_samples(variant, shrink_factor):
+    """For sizes that are known beforehand and for those that a graph is given."""
+    layer = PSALayer(mid_channels=4, variant=variant, shrink_factor=shrink_factor, mask_size=(9, 9))
+    dynamic = tf.function(layer.shrunk_grid, input_signature=[[tf.TensorSpec([], tf.int32)] * 2])
+    for size in ((9, 7), (8, 6), (9, 6), (2, 1), (12, 17)):
+        places = np.stack(np.mgrid[: size[0], : size[1]], axis=-1).astype("float64")
+        shrunk, first, step = (values.numpy() for values in layer.shrunk_grid(size))
+        aligned = variant == "semseg" or size[0] % 2 == size[1] % 2 == 1
+        sampled = resize(places, shrunk, aligned)
+        expected = np.stack(np.mgrid[: shrunk[0], : shrunk[1]], axis=-1) * step + first
+        np.testing.assert_allclose(sampled, expected, atol=1e-9)
+        assert (step > 0).all()
+        for known, given in zip((shrunk, first, step), dynamic([tf.constant(n) for n in size]), strict=True):
+            np.testing.assert_array_equal(known, given)
