@@ -11,7 +11,7 @@ import pytest
 import tensorflow
 
 import psanet_tf
-from psanet_tf.keras_api import LEGACY_KERAS, keras
+from psanet_tf.keras_api import keras
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +49,8 @@ def test_help_of_every_command_comes_without_tensorflow():
 def test_version_says_which_libraries_are_in_use():
     result = run("-X", "importtime", "-m", "psanet_cli", "--version")
     assert result.returncode == 0, result.stderr
-    libraries = f"TensorFlow {tensorflow.__version__}, {'tf_keras' if LEGACY_KERAS else 'Keras'} {keras.__version__}"
+    name = {"keras": "Keras"}.get(keras.__name__, keras.__name__)
+    libraries = f"TensorFlow {tensorflow.__version__}, {name} {keras.__version__}"
     assert result.stdout == f"psanet {psanet_tf.__version__}, {libraries}\n"
     assert "tensorflow.python" not in result.stderr  # answered at once
 
