@@ -1,10 +1,12 @@
-"""The paper's ablation in miniature: FCN, collect, distribute, both, on the synthetic scenes, several seeds each.
+"""The paper's ablation in miniature: FCN, collect, distribute, both, on synthetic scenes, several seeds each.
 
+    python benchmarks/ablation.py --out ablation-signposts --kind signposts
     python benchmarks/ablation.py --out ablation
 
-Every run is `psanet train` and `psanet evaluate` with a configuration of configs/scenes; the four differ in the
-attention module only. Runs that are finished are not done again, so that an interrupted ablation goes on. The table
-that it prints is the one of docs/ablation.md.
+Every run is `psanet train` and `psanet evaluate` with a configuration of configs/signposts, whose kinds need both
+directions, or of configs/scenes, whose kinds need one look; the four of a folder differ in the attention module only.
+Runs that are finished are not done again, so that an interrupted ablation goes on. The tables that it prints are those
+of docs/ablation.md.
 
     python benchmarks/ablation.py --out ablation-convnext --backbone ConvNeXt --variants fcn psanet
     python benchmarks/ablation.py --out ablation-mobilenet --backbone MobileNetV3 --variants fcn psanet
@@ -21,7 +23,8 @@ import sys
 import time
 from pathlib import Path
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "scenes"
+CONFIGS = Path(__file__).parent.parent / "configs"
+REPLICAS = {"scenes": 2, "signposts": 1}
 VARIANTS = {"fcn": "FCN, no attention", "collect": "+ collect", "distribute": "+ distribute", "psanet": "+ both"}
 
 
@@ -58,7 +61,7 @@ def overrides_of(backbone, out):
     return ["model.blocks=null", f"model.backbone={file}", "model.backbone_preprocessing=tf"]
 
 
-def run(variant, seed, out, extra=()):
+def run(kind, variant, seed, out, extra=()):
     """Trains and scores one network; returns its scores and the seconds of the training."""
     folder = out / f"{variant}-{seed}"
     scores, seconds = folder / "evaluation" / "scores.json", folder / "seconds.json"
@@ -66,29 +69,33 @@ def run(variant, seed, out, extra=()):
         start = time.monotonic()
         values = [
             f"train.seed={seed}",
-            f"data.root={out / 'scenes'}",
+            f"data.root={out / kind}",
             "train.tensorboard=false",
-            "train.cpu_replicas=2",
+            f"train.cpu_replicas={REPLICAS[kind]}",
             *extra,
         ]
         overrides = [argument for value in values for argument in ("--set", value)]
-        config = CONFIGS / f"{variant}.yaml"
+        config = CONFIGS / kind / f"{variant}.yaml"
         _psanet("train", "--config", config, "--run-dir", folder, *overrides)
         seconds.write_text(json.dumps(time.monotonic() - start))
         _psanet("evaluate", "--weights", folder)
     return json.loads(scores.read_text()), json.loads(seconds.read_text())
 
 
-def table(results):
+def table(kind, results):
     """Markdown: mean and sample standard deviation over the seeds, in percent."""
-    from psanet_tf.data.scenes import KINDS
+    from psanet_tf.data import scenes, signposts
 
-    def water(scores):
-        return statistics.mean(row["iou"] for row in scores["classes"] if row["name"] in KINDS)
+    def mean_iou(names):
+        return lambda scores: statistics.mean(row["iou"] for row in scores["classes"] if row["name"] in names)
 
+    if kind == "scenes":
+        context = {"IoU of the waters": mean_iou(scenes.KINDS)}
+    else:
+        context = {"IoU of the waters": mean_iou(signposts.WATERS), "IoU of the fields": mean_iou(signposts.FIELDS)}
     columns = {
         "mIoU": lambda scores: scores["miou"],
-        "IoU of the waters": water,
+        **context,
         "mAcc": lambda scores: scores["macc"],
         "allAcc": lambda scores: scores["allacc"],
     }
@@ -112,19 +119,22 @@ def _psanet(*arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for the scenes and the runs")
+    parser.add_argument("--kind", choices=list(REPLICAS), default="scenes", help="of scenes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for every run")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--backbone", choices=BACKBONES, help="in place of the small ResNet")
     arguments = parser.parse_args()
+    if arguments.backbone and arguments.kind != "scenes":
+        parser.error(f"--backbone goes with --kind scenes: {arguments.kind} are made for the small ResNet's reach")
     out = arguments.out.resolve()
     extra = [*(overrides_of(arguments.backbone, out) if arguments.backbone else []), *arguments.set]
     results = {variant: [] for variant in arguments.variants}
     for seed in arguments.seeds:
         for variant in arguments.variants:
-            results[variant].append(run(variant, seed, out, extra))
+            results[variant].append(run(arguments.kind, variant, seed, out, extra))
             print(f"{variant}, seed {seed}: mIoU {100 * results[variant][-1][0]['miou']:.2f}", flush=True)
-    text = table(results)
+    text = table(arguments.kind, results)
     (arguments.out / "table.md").write_text(text + "\n")
     print(f"\n{text}\n\nThe runs, and table.md, are in {arguments.out}")
 

@@ -1,6 +1,7 @@
 """`psanet data ...`: make and check datasets."""
 
 import contextlib
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,21 +13,41 @@ data_app = typer.Typer(help="Make and check datasets.", no_args_is_help=True, ri
 app.add_typer(data_app, name="data")
 
 
+class SceneKind(str, Enum):
+    SCENES = "scenes"
+    SIGNPOSTS = "signposts"
+
+
 @data_app.command()
 def scenes(
     root: Annotated[Path, typer.Argument(help="Folder to make; it must not exist yet.")],
-    train: Annotated[int, typer.Option(help="Number of training images.")] = 600,
-    validation: Annotated[int, typer.Option(help="Number of validation images.")] = 100,
-    size: Annotated[int, typer.Option(help="Rows and columns of an image, at least 161.")] = 161,
+    kind: Annotated[
+        SceneKind,
+        typer.Option(
+            help="scenes: one look straight across the image tells what a water is; signposts: of waters only they "
+            "know where to look, of fields only the signposts know which they mean."
+        ),
+    ] = SceneKind.SCENES,
+    train: Annotated[
+        int | None, typer.Option(help="Number of training images; default: 600 scenes, 1600 signposts.")
+    ] = None,
+    validation: Annotated[int | None, typer.Option(help="Number of validation images; default: 100.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Of scenes, rows and columns of an image, at least 161; default: 161.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
 ):
     """Write a small synthetic dataset, in ADE20K's layout, whose labels need context from far away.
 
-    Example: psanet data scenes demo/scenes
+    \b
+    Examples:
+      psanet data scenes demo/scenes
+      psanet data scenes demo/signposts --kind signposts
     """
-    from psanet_tf.data.scenes import write_scenes
+    from psanet_tf.data.scene_files import write_scenes
 
-    write_scenes(root, train=train, validation=validation, size=size, seed=seed)
+    write_scenes(root, train, validation, size, seed, kind.value)
+    train, validation = (len(list((root / "images" / split).iterdir())) for split in ("training", "validation"))
     print(f"{train} training and {validation} validation images are in {root}")
 
 

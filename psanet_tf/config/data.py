@@ -12,6 +12,7 @@ from psanet_tf.config.section import Section
 _SPLITS = {
     "ade20k": ("training", "validation"),
     "scenes": ("training", "validation"),
+    "signposts": ("training", "validation"),
     "voc2012": ("train_aug", "val"),
     "cityscapes": ("train", "val"),
     "custom": ("train", "val"),
@@ -53,7 +54,7 @@ class DisplaySection(Section):
 
 
 class DataSection(Section):
-    dataset: Literal["ade20k", "voc2012", "cityscapes", "scenes", "custom"] = Field(
+    dataset: Literal["ade20k", "voc2012", "cityscapes", "scenes", "signposts", "custom"] = Field(
         "ade20k", description="layout on disk, class names and colours"
     )
     root: str = Field(description="folder of the dataset, in its owner's layout, or of its TFRecords")
@@ -62,12 +63,12 @@ class DataSection(Section):
     )
     train_split: str = Field(
         default_factory=lambda values: _splits(values)[0],
-        description="the dataset's own name of the split; default training (ade20k, scenes), train_aug (voc2012), "
-        "train (cityscapes, custom)",
+        description="the dataset's own name of the split; default training (ade20k, scenes, signposts), train_aug "
+        "(voc2012), train (cityscapes, custom)",
     )
     val_split: str = Field(
         default_factory=lambda values: _splits(values)[1],
-        description="default validation (ade20k, scenes), val (the others)",
+        description="default validation (ade20k, scenes, signposts), val (the others)",
     )
     class_names: str | None = Field(
         None, description="custom: file under root with one class name per line, in the order of the train ids"

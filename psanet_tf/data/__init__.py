@@ -27,7 +27,7 @@ _MODULE_OF = {
     "training_dataset": "pipeline",
     "UnreadableExamples": "unreadable",
     "readable_pipeline_errors": "unreadable",
-    "write_scenes": "scenes",
+    "write_scenes": "scene_files",
 }
 
 __all__ = list(_MODULE_OF)

@@ -97,7 +97,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """Facts about a dataset that the package knows.
 
     Args:
-        name: ``"ade20k"``, ``"voc2012"``, ``"cityscapes"`` or ``"scenes"``.
+        name: ``"ade20k"``, ``"voc2012"``, ``"cityscapes"``, ``"scenes"`` or ``"signposts"``.
 
     Raises:
         ValueError: another name.
@@ -205,7 +205,7 @@ def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
         table[[value for value in unused if value in (0, 255)] or unused[-1:]] = info.ignore_label
         table[list(info.label_values)] = np.arange(count)
         return table
-    if info.name in ("ade20k", "scenes") and not train_ids:
+    if info.name in ("ade20k", "scenes", "signposts") and not train_ids:
         table[0] = info.ignore_label
         table[1 : count + 1] = np.arange(count)
         return table
@@ -220,4 +220,4 @@ def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
     return table
 
 
-_KNOWN = ("ade20k", "voc2012", "cityscapes", "scenes")
+_KNOWN = ("ade20k", "voc2012", "cityscapes", "scenes", "signposts")

@@ -254,6 +254,7 @@ def _unique_name(root, example):
 _LAYOUTS = {
     "ade20k": (_list_ade20k, "images/{split}"),
     "scenes": (_list_ade20k, "images/{split}"),
+    "signposts": (_list_ade20k, "images/{split}"),
     "voc2012": (_list_voc2012, "ImageSets/Segmentation"),
     "cityscapes": (_list_cityscapes, "leftImg8bit/{split}"),
     "custom": (_list_custom, "{split}"),

@@ -16,7 +16,7 @@ from psanet_tf.data.layouts import listing_warnings
 from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import config_scale_warnings, with_long_side
-from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.scene_files import SCENES, write_scenes
 from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
 from psanet_tf.keras_api import keras
@@ -182,9 +182,9 @@ def prepare_data(config: Config, is_chief: bool = True) -> None:
     files that are passed over, and about scales.
     """
     data = config.data
-    if data.dataset == "scenes" and not Path(data.root).exists() and is_chief:
+    if data.dataset in SCENES and not Path(data.root).exists() and is_chief:
         print(f"there are no scenes in {data.root} yet", file=sys.stderr)
-        write_scenes(data.root)
+        write_scenes(data.root, kind=data.dataset)
     if is_chief:
         for warning in listing_warnings(data) + config_scale_warnings(config, info_of(data)):
             print(f"warning: {warning}", file=sys.stderr)

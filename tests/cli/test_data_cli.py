@@ -27,6 +27,19 @@ def scenes(tmp_path, monkeypatch):
     return root, config
 
 
+def test_signposts_are_written_and_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("scenes", "signs", "--kind", "signposts", "--train", 9, "--validation", 7)
+    assert result.exit_code == 0, result.output
+    assert "9 training and 7 validation images are in signs" in result.output
+    (tmp_path / "config.yaml").write_text(CONFIG.format(root="signs").replace("scenes", "signposts"))
+    result = run("check", "--config", "config.yaml")
+    assert result.exit_code == 0, result.output
+    assert "training: 9 images of 241x145 to 241x145 pixels" in result.output
+    result = run("scenes", "more", "--kind", "signposts", "--size", 200)
+    assert str(result.exception) == "size: signposts are 241 x 145 pixels, leave it out; got 200"
+
+
 def test_scenes_are_not_overwritten(scenes):
     root, _ = scenes
     before = sorted(path.name for path in root.rglob("*"))

@@ -3,7 +3,7 @@
 import pytest
 
 from psanet_tf.config import Config
-from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.scene_files import write_scenes
 
 
 @pytest.fixture(scope="session")

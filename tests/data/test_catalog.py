@@ -9,7 +9,9 @@ from psanet_tf.config.data import DataSection
 from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, dataset_info, distinct_colors, info_of, label_value_table
 
 
-@pytest.mark.parametrize(("name", "classes"), [("ade20k", 150), ("voc2012", 21), ("cityscapes", 19), ("scenes", 10)])
+@pytest.mark.parametrize(
+    ("name", "classes"), [("ade20k", 150), ("voc2012", 21), ("cityscapes", 19), ("scenes", 10), ("signposts", 13)]
+)
 def test_known_datasets_have_a_name_and_a_colour_for_each_class(name, classes):
     info = dataset_info(name)
     assert info.num_classes == len(info.class_names) == classes
@@ -34,7 +36,7 @@ def test_dictionary_and_back():
 
 
 def test_unknown_dataset_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="coco.*ade20k, voc2012, cityscapes, scenes"):
+    with pytest.raises(ValueError, match="coco.*ade20k, voc2012, cityscapes, scenes, signposts"):
         dataset_info("coco")
 
 

@@ -11,6 +11,7 @@ from psanet_tf.config.data import AugmentationSection, DataSection
     [
         ("ade20k", ("training", "validation")),
         ("scenes", ("training", "validation")),
+        ("signposts", ("training", "validation")),
         ("voc2012", ("train_aug", "val")),
         ("cityscapes", ("train", "val")),
     ],

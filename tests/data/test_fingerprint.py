@@ -13,7 +13,7 @@ from psanet_tf.config.data import DataSection
 from psanet_tf.data import fingerprint as module
 from psanet_tf.data.fingerprint import Fingerprint, data_fingerprint, describe_classes, describe_difference
 from psanet_tf.data.record_writer import write_records
-from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.scene_files import write_scenes
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf.data.catalog import dataset_info
-from psanet_tf.data.scenes import KINDS, LAMP_COLORS, MIN_DISTANCE, make_scene, write_scenes
+from psanet_tf.data.scene_files import write_scenes
+from psanet_tf.data.scenes import KINDS, LAMP_COLORS, MIN_DISTANCE, make_scene
 from psanet_tf.models import PSANet
 
 SEEN = range(12)
@@ -87,6 +88,16 @@ def test_kinds_are_drawn_independently_of_each_other_and_of_the_side():
     assert counts.sum(1).min() > 20
     assert counts.sum(0).min() > 20
     assert (abs(left / counts.sum(1) - 0.5) < 0.25).all()
+
+
+def test_scenes_are_those_of_the_published_tables():
+    scene = make_scene(0, "training", 3)
+    assert scene.kinds == (0, 0)
+    labels = [[0, 0, 0, 0, 0], [2, 2, 2, 2, 2], [5, 3, 3, 6, 6], [2, 2, 2, 6, 2], [2, 3, 2, 2, 2]]
+    assert scene.label[10::35, 10::35].tolist() == labels
+    red = [[204, 121, 114, 118, 150], [93, 85, 78, 70, 77], [228, 49, 31, 40, 47], [70, 80, 59, 71, 85]]
+    # Sines may differ in their last bits from one processor to another.
+    np.testing.assert_allclose(scene.image[10:150:35, 10::35, 0], red, atol=1)
 
 
 def test_same_seed_same_files_however_many(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.scenes import write_scenes
+from psanet_tf.data.scene_files import write_scenes
 from psanet_tf.training import trainer
 from psanet_tf.training.continuation import check_data
 from psanet_tf.training.run_folder import TrainingFolder, environment
@@ -79,11 +79,11 @@ def test_xla_where_it_cannot_serve(config, two_replicas, monkeypatch):
 def test_missing_scenes_are_written_first(config, tmp_path, monkeypatch):
     written = []
 
-    def write_few(root):
-        written.append(root)
-        write_scenes(root, train=1, validation=1)
+    def write_few(root, kind):
+        written.append((root, kind))
+        write_scenes(root, train=1, validation=1, kind=kind)
 
     monkeypatch.setattr(trainer, "write_scenes", write_few)
     trainer.prepare_data(config(f"data.root={tmp_path / 'new'}"))
     trainer.prepare_data(config())
-    assert written == [str(tmp_path / "new")]
+    assert written == [(str(tmp_path / "new"), "scenes")]
