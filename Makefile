@@ -2,7 +2,9 @@
 # make test    lint and the whole test suite
 # make test-legacy  ops, layers and models under legacy Keras
 # make lint    ruff alone
-# make clean   removes the virtual environment and what the demo wrote
+# make test-matrix  the tests that depend on TensorFlow, beside each version that the package is for (LANES="2.15 2.21"
+#              runs some); every version has a virtual environment of its own in .lanes
+# make clean   removes the virtual environments and what the demo wrote
 # Each makes its own virtual environment (.venv) first; PYTHON chooses the interpreter (3.11 to 3.13).
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 PSANET := $(BIN)/psanet
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-legacy lint clean
+.PHONY: demo test test-legacy test-matrix lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -37,6 +39,9 @@ test: lint
 test-legacy: $(VENV)/installed-test
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/ops tests/layers tests/models
 
+test-matrix: $(VENV)/installed-test
+	$(BIN)/python tests/version_matrix.py $(LANES)
+
 # Every step is a command that a user would type; each can be repeated and goes on where it was interrupted.
 demo: $(VENV)/installed
 	test -d $(DEMO)/scenes || $(PSANET) data scenes $(DEMO)/scenes
@@ -58,4 +63,4 @@ demo: $(VENV)/installed
 	@echo '      (psanet train --dry-run --config ... first), or $(PSANET) serve $(DEMO)/models/psanet.'
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) .lanes

@@ -1,19 +1,18 @@
 """Weights from other runs and other projects."""
 
 import functools
+import importlib
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
-from keras.src.legacy.saving import legacy_h5_format
 from PIL import Image
 from pytorch_writer import save_state_dict
 
 from psanet_tf import PSANet
 from psanet_tf.data.normalization import MEAN, STD
-from psanet_tf.keras_api import keras
-from psanet_tf.training.checkpoints import save_checkpoint
+from psanet_tf.keras_api import LEGACY_KERAS, keras
 from psanet_tf.weights.backbones import CAFFE_MEAN, from_keras_applications, read_keras_applications
 from psanet_tf.weights.initial_weights import load_initial_weights
 from psanet_tf.weights.naming import SEMSEG
@@ -22,15 +21,26 @@ from psanet_tf.weights.state_dicts import from_torch_layout
 
 SMALL = {"blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 33, 3)}
 
+# Keras's writer of the older format that keras.applications downloads.
+h5_format = importlib.import_module(
+    f"{keras.__name__}.src.{'saving.legacy.hdf5_format' if LEGACY_KERAS else 'legacy.saving.legacy_h5_format'}"
+)
+
+
+def short_name(variable):
+    """ "kernel"; Keras 2 says "conv1/kernel:0"."""
+    return variable.name.rpartition("/")[2].partition(":")[0]
+
 
 def randomize(model, seed=0):
     """Weights and statistics that are neither initial nor symmetric."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         value = variable.numpy()
-        if variable.name in ("gamma", "moving_variance"):
+        name = short_name(variable)
+        if name in ("gamma", "moving_variance"):
             value = rng.uniform(0.5, 1.5, value.shape)
-        elif variable.name in ("beta", "bias", "moving_mean"):
+        elif name in ("beta", "bias", "moving_mean"):
             value = rng.normal(0, 0.2, value.shape)
         variable.assign(value)
 
@@ -46,7 +56,7 @@ def small(num_classes=3, which="source", **options):
     randomize(model, seed=num_classes)
     rng = np.random.default_rng([num_classes, which == "target"])
     for variable in model.weights:
-        if variable.name == "kernel":
+        if short_name(variable) == "kernel":
             variable.assign(rng.normal(0, 0.1, variable.shape))
     return model
 
@@ -103,7 +113,7 @@ def test_files_of_keras_applications(resnet50, classic, tmp_path, file):
         network.save_weights(tmp_path / file)
     else:  # the older format that keras.applications downloads
         with h5py.File(tmp_path / file, "w") as group:
-            legacy_h5_format.save_weights_to_hdf5_group(group, network)
+            h5_format.save_weights_to_hdf5_group(group, network)
     randomize(classic, seed=9)
     lines = load_initial_weights(classic, tmp_path / file)
     expected = from_keras_applications(resnet50)
@@ -115,7 +125,7 @@ def test_files_of_keras_applications(resnet50, classic, tmp_path, file):
 def test_an_earlier_run(tmp_path):
     source, target = small(), small(which="target")
     randomize(source, seed=7)
-    save_checkpoint(source, tmp_path / "x.keras")
+    source.save(tmp_path / "x.keras")
     assert not same(source, target)
     lines = load_initial_weights(target, tmp_path / "x.keras")
     assert same(source, target)
@@ -125,7 +135,7 @@ def test_an_earlier_run(tmp_path):
 def test_a_head_with_another_class_count_is_skipped_and_said_so(tmp_path):
     source, target = small(3), small(5)
     before = semseg_state_dict(target)
-    save_checkpoint(source, tmp_path / "x.keras")
+    source.save(tmp_path / "x.keras")
     lines = load_initial_weights(target, tmp_path / "x.keras")
     assert all(same(source, target, part) for part in ("layer", "psa.", "cls.0", "cls.1", "aux.0", "aux.1"))
     for name in ("cls.4.weight", "cls.4.bias", "aux.4.weight"):
@@ -135,10 +145,10 @@ def test_a_head_with_another_class_count_is_skipped_and_said_so(tmp_path):
 
 
 def test_another_mask_size_and_no_attention_are_said_so(tmp_path):
-    save_checkpoint(small(), tmp_path / "x.keras")
+    small().save(tmp_path / "x.keras")
     lines = load_initial_weights(small(mask_size=(3, 3)), tmp_path / "x.keras")
     assert any("psa.attention.3.weight: shape [25, 32, 1, 1], needs [9, 32, 1, 1]" in line for line in lines)
-    save_checkpoint(small(use_psa=False), tmp_path / "fcn.keras")
+    small(use_psa=False).save(tmp_path / "fcn.keras")
     lines = load_initial_weights(small(), tmp_path / "fcn.keras")
     assert any("skipped attention module: not in the file" in line for line in lines)
 
@@ -181,10 +191,10 @@ def backbone_names(model, stem):
 def test_a_backbone_of_another_shape_changes_nothing(tmp_path):
     target = small()
     before = semseg_state_dict(target)
-    save_checkpoint(PSANet(3, input_shape=(33, 33, 3), blocks=(1, 2, 1, 1), width=4), tmp_path / "x.keras")
+    PSANet(3, input_shape=(33, 33, 3), blocks=(1, 2, 1, 1), width=4).save(tmp_path / "x.keras")
     with pytest.raises(ValueError, match=r"(?s)train.init: .*x.keras does not fit this network.*unexpected: layer2.1"):
         load_initial_weights(target, tmp_path / "x.keras")
-    save_checkpoint(small(stem="classic"), tmp_path / "y.keras")
+    small(stem="classic").save(tmp_path / "y.keras")
     with pytest.raises(ValueError, match=r"missing: layer0.3.weight"):
         load_initial_weights(target, tmp_path / "y.keras")
     assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())
@@ -194,7 +204,7 @@ def test_values_that_are_not_finite_change_nothing(tmp_path):
     source, target = small(), small(4)
     before = semseg_state_dict(target)
     source.get_layer("psa").proj_bn.moving_mean.assign(np.full(128, np.nan))
-    save_checkpoint(source, tmp_path / "x.keras")
+    source.save(tmp_path / "x.keras")
     with pytest.raises(ValueError, match=r"(?s)train.init: .*x.keras.*psa.proj.1.running_mean: 128 of 128 values"):
         load_initial_weights(target, tmp_path / "x.keras")
     assert all(np.array_equal(value, before[name]) for name, value in semseg_state_dict(target).items())

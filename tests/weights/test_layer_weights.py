@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from small_backbones import set_random_weights, small_convnext
 
 from psanet_tf import PSANet
-from psanet_tf.keras_api import keras
+from psanet_tf.keras_api import LEGACY_KERAS, keras
 from psanet_tf.weights.first_convolution import folded_kernel
 from psanet_tf.weights.initial_weights import load_initial_weights
 from psanet_tf.weights.layer_weights import load_backbone_weights
+
+if LEGACY_KERAS:
+    pytest.skip("backbones need Keras 3", allow_module_level=True)
+
+from small_backbones import set_random_weights, small_convnext
 
 NAME = "ConvNeXtTiny"
 SMALL = {"num_classes": 3, "width": 4, "backbone": NAME, "use_psa": False}
