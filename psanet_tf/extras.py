@@ -1,6 +1,7 @@
 """What the package's extras bring may be missing; then the error says which extra it is."""
 
 import contextlib
+import importlib.metadata
 from collections.abc import Iterator
 
 
@@ -15,6 +16,14 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        pin = _same_tensorflow() if extra == "serving" else ""
         raise ImportError(
-            f"{purpose} needs {error.name}, which is not installed: pip install 'psanet-tf[{extra}]'"
+            f"{purpose} needs {error.name}, which is not installed: pip install 'psanet-tf[{extra}]'{pin}"
         ) from error
+
+
+def _same_tensorflow():
+    """What keeps pip from moving TensorFlow to the version of the newest serving API."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # under another name: tensorflow-cpu
+        return f" tensorflow=={importlib.metadata.version('tensorflow')}"
+    return ""

@@ -1,6 +1,7 @@
 """What happens where an extra is not installed: an error that names it, before any work."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -72,6 +73,16 @@ def test_missing_module_is_named_with_its_extra():
             import no_such_module  # noqa: F401
 
 
+def test_tensorflow_is_kept_where_it_has_its_usual_name(monkeypatch):
+    def version(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ImportError, match=r"pip install 'psanet-tf\[serving\]'$"):
+        with needs_extra("serving", "flying"):
+            import no_such_module  # noqa: F401
+
+
 def test_libraries_of_ours_say_what_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.predict_pb2", None)
@@ -114,11 +125,12 @@ def test_commands_name_the_extra(tmp_path):
         timeout=240,
     )
     lines = [line for line in result.stderr.splitlines() if line.startswith("psanet: error:") or line.isdecimal()]
+    # The TensorFlow that is there stays.
+    install_serving = f"pip install 'psanet-tf[serving]' tensorflow=={importlib.metadata.version('tensorflow')}"
     assert lines == [
-        "psanet: error: the model server needs grpc, which is not installed: pip install 'psanet-tf[serving]'",
+        f"psanet: error: the model server needs grpc, which is not installed: {install_serving}",
         "2",
-        "psanet: error: the client of a model server needs orjson, which is not installed: "
-        "pip install 'psanet-tf[serving]'",
+        f"psanet: error: the client of a model server needs orjson, which is not installed: {install_serving}",
         "2",
         "psanet: error: labelling videos needs av, which is not installed: pip install 'psanet-tf[video]'",
         "2",
