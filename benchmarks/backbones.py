@@ -90,11 +90,11 @@ def train(name, folder):
 
     keras.utils.set_random_seed(0)
     model = _network(name, SIZE)
-    _keep_scale(model)
     images, labels = _images()
+    _keep_scale(model, images)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(1e-3), loss={"logits": loss, "aux_logits": loss}, jit_compile=False)
-    before = [np.array(weight) for weight in model.get_layer("backbone").trainable_weights]
+    before = [np.asarray(weight).copy() for weight in model.get_layer("backbone").trainable_weights]
     losses = [model.train_on_batch(images, {"logits": labels, "aux_logits": labels})[0] for _ in range(2)]
     if not np.isfinite(losses).all():
         raise AssertionError(f"{name}: losses {losses}")
@@ -116,8 +116,12 @@ def train(name, folder):
     }
 
 
-def _keep_scale(model):
-    """Kernels of He et al. 2015: with Keras's initial ones some networks answer the same whatever the image is."""
+def _keep_scale(model, images):
+    """Kernels of He et al. 2015: with Keras's initial ones some networks answer the same whatever the image is.
+
+    And shifts that let most of it through the ReLUs, and statistics of the images, as after training: else float32's
+    rounding grows from layer to layer, until two right answers are different ones.
+    """
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -125,6 +129,14 @@ def _keep_scale(model):
         if len(weight.shape) > 1:
             inputs = np.prod(weight.shape[:-1] if weight.shape[-1] > 1 else weight.shape[:2])
             weight.assign(rng.standard_normal(weight.shape, "float32") * np.float32((2 / inputs) ** 0.5))
+        elif weight.name == "beta":
+            weight.assign(rng.normal(2, 0.5, weight.shape))
+    momenta = {layer: layer.momentum for layer in model._flatten_layers() if hasattr(layer, "moving_variance")}
+    for layer in momenta:
+        layer.momentum = 0.0
+    model(images, training=True)
+    for layer, momentum in momenta.items():
+        layer.momentum = momentum
 
 
 def export(name, folder):
