@@ -36,8 +36,8 @@ Call waters and fields *targets*, lamps and boards *sources*. What it takes to t
 
 * **Both together look at all of it**, each direction for its half of the classes.
 
-What collect says of fields, and distribute of waters, is what a network learns to read from such sums;
-docs/ablation.md tells how much that is. All other classes can be told from a few pixels around.
+What collect says of fields, and distribute of waters, is what a network learns to read from such sums, and for
+benchmarks/ablation.py to measure. All other classes can be told from a few pixels around.
 `psanet_tf.data.scene_files` writes the images.
 """
 
