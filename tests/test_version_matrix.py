@@ -19,7 +19,7 @@ HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def pins(path):
-    return dict(line.split("==") for line in path.read_text().splitlines() if not line.startswith("#"))
+    return dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def test_every_lane_pins_its_tensorflow_and_its_tests_are_there(lane):
 
 
 def test_the_package_admits_every_lane_and_the_readme_has_rows_of_what_is_pinned():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (need,) = (need for need in project["dependencies"] if need.startswith("tensorflow"))
     low, high = map(int, re.fullmatch(r"tensorflow>=2\.(\d+),<2\.(\d+)", need).groups())
     minors = [int(lane.name.partition(".")[2]) for lane in matrix.LANES]
     assert (min(minors), max(minors)) == (low, high - 1)
-    found = re.findall(r"^\| (2\.\d+\.\d+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    found = re.findall(r"^\| (2\.\d+\.\d+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(found) <= {pins(lane.constraints)["tensorflow"] for lane in matrix.LANES}
 
 
@@ -77,7 +77,7 @@ def test_a_lane_without_its_python_is_skipped_in_words(folder, monkeypatch, caps
     assert "[2.15] SKIPPED: no Python 3.1 or 2.9 on this machine" in output
     assert "TensorFlow 2.15 was not tested: no Python 3.1 or 2.9" in output
     assert "\n0 lanes passed, 0 failed" in output
-    assert "\n| 2.15.9 | earlier |\n" in (folder / "README.md").read_text()
+    assert "\n| 2.15.9 | earlier |\n" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def of_lane(fails):
@@ -113,7 +113,7 @@ def test_rows_of_lanes_that_ran_are_put_into_the_readmes_table(folder, lanes, mo
         "| 2.15.0 | 3.1.4 | 3.13 | passed | passed | passed | need Keras 3 | is its Keras |",
         "| 2.20.0 | 3.1.4 | 3.13 | passed | passed | passed | passed | passed |",
     )
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- versions: made by make test-matrix -->\n| TensorFlow | Keras |")
     assert text.endswith(f"| --- |\n{first}\n| 2.19.1 | earlier |\n{second}\n<!-- end of versions -->\nafter\n")
     assert f"{first}\n{second}\n" in capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_a_lane_that_fails_is_exit_status_1_and_its_log_is_shown(folder, lanes, 
     assert f"[2.20] {words} (" in output
     assert "[2.20] the end of .lanes/2.20.log:\nran " in output
     assert "0 lanes passed, 1 failed" in output
-    assert re.search(r"\n\| 2\.20\.0 \|.* FAILED \|", (folder / "README.md").read_text())
+    assert re.search(r"\n\| 2\.20\.0 \|.* FAILED \|", (folder / "README.md").read_text(encoding="utf-8"))
 
 
 def test_unknown_lane(capsys):

@@ -231,7 +231,7 @@ def test_what_is_given_in_place_of_weights_is_named_with_what_is_wanted(tmp_path
     before = semseg_state_dict(target)
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.pth", "PNG")
-    (tmp_path / "notes.txt").write_text("Gewichte für später\n")
+    (tmp_path / "notes.txt").write_text("Gewichte für später\n", encoding="utf-8")
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "noise.pth").write_bytes(bytes(range(1, 256)))
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
