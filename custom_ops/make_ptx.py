@@ -13,6 +13,7 @@ import ctypes
 import hashlib
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -95,7 +96,9 @@ def compile_ptx(nvrtc: ctypes.CDLL) -> str:
         )
     )
     options = (ctypes.c_char_p * len(OPTIONS))(*(option.encode() for option in OPTIONS))
-    status = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
+    # It leaves its thread in the C locale, in which Python would read and write text as ASCII.
+    with ThreadPoolExecutor(1) as thread:
+        status = thread.submit(nvrtc.nvrtcCompileProgram, program, len(OPTIONS), options).result()
     if status:
         log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
         raise RuntimeError(f"NVRTC does not take the sources:\n{log}")

@@ -95,6 +95,18 @@ def test_another_release_of_nvrtc_is_refused(copied, monkeypatch):
         copied.main()
 
 
+def test_compiling_leaves_the_locale_as_it_was(make_ptx, tmp_path):
+    needs_nvrtc(make_ptx)
+
+    def text_encoding():
+        with open(tmp_path / "text", "w") as file:
+            return file.encoding
+
+    before = text_encoding()
+    make_ptx.compile_ptx(make_ptx.find_nvrtc())
+    assert text_encoding() == before
+
+
 def test_want_of_nvrtc_is_said(copied, monkeypatch, capsys):
     monkeypatch.setattr(copied, "find_nvrtc", lambda: None)
     assert copied.main() == 2
