@@ -25,10 +25,11 @@ from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.files import weights_identity
 
 STEPS = 4  # of an epoch: 18 images in batches of 4
-# Crops that are not of the form 8n + 1. On two replicas: the run that is extended, and test_multi_worker.py.
+# Crops that are not of the form 8n + 1; two replicas.
 RECIPE = (
     "model.use_psa=false",
     "data.crop_size=[40, 48]",
+    "train.cpu_replicas=2",
     "train.save_every_steps=2",
     "train.keep_last=2",
 )
@@ -72,7 +73,9 @@ def rows(run):
 def assert_same_run(run, other):
     for one, two in zip(weights(run.last_file), weights(other.last_file), strict=True):
         np.testing.assert_array_equal(one, two)
-    assert rows(run) == rows(other)
+    # The mean values of an interrupted epoch are shared out over the replicas anew.
+    for one, two in zip(rows(run), rows(other), strict=True):
+        assert one == pytest.approx(two, rel=1e-6)
 
 
 def test_run_folder(uninterrupted, config_file):
@@ -97,7 +100,7 @@ def test_run_folder(uninterrupted, config_file):
     assert load_config(run.config_file) == load_config(config_file, [*RECIPE, "train.tensorboard=true"])
     (start,) = json.loads(run.environment_file.read_text())
     assert start["packages"]["keras"] == keras.__version__
-    assert start["devices"] == ["/device:CPU:0"]
+    assert len(start["devices"]) == 2
 
     table = rows(run)
     assert [(row["epoch"], row["step"]) for row in table] == [(1, STEPS), (2, 2 * STEPS), (3, 3 * STEPS)]
@@ -220,7 +223,7 @@ def test_kill_9_and_ctrl_c_and_the_same_command_again_give_the_same_weights(
     assert "there is no state.npz; going on from the state saved before it" in said
     assert "going on after epoch 0 and step 2 of 4; the weights will be bit-equal to those of a run that was" in said
     _, start = json.loads(run.environment_file.read_text())
-    assert start["replicas"] == 1 and "bit-equal" in start["continuation"][0]
+    assert start["replicas"] == 2 and "bit-equal" in start["continuation"][0]
     # In the validation of the last epoch.
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert stopped.value.signal == signal.SIGINT
@@ -277,7 +280,7 @@ def test_a_finished_run_is_extended(copy, capfd):
     with pytest.raises(ValueError, match=r"a run of 3 epochs, train.epochs is 4; give --extend --epochs 4"):
         psanet(*arguments)
     before = rows(copy)
-    printed = psanet(*arguments, "--extend", "--set", "train.cpu_replicas=2")
+    printed = psanet(*arguments, "--extend", "--set", "train.cpu_replicas=1")
     assert "best validation mIoU" in printed and " of 4\n" in printed
     table = rows(copy)
     assert table[:3] == before
