@@ -37,12 +37,21 @@ def _package_version():
     return re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)[1]
 
 
+def _version_of(package):
+    """Of a package that may have been installed under another name: TensorFlow as tensorflow-cpu."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(package)
+        return f"{importlib.metadata.version(names[0])} ({names[0]})" if names else "missing"
+
+
 def _print_versions(wanted):
     if wanted:
         legacy = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")  # as in psanet_tf/keras_api.py
         libraries = {"TensorFlow": "tensorflow", **({"tf_keras": "tf_keras"} if legacy else {"Keras": "keras"})}
         versions = {"psanet": _package_version()}
-        versions |= {name: importlib.metadata.version(package) for name, package in libraries.items()}
+        versions |= {name: _version_of(package) for name, package in libraries.items()}
         print(", ".join(f"{name} {version}" for name, version in versions.items()))
         raise typer.Exit
 

@@ -1,6 +1,7 @@
 """What importing the package does, and what the command does without it."""
 
 import ast
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import tensorflow
+from typer.testing import CliRunner
 
 import psanet_tf
+from psanet_cli.app import _register, app
 from psanet_tf.keras_api import keras
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +56,23 @@ def test_version_says_which_libraries_are_in_use():
     libraries = f"TensorFlow {tensorflow.__version__}, {name} {keras.__version__}"
     assert result.stdout == f"psanet {psanet_tf.__version__}, {libraries}\n"
     assert "tensorflow.python" not in result.stderr  # answered at once
+
+
+def test_version_finds_a_library_under_the_name_of_another_package(monkeypatch):
+    version = importlib.metadata.version
+
+    def as_tensorflow_cpu(package):
+        if package in ("tensorflow", "keras"):
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version({"tensorflow-cpu": "tensorflow"}.get(package, package))
+
+    monkeypatch.setattr(importlib.metadata, "version", as_tensorflow_cpu)
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {"tensorflow": ["tensorflow-cpu"]})
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    _register()
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert result.output.endswith(f", TensorFlow {tensorflow.__version__} (tensorflow-cpu), Keras missing\n")
 
 
 def test_the_package_runs_as_the_command():
