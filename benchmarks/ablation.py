@@ -3,10 +3,10 @@
     python benchmarks/ablation.py --out ablation-signposts --kind signposts
     python benchmarks/ablation.py --out ablation
 
-Every run is `psanet train` and `psanet evaluate` with a configuration of configs/signposts, whose kinds need both
-directions, or of configs/scenes, whose kinds need one look; the four of a folder differ in the attention module only.
-Runs that are finished are not done again, so that an interrupted ablation goes on. The tables that it prints are those
-of docs/ablation.md.
+Every run is `psanet train` and `psanet evaluate` with a configuration of configs/signposts, of whose kinds each
+direction tells one half, or of configs/scenes, whose kinds need one look; the four of a folder differ in the attention
+module only. Runs that are finished are not done again, so that an interrupted ablation goes on. It prints the table of
+docs/ablation.md, means over the seeds; the scores of a run are in its evaluation/scores.json.
 
     python benchmarks/ablation.py --out ablation-convnext --backbone ConvNeXt --variants fcn psanet
     python benchmarks/ablation.py --out ablation-mobilenet --backbone MobileNetV3 --variants fcn psanet

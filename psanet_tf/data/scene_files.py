@@ -56,6 +56,7 @@ def write_scenes(
             raise ValueError(f"{name}: needs at least one image, got {count}")
     if kind == "signposts" and size is not None:
         raise ValueError(f"size: signposts are {signposts.HEIGHT} x {signposts.WIDTH} pixels, leave it out; got {size}")
+    size = scenes.MIN_SIZE if size is None else size
     with atomic_folder(root) as temporary:
         splits = ("training", "validation")
         jobs = [(split, index) for split, count in zip(splits, counts, strict=True) for index in range(count)]
@@ -64,7 +65,7 @@ def write_scenes(
             (temporary / "annotations" / split).mkdir(parents=True)
         for split, index in track(jobs, f"writing {kind}"):
             if kind == "scenes":
-                scene = scenes.make_scene(seed, split, index, *(() if size is None else (size,)))
+                scene = scenes.make_scene(seed, split, index, size)
             else:
                 scene = signposts.make_signpost_scene(seed, split, index)
             name = f"scene_{split}_{index:06d}"
