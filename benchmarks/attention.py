@@ -3,11 +3,13 @@
     python benchmarks/attention.py                                # a Markdown table, half an hour on two cores
     python benchmarks/attention.py --maps 30x30 45x45 --blocks 8x8 16x32
     python benchmarks/attention.py --semseg FOLDER                # see benchmarks/original.py for what that needs
+    python benchmarks/attention.py --device gpu
 
 What is measured is what `PSALayer` does between its convolutions, both directions with 512 channels. Every form is in a
 process of its own, on all cores; they take turns. Memory is the largest resident size during a call, of a process that
 does nothing else, less that before it, when the inputs were there already; "beside outputs" leaves out what the call
-returns (with gradients, those of all inputs), which every form has.
+returns (with gradients, those of all inputs), which every form has. With --device gpu, memory is what the allocator has
+given out, and several calls are queued for each timing.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from machine import processor
-from original import REPOSITORY, check_pytorch
+from original import GPU_CALLS, REPOSITORY, check_pytorch
 from sides import MID_CHANNELS, Process
 
 
@@ -28,9 +30,9 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         forms = {"whole": None} | {"x".join(map(str, block)): block for block in arguments.blocks}
-        sides = {name: Process(sys.executable, "ours", folder) for name in forms}
+        sides = {name: Process(sys.executable, "ours", folder, arguments.device) for name in forms}
         if arguments.semseg:
-            sides["original"] = Process(arguments.pytorch, "original", folder, arguments.semseg)
+            sides["original"] = Process(arguments.pytorch, "original", folder, arguments.device, arguments.semseg)
         print(
             f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
             f"{', '.join(dict.fromkeys(side.ask('describe') for side in sides.values()))}, "
@@ -40,12 +42,12 @@ def main():
         print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
         for batch, height, width in arguments.maps:
             for gradient in (False, True):
-                measure(sides, forms, batch, height, width, gradient, arguments.repetitions, folder)
+                measure(sides, forms, batch, height, width, gradient, arguments, folder)
         for side in sides.values():
             side.close()
 
 
-def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
+def measure(sides, forms, batch, height, width, gradient, arguments, folder):
     """Prints one row for every form."""
     import numpy as np
 
@@ -62,19 +64,21 @@ def measure(sides, forms, batch, height, width, gradient, repetitions, folder):
             difference = np.abs(np.load(folder / f"{name}.npy") - whole).max() / np.abs(whole).max()
             differences[name] = f"{difference:.1e}"
     times = {name: [] for name in sides}
-    for _ in range(repetitions):
+    calls = 1 if arguments.device == "cpu" else GPU_CALLS
+    for _ in range(arguments.repetitions):
         for name, side in sides.items():
-            times[name].append(side.ask("time"))
+            times[name].append(side.ask("time", calls=calls))
     medians = {name: statistics.median(of_form) for name, of_form in times.items()}
     bytes_ = {name: side.memory(cases[name])[1] for name, side in sides.items()}
     features = batch * height * width * MID_CHANNELS
     kernel = (2 * height - 1) * (2 * width - 1) * MID_CHANNELS
     outputs = 4 * 2 * (2 * features + kernel if gradient else features)
+    digits = 0 if arguments.device == "cpu" else 2
     for name in sides:
         own, of_whole = (max(bytes_[form] - outputs, 1) for form in (name, "whole"))
         print(
             f"| {batch} x {height} x {width} | {'forward and backward' if gradient else 'forward'} | {name} "
-            f"| {1e3 * medians[name]:.0f} | {medians[name] / medians['whole']:.2f} | {bytes_[name] / 1e6:.0f} "
+            f"| {1e3 * medians[name]:.{digits}f} | {medians[name] / medians['whole']:.2f} | {bytes_[name] / 1e6:.0f} "
             f"| {own / 1e6:.0f} | {own / of_whole:.3f} | {differences[name]} |",
             flush=True,
         )
@@ -86,6 +90,7 @@ def parse_arguments():
     parser.add_argument("--maps", nargs="+", type=lengths, default=maps, metavar="[BATCHx]HxW", help="sizes of the map")
     parser.add_argument("--blocks", nargs="+", type=lengths, default=[(16, 16)], metavar="ROWSxCOLUMNS")
     parser.add_argument("--repetitions", type=int, default=5, help="timings of each form")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--semseg", type=Path, metavar="FOLDER", help=f"clone of {REPOSITORY}")
     parser.add_argument("--pytorch", default=sys.executable, metavar="PYTHON", help="Python with PyTorch and ninja")
     arguments = parser.parse_args()

@@ -4,13 +4,15 @@
     python benchmarks/original.py --semseg FOLDER                         # all parts, half an hour on two cores
     python benchmarks/original.py --semseg FOLDER --only psa_mask,layer   # some of them
     python benchmarks/original.py --semseg FOLDER --pytorch other/bin/python --json times.json
+    python benchmarks/original.py --semseg FOLDER --device gpu            # PyTorch with CUDA, and its nvcc
 
 TensorFlow and PyTorch run in processes of their own, each on all cores, that take turns: while one is timed, the other
 one waits. Both have the same weights and inputs; what they answer is compared. PyTorch's networks are in channels_last,
 its fast layout on CPUs; bfloat16 is a mixed_bfloat16 policy here and autocast there (with the original's op, which has
 none, in float32). "export" is a SavedModel made for CPUs against the original's network, from pixels to probabilities.
 Memory is the largest resident size during a call, of a process that does nothing else, less what it had before weights
-and inputs were made.
+and inputs were made. On a GPU float32 products are TF32's on both sides, memory is what each one's allocator has given
+out, and several calls are queued, whose mean is a timing: a call returns before it is done.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from sides import CHANNELS, MASK_BATCH, Process, features_of
 PARTS = ("psa_mask", "layer", "network", "export", "train")
 PRECISIONS = ("float32", "bfloat16")
 REPOSITORY = "https://github.com/hszhao/semseg"
+GPU_CALLS = 10  # that are queued for a timing
 
 
 def cases(arguments):
@@ -54,10 +57,11 @@ def cases(arguments):
             yield "export", title, {**case, "batch": 1}, repetitions
         if "train" in arguments.only:
             title = f"step, {batch} x {crop} x {crop}, {precision}"
-            yield "train", title, {**case, "batch": batch}, max(3, repetitions // 3)
+            case |= {"batch": batch, "steps": 1 if arguments.device == "cpu" else GPU_CALLS}
+            yield "train", title, case, max(3, repetitions // 3)
 
 
-def measure(ours, original, part, title, case, repetitions, folder):
+def measure(ours, original, part, title, case, repetitions, folder, device):
     """One row of the table."""
     import numpy as np
 
@@ -72,13 +76,15 @@ def measure(ours, original, part, title, case, repetitions, folder):
     else:
         difference = None
     times = {name: [] for name in sides}
+    steps = case.get("steps", 1)
+    calls = 1 if device == "cpu" or steps > 1 else GPU_CALLS
     for _ in range(repetitions):
         for name, side in sides.items():
-            times[name].append(side.ask("time"))
+            times[name].append(side.ask("time", calls=calls) / steps)
     row = {"part": part, "case": title, "difference": difference}
     for name, side in sides.items():
         # The process of an export has made it, too, so its size says nothing.
-        memory = None if part == "export" else side.memory({"part": part, **case})[0]
+        memory = None if part == "export" and device == "cpu" else side.memory({"part": part, **case})[0]
         row[name] = {"seconds": statistics.median(times[name]), "bytes": memory, "times": times[name]}
     return row
 
@@ -106,6 +112,7 @@ def parse_arguments():
         "--only", default=",".join(PARTS), help=f"parts, with commas between (default: {','.join(PARTS)})"
     )
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of both sides")
     parser.add_argument("--crop", type=int, default=465, help="16n + 1")
     parser.add_argument("--batch", type=int, default=2, help="of the training step")
     parser.add_argument("--repetitions", type=int, default=9, help="timings of each side; of the op 3 times as many")
@@ -143,8 +150,8 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        ours = Process(sys.executable, "ours", folder)
-        original = Process(arguments.pytorch, "original", folder, arguments.semseg)
+        ours = Process(sys.executable, "ours", folder, arguments.device)
+        original = Process(arguments.pytorch, "original", folder, arguments.device, arguments.semseg)
         machine = (
             f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, {ours.ask('describe')}, "
             f"{original.ask('describe')}, load average {os.getloadavg()[0]:.1f}"
@@ -153,7 +160,7 @@ def main():
         print("| part | case | original ms | ours ms | ratio | original MB | ours MB | ratio | difference |")
         print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
         for part, title, case, repetitions in cases(arguments):
-            rows.append(measure(ours, original, part, title, case, repetitions, folder))
+            rows.append(measure(ours, original, part, title, case, repetitions, folder, arguments.device))
             print(in_table(rows[-1]), flush=True)
         ours.close()
         original.close()

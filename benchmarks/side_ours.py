@@ -1,5 +1,6 @@
-"""This package's side of the benchmarks that compare: `python side_ours.py FOLDER`, asked by `sides.Process`."""
+"""This package's side of the benchmarks that compare: `python side_ours.py FOLDER DEVICE`, for `sides.Process`."""
 
+import gc
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from sides import (
     CLASSES,
     MASK_BATCH,
     MID_CHANNELS,
+    ResidentMemory,
     attention_tensors,
     draw,
     draw_labels,
@@ -20,12 +22,16 @@ from sides import (
 
 
 class Ours:
-    def __init__(self, folder):
+    def __init__(self, folder, device):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(os.cpu_count())
+        if device == "gpu" and not tf.config.get_visible_devices("GPU"):
+            sys.exit("TensorFlow sees no GPU; `psanet doctor` says more")
         self.tf = tf
         self.folder = folder
+        self.device = device
+        self.memory = ResidentMemory() if device == "cpu" else _GpuMemory(tf)
         # What is loaded and set up once is no part of a case's memory.
         import psanet_tf
         import psanet_tf.training.recipe
@@ -33,7 +39,14 @@ class Ours:
         psanet_tf.PSALayer(4)(tf.zeros([1, 9, 9, 8]))
 
     def describe(self):
-        return f"TensorFlow {self.tf.__version__}"
+        tf = self.tf
+        if self.device == "cpu":
+            return f"TensorFlow {tf.__version__}"
+        details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[0])
+        return f"{details['device_name']}, TensorFlow {tf.__version__}"
+
+    def wait(self):
+        self.tf.test.experimental.sync_devices()
 
     def save(self, outputs, path):
         import numpy as np
@@ -117,7 +130,7 @@ class Ours:
         shutil.rmtree(folder, ignore_errors=True)
         evaluate = EvaluateSection(base_size=crop, flip=False)
         exported = export_saved_model(
-            model, folder, dataset_info("ade20k"), evaluate, precision=precision, warm_up=False, device="cpu"
+            model, folder, dataset_info("ade20k"), evaluate, precision=precision, warm_up=False, device=self.device
         )
         loaded = self.tf.saved_model.load(str(exported.path))
         probabilities = loaded.signatures["probabilities"]
@@ -130,7 +143,7 @@ class Ours:
 
         return run
 
-    def train(self, crop, precision, batch):
+    def train(self, crop, precision, batch, steps):
         import numpy as np
 
         from psanet_tf.config import TrainSection
@@ -148,7 +161,7 @@ class Ours:
         labels = draw_labels(batch, crop).astype(np.uint8)
         step = (draw(0, batch, crop, crop, 3), {"logits": labels, "aux_logits": labels})
         dataset = self.tf.data.Dataset.from_tensors(step).repeat()
-        return lambda: model.fit(dataset, steps_per_epoch=1, shuffle=False, verbose=0).history["logits_loss"]
+        return lambda: model.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0).history["logits_loss"]
 
     def _model(self, crop, precision):
         from psanet_tf import PSANet, semseg_state_dict
@@ -162,6 +175,23 @@ class Ours:
         import numpy as np
 
         np.savez(self.folder / f"{name}.npz", **state)
+
+
+class _GpuMemory:
+    """What TensorFlow's allocator has given out, of all that it holds."""
+
+    def __init__(self, tf):
+        self._of = tf.config.experimental
+
+    def in_use(self):
+        gc.collect()
+        return self._of.get_memory_info("GPU:0")["current"]
+
+    def reset_peak(self):
+        self._of.reset_memory_stats("GPU:0")
+
+    def peak(self):
+        return self._of.get_memory_info("GPU:0")["peak"]
 
 
 def policy(precision):
@@ -192,4 +222,4 @@ def psa_state(layer):
 
 
 if __name__ == "__main__":
-    work(Ours(Path(sys.argv[1])))
+    work(Ours(Path(sys.argv[1]), sys.argv[2]))

@@ -17,17 +17,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Process:
-    """One side in a process of its own: `side_ours.py` or `side_original.py`.
+    """One side in a process of its own: `side_ours.py` or `side_original.py`, on a device: "cpu" or "gpu".
 
     With `returns_memory`, what it frees goes back to the system at once; what malloc keeps for later calls would be in
     the resident size.
     """
 
-    def __init__(self, python, side, folder, semseg=None, returns_memory=False):
-        self._arguments = python, side, folder, semseg
+    def __init__(self, python, side, folder, device, semseg=None, returns_memory=False):
+        self._arguments = python, side, folder, device, semseg
         script = Path(__file__).with_name(f"side_{side}.py")
-        command = [python, str(script), str(folder), *([] if semseg is None else [str(semseg)])]
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [python, str(script), str(folder), device, *([] if semseg is None else [str(semseg)])]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        if device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"
         # ninja is where that Python's other programs are.
         environment["PATH"] = f"{Path(python).parent}{os.pathsep}{environment.get('PATH', '')}"
         if returns_memory:
@@ -35,9 +37,15 @@ class Process:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
         self._side = side
+        self._device = device
 
     def memory(self, case):
-        """(bytes more than before inputs and weights were made, than before the call) at the peak of a call."""
+        """(bytes more than before inputs and weights were made, than before the call) at the peak of a call.
+
+        On a CPU they are of a process of its own, on a GPU of what tensors and workspaces of the prepared case take.
+        """
+        if self._device == "gpu":
+            return self.ask("memory")
         process = Process(*self._arguments, returns_memory=True)
         process.ask("prepare", case=case)
         answer = process.ask("memory")
@@ -65,19 +73,24 @@ def work(side):
         request = json.loads(line)
         if request["do"] == "prepare":
             call = None
-            before = _resident_memory()
+            before = side.memory.in_use()
             call = side.prepare(**request["case"])
             call()
+            side.wait()
             answer = None
         elif request["do"] == "time":
+            calls = request["calls"]
             start = time.perf_counter()
-            call()
-            answer = time.perf_counter() - start
+            for _ in range(calls):
+                call()
+            side.wait()
+            answer = (time.perf_counter() - start) / calls
         elif request["do"] == "memory":
-            at_rest = _resident_memory()
-            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+            at_rest = side.memory.in_use()
+            side.memory.reset_peak()
             call()
-            peak = _status_bytes("VmHWM")
+            side.wait()
+            peak = side.memory.peak()
             answer = peak - before, peak - at_rest
         elif request["do"] == "save":
             side.save(call(), side.folder / request["name"])
@@ -87,14 +100,22 @@ def work(side):
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _resident_memory():
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    return _status_bytes("VmRSS")
+class ResidentMemory:
+    """Of this process."""
 
+    def in_use(self):
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        return self._status_bytes("VmRSS")
 
-def _status_bytes(name):
-    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+    def reset_peak(self):
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+
+    def peak(self):
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name):
+        return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def features_of(crop):
