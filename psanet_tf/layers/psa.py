@@ -55,11 +55,13 @@ class PSALayer(keras.layers.Layer):
         synchronized_batch_norm: batch statistics over all replicas.
         implementation: of the window gather, as for `psa_mask`: "auto", "custom" (the compiled op) or "stock".
         block_size: positions of the shrunk map whose attention is computed together: (rows, columns), or rows as wide
-            as the map; None for all at once. "auto" takes blocks where the mask of an image has more than 8.4 million
-            entries (32 MiB in float32: more than 38 x 38 positions with the default mask) or where the size is
-            dynamic: there they are faster, and neither the mask nor the attention matrix is ever in memory, in either
-            pass (see `psanet_tf.ops.psa_attention`). Weights and results are the same (to 1e-5). A compact layer
-            takes "auto" and None alone, and has its matrix in memory; with implementation="custom" "auto" is None.
+            as the map; None for all at once. In blocks neither the mask nor the attention matrix is ever in memory, in
+            either pass (see `psanet_tf.ops.psa_attention`). "auto" takes blocks where the mask of an image has more
+            than 8.4 million entries (32 MiB in float32: more than 38 x 38 positions with the default mask), from
+            where on they are faster on CPUs; where a GPU is visible, on which they are slower, more than 134 million
+            (512 MiB, 76 x 76); and where the size is dynamic. Weights and results are the same (to 1e-5). A compact
+            layer takes "auto" and None alone, and has its matrix in memory; with implementation="custom" "auto" is
+            None.
         variant: "semseg", the original implementation, or "mmseg", MMSegmentation's. That one shrinks with aligned
             corners, as above, only where H and W are both odd, and else to (H // shrink_factor, W // shrink_factor)
             with half-pixel centres; resizes back in the same way; projects with a border of zeros one position wide

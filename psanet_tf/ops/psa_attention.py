@@ -1,6 +1,7 @@
 """`psa_attention`: from predictors to attended features, through the whole matrix or block by block."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -14,8 +15,11 @@ DIRECTIONS = ("collect", "distribute")
 BlockSize = Literal["auto"] | int | tuple[int, int] | None
 
 # "auto" takes blocks from this many bytes of a mask in float32 on; docs/benchmarks/attention.md has the measurements.
-AUTO_MASK_BYTES = 32 * 2**20
+# On a GPU blocks are many small kernels one after the other, and only save memory.
+AUTO_MASK_BYTES = {"cpu": 32 * 2**20, "gpu": 512 * 2**20}
 AUTO_BLOCK_SIZE = (16, 16)
+
+_device = None  # what `auto_blocks_for` says
 
 
 def psa_attention(
@@ -49,8 +53,9 @@ def psa_attention(
         softmax: False takes the logits themselves as weights.
         block_size: positions that are looked at together: (rows, columns), or rows as wide as the map; None for the
             whole map at once. "auto" is None where the mask of an image has at most 8.4 million entries (32 MiB in
-            float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), and (16, 16) for larger ones and where
-            the map's size is dynamic; but always None with the implementation "custom".
+            float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), where a GPU is visible 134 million
+            (512 MiB; 60 x 60 have 51 million, 64 x 128 265 million), and (16, 16) for larger ones and where the map's
+            size is dynamic; but always None with the implementation "custom".
         implementation: of the window gather, see `psa_mask`; blocks consist of stock TensorFlow ops.
 
     Returns:
@@ -135,13 +140,28 @@ def resolved_block_size(
         return None
     if block_size == "auto":
         h, w = size
-        if h is not None and w is not None and 4 * h * w * mask_size[0] * mask_size[1] <= AUTO_MASK_BYTES:
+        largest = AUTO_MASK_BYTES[_device or ("gpu" if tf.config.get_visible_devices("GPU") else "cpu")]
+        if h is not None and w is not None and 4 * h * w * mask_size[0] * mask_size[1] <= largest:
             return None
         return AUTO_BLOCK_SIZE
     rows, columns = block_size if isinstance(block_size, (tuple, list)) else (block_size, 2**30)
     if min(rows, columns) < 1:
         raise ValueError(f"block_size must be positive, got {block_size!r}: the smallest is (1, 1)")
     return rows, columns
+
+
+@contextlib.contextmanager
+def auto_blocks_for(device: Literal["cpu", "gpu"]) -> Iterator[None]:
+    """Within, "auto" takes blocks where they serve on this device; in a `tf.function`, if it is traced within.
+
+    Without, that goes by whether TensorFlow sees a GPU here.
+    """
+    global _device
+    before, _device = _device, device
+    try:
+        yield
+    finally:
+        _device = before
 
 
 def _check(features, predictors, kernel, direction):

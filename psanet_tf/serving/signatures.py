@@ -11,6 +11,7 @@ from psanet_tf.inference.attention import attention_grid
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
+from psanet_tf.ops.psa_attention import auto_blocks_for
 from psanet_tf.serving.decoding import decode_checked
 from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 from psanet_tf.serving.graph_attention import GraphAttention
@@ -77,7 +78,8 @@ class ServingModule(tf.Module):
     def _folded(self, function, pool):
         """`function` of images as one `tf.function`, so that its graph is in the file once for all signatures."""
         trace = tf.function(function, [self._image_spec], autograph=False)
-        with stock_convolutions():  # the machine that serves is another one
+        # The machine that serves is another one.
+        with stock_convolutions(), auto_blocks_for(self._metadata.device):
             concrete = trace.get_concrete_function()
         graph = fold_batch_norm(concrete, pool, products=self._metadata.device == "cpu")
         return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)

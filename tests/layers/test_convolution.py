@@ -12,7 +12,8 @@ from psanet_tf.ops import convolution
 
 @pytest.fixture
 def few_channels(monkeypatch):
-    """Products serve from four channels on, whatever the size."""
+    """Products serve from four channels on, whatever the size and the machine."""
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
     monkeypatch.setattr(convolution, "MIN_CHANNELS", 4)
     monkeypatch.setattr(convolution, "MIN_PIXELS", 1)
 

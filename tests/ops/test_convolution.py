@@ -86,7 +86,12 @@ def test_products_of_one_kernel_row_at_a_time():
     assert [product.control_inputs for product in products] == [[], sums[:1], sums[1:2]]
 
 
-def test_it_serves_on_cpus_where_channels_and_pixels_are_many(monkeypatch):
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
+
+
+def test_it_serves_on_cpus_where_channels_and_pixels_are_many(no_gpu, monkeypatch):
     images = tf.zeros([1, 32, MIN_PIXELS // 32, MIN_CHANNELS])
     assert products_serve(images, KERNEL)
     assert not products_serve(images[:, 1:], KERNEL)
@@ -101,7 +106,7 @@ def test_it_serves_on_cpus_where_channels_and_pixels_are_many(monkeypatch):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_it_does_not_serve_inside_xla(jit_compile):
+def test_it_does_not_serve_inside_xla(no_gpu, jit_compile):
     seen = []
 
     @tf.function(input_signature=[tf.TensorSpec([None] * 4)], jit_compile=jit_compile)

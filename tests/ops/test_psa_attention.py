@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf.ops import psa_attention, psa_mask_implementation
-from psanet_tf.ops.psa_attention import AUTO_BLOCK_SIZE, resolved_block_size
+from psanet_tf.ops.psa_attention import AUTO_BLOCK_SIZE, auto_blocks_for, resolved_block_size
 
 pytestmark = [pytest.mark.any_keras, pytest.mark.optimized_graphs]
 
@@ -145,11 +145,27 @@ def test_nothing_of_the_size_of_the_mask_or_the_matrix(direction):
     assert largest() < (h * w) ** 2 / 10
 
 
-def test_auto_takes_blocks_where_they_are_worth_it():
-    assert resolved_block_size("auto", (30, 30), (59, 59)) is None
-    assert resolved_block_size("auto", (45, 45), (89, 89)) == AUTO_BLOCK_SIZE
-    assert resolved_block_size("auto", (None, 30), (59, 59)) == AUTO_BLOCK_SIZE
-    assert resolved_block_size(None, (500, 500), (999, 999)) is None
+@pytest.mark.parametrize("device, largest", [("cpu", 38), ("gpu", 76)])
+def test_auto_takes_blocks_where_they_are_worth_it(monkeypatch, device, largest):
+    """Which of the devices, the machine says, or whoever traces for another one."""
+
+    def blocks(length):
+        return resolved_block_size("auto", (length, length), (2 * length - 1, 2 * length - 1))
+
+    def check():
+        assert blocks(largest) is None
+        assert blocks(largest + 1) == AUTO_BLOCK_SIZE
+        assert resolved_block_size("auto", (None, 30), (59, 59)) == AUTO_BLOCK_SIZE
+        assert resolved_block_size(None, (500, 500), (999, 999)) is None
+
+    for other in ("cpu", "gpu"):
+        monkeypatch.setattr(
+            tf.config, "get_visible_devices", lambda kind, other=other: ["one"] * (kind.lower() == other)
+        )
+        with auto_blocks_for(device):
+            check()
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["one"] * (kind.lower() == device))
+    check()
 
 
 def test_the_op_is_used_where_it_is_asked_for(library):
