@@ -1,5 +1,6 @@
 # make demo    the whole way from images to a served model, in a few minutes on two cores
-# make test    lint and the whole test suite
+# make test    lint and the tests, but for two groups of their own:
+# make test-extended  the C and C++ sources, packaging, and whole chains of commands on other images and backbones
 # make test-legacy  ops, layers and models under legacy Keras
 # make lint    ruff alone
 # make test-matrix  the tests that depend on TensorFlow, beside each version that the package is for (LANES="2.15 2.21"
@@ -12,9 +13,10 @@ VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
 PSANET := $(BIN)/psanet
+PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-legacy test-matrix lint clean
+.PHONY: demo test test-extended test-legacy test-matrix lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -34,10 +36,13 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PYTEST) -m "not extended"
+
+test-extended: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(PYTEST) -m extended
 
 test-legacy: $(VENV)/installed-test
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/ops tests/layers tests/models
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest $(PYTEST) tests/ops tests/layers tests/models
 
 test-matrix: $(VENV)/installed-test
 	$(BIN)/python tests/version_matrix.py $(LANES)

@@ -18,6 +18,8 @@ from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.serving.client import Client
 from psanet_tf.serving.server import Server
 
+pytestmark = pytest.mark.extended
+
 CONFIG = """
 data:
   dataset: custom

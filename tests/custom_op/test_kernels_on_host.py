@@ -11,7 +11,7 @@ SOURCES = HERE.parents[1] / "custom_ops"
 FLAGS = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+pytestmark = [pytest.mark.extended, pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")]
 
 
 def compile_program(source, output, *flags):

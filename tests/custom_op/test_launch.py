@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "custom_ops"
 
 pytestmark = [
+    pytest.mark.extended,
     pytest.mark.any_keras,
     pytest.mark.skipif(shutil.which("g++") is None, reason="no g++"),
 ]

@@ -7,6 +7,8 @@ import pytest
 
 from psanet_tf.ops import OpUnavailableError, op_build, op_library
 
+pytestmark = pytest.mark.extended
+
 # GCC, when the system kills the compiler proper for memory.
 KILLED = "print('g++: fatal error: Killed signal terminated program cc1plus'); sys.exit(1)"
 

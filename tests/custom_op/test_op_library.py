@@ -16,6 +16,8 @@ from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
 from psanet_tf.ops import op_build, op_library
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from psanet_tf.ops import op_build
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 
 

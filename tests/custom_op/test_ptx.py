@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.extended]
 
 SOURCES = Path(__file__).parents[2] / "custom_ops"
 KERNELS = ["PsanetCopyRows2", "PsanetCopyRows4", "PsanetCopyRows8"]

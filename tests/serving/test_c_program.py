@@ -18,9 +18,13 @@ from psanet_tf.serving.verification import made_image
 
 SOURCES = Path(__file__).parents[2] / "export" / "c"
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("gcc") and shutil.which("make")), reason="needs gcc and make (Debian's package: build-essential)"
-)
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.skipif(
+        not (shutil.which("gcc") and shutil.which("make")),
+        reason="needs gcc and make (Debian's package: build-essential)",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
 
+pytestmark = pytest.mark.extended
+
 BACKBONE = ["model.backbone=ConvNeXtTiny", "model.blocks=null"]
 
 
