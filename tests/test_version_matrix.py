@@ -39,6 +39,7 @@ def test_every_lane_pins_its_tensorflow_and_its_tests_are_there(lane):
     versions = {name.lower().replace("_", "-"): version for name, version in pins(lane.constraints).items()}
     assert versions["tensorflow"].startswith(f"{lane.name}.")
     assert int(versions["keras"].partition(".")[0]) == lane.keras
+    assert ("tensorflow-addons" in versions) == ("addons" in lane.extras)
     assert {"pytest", "hypothesis", *(package.replace("_", "-") for package in lane.packages)} <= set(versions)
     for arguments, _ in lane.groups.values():
         files = [argument for argument in arguments if argument.startswith("tests/")]
@@ -101,7 +102,11 @@ def lanes(monkeypatch):
         return self._call(["install", self.lane.name])
 
     monkeypatch.setattr(matrix.LaneRun, "_install", install)
-    all_lanes = (matrix.Lane("2.15", (HERE,), keras=2), matrix.Lane("2.19", (HERE,)), matrix.Lane("2.20", (HERE,)))
+    all_lanes = (
+        matrix.Lane("2.15", (HERE,), ("addons",), keras=2),
+        matrix.Lane("2.19", (HERE,)),
+        matrix.Lane("2.20", (HERE,)),
+    )
     monkeypatch.setattr(matrix, "LANES", all_lanes)
 
 
@@ -110,8 +115,8 @@ def test_rows_of_lanes_that_ran_are_put_into_the_readmes_table(folder, lanes, mo
     monkeypatch.setattr(matrix.LaneRun, "_call", call)
     assert matrix.main(["2.15", "2.20"]) == 0
     first, second = (
-        "| 2.15.0 | 3.1.4 | 3.13 | passed | passed | passed | need Keras 3 | is its Keras |",
-        "| 2.20.0 | 3.1.4 | 3.13 | passed | passed | passed | passed | passed |",
+        "| 2.15.0 | 3.1.4 | 3.13 | passed | passed | passed | need Keras 3 | is its Keras | passed |",
+        "| 2.20.0 | 3.1.4 | 3.13 | passed | passed | passed | passed | passed | end at 2.15 |",
     )
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- versions: made by make test-matrix -->\n| TensorFlow | Keras |")

@@ -38,9 +38,11 @@ KERAS_3 = (
     "tests/serving/test_export.py",
 )
 
+ADDONS = ("tests/addons",)
+
 _TABLE = re.compile(r"(<!-- versions: made by make test-matrix -->\n)(.*?)(<!-- end of versions -->)", re.DOTALL)
-_COLUMNS = ("compiled op", "ops", "layers, models, weights", "training, evaluation, export", "legacy Keras")
-_ABSENT = {"training, evaluation, export": "need Keras 3", "legacy Keras": "is its Keras"}
+_COLUMNS = ("compiled op", "ops", "layers, models, weights", "training, evaluation, export", "legacy Keras", "addons")
+_ABSENT = {"training, evaluation, export": "need Keras 3", "legacy Keras": "is its Keras", "addons": "end at 2.15"}
 _VERSIONS = """
 import importlib.metadata, platform, keras
 try:
@@ -60,12 +62,14 @@ class Lane:
     Attributes:
         name: its minor version.
         pythons: those that its pinned packages are for, in order of preference.
+        extras: of the package that are installed.
         packages: what is installed besides the package and what its tests need.
         keras: major version of the Keras that belongs to it.
     """
 
     name: str
     pythons: tuple[str, ...]
+    extras: tuple[str, ...] = ("serving",)
     packages: tuple[str, ...] = ("tf_keras",)
     keras: int = 3
 
@@ -81,11 +85,13 @@ class Lane:
         if self.keras == 3:
             groups["legacy Keras"] = (LEGACY, {"TF_USE_LEGACY_KERAS": "1"})
             groups["training, evaluation, export"] = (KERAS_3, {})
+        if "addons" in self.extras:
+            groups["addons"] = (ADDONS, {})
         return groups
 
 
 LANES = (
-    Lane("2.15", ("3.10", "3.11"), ("tensorflow-addons",), keras=2),
+    Lane("2.15", ("3.10", "3.11"), ("serving", "addons"), (), keras=2),
     Lane("2.18", ("3.11", "3.12")),
     Lane("2.20", ("3.13", "3.12", "3.11")),
     Lane("2.21", ("3.12", "3.13", "3.11")),
@@ -149,7 +155,13 @@ class LaneRun:
                 self._say(f"installing with {interpreter}")
                 shutil.rmtree(self.folder, ignore_errors=True)
                 pip = [self.python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-                packages = ["--editable", f"{ROOT}[serving]", "pytest", "hypothesis", *self.lane.packages]
+                packages = [
+                    "--editable",
+                    f"{ROOT}[{','.join(self.lane.extras)}]",
+                    "pytest",
+                    "hypothesis",
+                    *self.lane.packages,
+                ]
                 commands = (
                     [interpreter, "-m", "venv", self.folder],
                     [*pip, "install", "--no-compile", "--constraint", self.lane.constraints, *packages],
