@@ -2,6 +2,7 @@
 # make test    lint and the tests, but for two groups of their own:
 # make test-extended  the C and C++ sources, packaging, and whole chains of commands on other images and backbones
 # make test-legacy  ops, layers and models under legacy Keras
+# make test-garden  what is for TensorFlow's Model Garden, in a virtual environment of its own (3 GB; Python 3.11 or 3.12)
 # make lint    ruff alone
 # make test-matrix  the tests that depend on TensorFlow, beside each version that the package is for (LANES="2.15 2.21"
 #              runs some); every version has a virtual environment of its own in .lanes
@@ -16,7 +17,7 @@ PSANET := $(BIN)/psanet
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-extended test-legacy test-matrix lint clean
+.PHONY: demo test test-extended test-legacy test-garden test-matrix lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -43,6 +44,15 @@ test-extended: $(VENV)/installed-test
 
 test-legacy: $(VENV)/installed-test
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest $(PYTEST) tests/ops tests/layers tests/models
+
+.lanes/garden/installed: pyproject.toml setup.py constraints/garden.txt
+	$(PYTHON) -m venv .lanes/garden
+	.lanes/garden/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --constraint constraints/garden.txt --editable '.[garden]' pytest
+	touch $@
+
+test-garden: .lanes/garden/installed
+	TF_USE_LEGACY_KERAS=1 .lanes/garden/bin/python -m pytest tests/garden
 
 test-matrix: $(VENV)/installed-test
 	$(BIN)/python tests/version_matrix.py $(LANES)

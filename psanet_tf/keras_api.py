@@ -52,4 +52,20 @@ def needs_keras_3(purpose: str) -> None:
     )
 
 
-__all__ = ["LEGACY_KERAS", "keras", "needs_keras_3"]
+def needs_tf_keras(purpose: str) -> None:
+    """Refuses every Keras but tf_keras, where another library works with that one.
+
+    Args:
+        purpose: what needs it, the subject of a sentence.
+
+    Raises:
+        ImportError: `keras` is another one; the message says what to do.
+    """
+    if keras.__name__.partition(".")[0] != "tf_keras":
+        raise ImportError(
+            f"{purpose} needs legacy Keras, and this is Keras {keras.__version__}: set the environment variable "
+            "TF_USE_LEGACY_KERAS=1 before Python starts"
+        )
+
+
+__all__ = ["LEGACY_KERAS", "keras", "needs_keras_3", "needs_tf_keras"]

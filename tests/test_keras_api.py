@@ -9,7 +9,7 @@ import pytest
 
 import psanet_tf
 from psanet_tf import keras_api
-from psanet_tf.keras_api import LEGACY_KERAS, keras, needs_keras_3
+from psanet_tf.keras_api import LEGACY_KERAS, keras, needs_keras_3, needs_tf_keras
 
 PARTS = ("training", "evaluation")
 
@@ -54,6 +54,23 @@ def test_parts_that_need_keras_3_refuse_another_when_they_are_imported(part, ker
     monkeypatch.delattr(psanet_tf, part, raising=False)
     with pytest.raises(ImportError, match=f"^{part} needs Keras 3"):
         imported_anew(part)
+
+
+def test_the_garden_needs_legacy_keras_which_keras_2_is_not(keras_2, monkeypatch):
+    with pytest.raises(
+        ImportError, match="^flying needs legacy Keras, and this is Keras 2.15.0: .* TF_USE_LEGACY_KERAS=1 before"
+    ):
+        needs_tf_keras("flying")
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    with pytest.raises(ImportError, match=r"^psanet_tf\.garden needs legacy Keras"):
+        imported_anew("garden")
+
+
+def test_the_garden_names_its_extra(keras_2, monkeypatch):
+    monkeypatch.setattr(keras_api.keras, "__name__", "tf_keras")
+    monkeypatch.setattr(sys, "modules", sys.modules | {"official": None, "official.core": None})
+    with pytest.raises(ImportError, match=r"^psanet_tf\.garden needs official.*: pip install 'psanet-tf\[garden\]'$"):
+        imported_anew("garden")
 
 
 def test_an_export_needs_keras_3(keras_2, tmp_path):

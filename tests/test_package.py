@@ -131,9 +131,9 @@ ORDER = (
     {"keras_api", "backbone_families", "feature_sizes", "extras", "progress", "files", "cache"},
     {"ops", "config", "metrics"},
     {"layers", "data"},
-    {"models", "visualization"},
+    {"models", "visualization", "losses"},
     {"weights"},
-    {"inference", "training"},
+    {"inference", "training", "garden"},
     {"evaluation", "serving"},
 )
 

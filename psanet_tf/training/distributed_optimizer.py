@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.training.optimizers import decays
+from psanet_tf.models.variables import decays
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")

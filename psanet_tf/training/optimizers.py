@@ -1,18 +1,12 @@
-"""PyTorch's SGD, and which variables the recipe treats apart."""
+"""PyTorch's SGD."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-
-HEAD_PATTERN = r"^(psa|head_[^/]*|aux_[^/]*)/"
-"""Variables of the attention module and of both heads, by the names of their layers."""
-
-NO_DECAY_PATTERN = r"(^|/)(gamma|beta|bias)$"
-"""Scales and shifts of batch normalization, and biases of convolutions."""
+from psanet_tf.models.variables import decays
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
@@ -80,8 +74,3 @@ class SGD(keras.optimizers.Optimizer):
 
 def _handle(variable):
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
-
-
-def decays(path: str, no_decay_pattern: str | None) -> bool:
-    """Whether the variable of this path is subject to weight decay."""
-    return no_decay_pattern is None or re.search(no_decay_pattern, path) is None

@@ -7,9 +7,10 @@ import tensorflow as tf
 from psanet_tf.config import TrainSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.keras_api import keras
+from psanet_tf.losses import SegmentationLoss
+from psanet_tf.models.variables import HEAD_PATTERN, NO_DECAY_PATTERN
 from psanet_tf.training.distributed_optimizer import DistributedOptimizer
-from psanet_tf.training.losses import SegmentationLoss
-from psanet_tf.training.optimizers import HEAD_PATTERN, NO_DECAY_PATTERN, SGD
+from psanet_tf.training.optimizers import SGD
 
 INITIAL_LOSS_SCALE = 2.0**15
 

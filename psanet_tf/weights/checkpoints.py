@@ -16,6 +16,7 @@ from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model
 from psanet_tf.weights.description import Description, describe, description_of
 from psanet_tf.weights.fetch import fetch_weights, is_remote
+from psanet_tf.weights.garden_checkpoints import garden_checkpoint, load_garden_checkpoint
 from psanet_tf.weights.public_files import load_public_file, load_published_network, refuse_backbone
 from psanet_tf.weights.public_weights import load_public_weights
 from psanet_tf.weights.registry import find_published, is_published_name
@@ -51,7 +52,8 @@ def load_trained(
     Args:
         source: a run folder (its best.keras is taken, or last.keras where nothing was validated); a `.keras` file
             (beside it, or one folder up, its run's config.yaml and dataset.json are looked for); a name of published
-            weights or a URL, which are fetched; or a ``.pth`` or ``.safetensors`` file of a public implementation.
+            weights or a URL, which are fetched; a ``.pth`` or ``.safetensors`` file of a public implementation; or a
+            checkpoint of Model Garden's trainer or its folder (`garden_checkpoint`).
         config: Config, or the path of one; it takes precedence over the run's. What it says of prediction counts, but
             for weights with another protocol of their own, which it has to name: `evaluate.protocol`.
         overrides: strings ``"section.key=value"`` for the configuration; without one, keys of `evaluate` for the
@@ -110,7 +112,7 @@ def _model(source, path, config, info):
         model = build_model(config, info.num_classes)
         load_public_weights(model, path)
         return model
-    return _load_model(path)
+    return load_garden_checkpoint(path) if path.suffix == ".index" else _load_model(path)
 
 
 def _evaluate(config, own, overrides, source):
@@ -157,10 +159,11 @@ def checkpoint_file(path: str | os.PathLike) -> Path:
     """The file that a run folder or file of weights stands for.
 
     Args:
-        path: a run folder or a file.
+        path: a run folder, a file, or what `garden_checkpoint` takes.
 
     Returns:
-        Path of best.keras, or last.keras where nothing was validated; a file as it is.
+        Path of best.keras, or last.keras where nothing was validated; the index file of a checkpoint of Model Garden;
+        another file as it is.
 
     Raises:
         FileNotFoundError: there is no such folder or file, or the folder holds no checkpoint.
@@ -171,10 +174,14 @@ def checkpoint_file(path: str | os.PathLike) -> Path:
         for file in (run.best_file, run.last_file):
             if file.is_file():
                 return file
+        if (index := garden_checkpoint(path)) is not None:
+            return index
         raise FileNotFoundError(
             f"{path} holds neither {run.best_file.name} nor {run.last_file.name}: " + _what_else(path, run)
         )
     if not path.is_file():
+        if (index := garden_checkpoint(path)) is not None:
+            return index
         near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
         hint = f"; near that name there is {path.parent / near[0]}" if near else ""
         raise FileNotFoundError(

@@ -14,6 +14,7 @@ from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.files import kind_of_weights
 from psanet_tf.weights.first_convolution import FIRST_CONVOLUTIONS, folded_kernel
+from psanet_tf.weights.garden_checkpoints import garden_checkpoint
 from psanet_tf.weights.layer_weights import load_backbone_weights, load_layer_weights
 from psanet_tf.weights.naming import naming_of
 from psanet_tf.weights.public_weights import PARTS, WeightsMismatchError, load_public_weights, public_state_dict
@@ -21,8 +22,9 @@ from psanet_tf.weights.registry import backbone_for, find_published, is_publishe
 from psanet_tf.weights.state_dicts import from_torch_layout, read_state_dict, to_torch_layout
 
 _WANTED = (
-    "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a .pth or "
-    ".safetensors of semseg, MMSegmentation or a torchvision ResNet, or an .h5 of a keras.applications ResNet"
+    "wanted is imagenet, a name of psanet weights list, a URL, a run folder or .keras file of psanet train, a "
+    "checkpoint of Model Garden, a .pth or .safetensors of semseg, MMSegmentation or a torchvision ResNet, or an .h5 "
+    "of a keras.applications ResNet"
 )
 
 
@@ -49,9 +51,9 @@ def load_initial_weights(model: PSANet, source: str | os.PathLike, first_convolu
     Args:
         model: PSANet.
         source: "imagenet" for a published backbone that fits; a name of published weights or a URL, which are fetched;
-            run folder or `.keras` file of an earlier run; ``.pth`` or ``.safetensors`` of the original
-            implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a keras.applications
-            ResNet.
+            run folder or `.keras` file of an earlier run; a checkpoint of Model Garden; ``.pth`` or ``.safetensors`` of
+            the original implementation, whole network or backbone, or of a torchvision ResNet; ``.h5`` of a
+            keras.applications ResNet.
         first_convolution: what becomes of weights for another number of channels than the model's images have:
             "repeat" or "mean", see `folded_kernel`, or "new", which keeps the model's own.
 
@@ -156,7 +158,7 @@ def _imagenet_backbone(model):
 
 
 def _read(path, model):
-    if path.is_dir() or path.suffix == ".keras":
+    if path.is_dir() or path.suffix == ".keras" or garden_checkpoint(path) is not None:
         try:
             return public_state_dict(load_trained(path).model)
         except (FileNotFoundError, ValueError) as error:

@@ -293,9 +293,9 @@ def test_channels_first_in_the_configuration_changes_nothing(channels_first):
 
 @pytest.mark.skipif(LEGACY_KERAS, reason="training the network needs Keras 3")
 def test_compiled_fit_moves_every_trainable_weight_and_no_frozen_one():
+    from psanet_tf.losses import SegmentationLoss
     from psanet_tf.metrics import MeanIoU
     from psanet_tf.training.distributed_optimizer import DistributedOptimizer
-    from psanet_tf.training.losses import SegmentationLoss
     from psanet_tf.training.optimizers import SGD
     from psanet_tf.training.prebuilding import build_for_fit
 

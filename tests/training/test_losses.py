@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.training.losses import SegmentationLoss
+from psanet_tf.losses import SegmentationLoss
 
 
 def reference(labels, logits, class_weights=None, smoothing=0.0, keep=None):

@@ -7,8 +7,9 @@ import tensorflow as tf
 from psanet_tf.config import TrainSection
 from psanet_tf.config.train import KERAS_OPTIMIZERS
 from psanet_tf.keras_api import keras
+from psanet_tf.models.variables import HEAD_PATTERN, NO_DECAY_PATTERN
 from psanet_tf.training.distributed_optimizer import DistributedOptimizer
-from psanet_tf.training.optimizers import HEAD_PATTERN, NO_DECAY_PATTERN, SGD
+from psanet_tf.training.optimizers import SGD
 from psanet_tf.training.recipe import WarmUp, build_optimizer, build_schedule
 
 GRADIENTS = [np.array(g, np.float32) for g in ([1.0, -2.0], [0.5, 4.0], [-1.0, 0.25], [3.0, 3.0])]
