@@ -18,6 +18,8 @@ from psanet_tf.weights.garden_checkpoints import NetworkRecord, garden_checkpoin
 from psanet_tf.weights.initial_weights import load_initial_weights
 from psanet_tf.weights.public_weights import public_state_dict
 
+pytestmark = pytest.mark.extended
+
 ARGUMENTS = {"blocks": (1, 1, 1, 1), "width": 4, "input_shape": (33, 25, 3)}
 
 # What the Garden's trainer keeps in its checkpoints, by legacy Keras: one in "run", the best one in "run/best_ckpt".
