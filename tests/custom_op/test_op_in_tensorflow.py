@@ -18,6 +18,8 @@ from psanet_tf.layers import PSALayer
 from psanet_tf.models import PSANet
 from psanet_tf.ops import op_library, psa_mask_implementation
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 DTYPES = ["bfloat16", "float16", "float32", "float64"]
 
