@@ -1,5 +1,5 @@
 # make demo    the whole way from images to a served model, in a few minutes on two cores
-# make test    lint and the tests, but for two groups of their own:
+# make test    lint and the tests, but for those of the next three lines and of test-matrix:
 # make test-extended  the C and C++ sources, packaging, and whole chains of commands on other images and backbones
 # make test-legacy  ops, layers and models under legacy Keras
 # make test-garden  what is for TensorFlow's Model Garden, in a virtual environment of its own (3 GB; Python 3.11 or 3.12)

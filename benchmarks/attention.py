@@ -52,6 +52,8 @@ def measure(sides, forms, batch, height, width, gradient, arguments, folder):
     import numpy as np
 
     case = {"part": "attention", "height": height, "width": width, "batch": batch, "gradient": gradient}
+    if not arguments.semseg:
+        case |= {"xla": arguments.xla, "dtype": arguments.dtype}
     cases = {name: {**case, "block_size": forms.get(name)} for name in sides}
     for name, side in sides.items():
         side.ask("prepare", case=cases[name])
@@ -72,7 +74,7 @@ def measure(sides, forms, batch, height, width, gradient, arguments, folder):
     bytes_ = {name: side.memory(cases[name])[1] for name, side in sides.items()}
     features = batch * height * width * MID_CHANNELS
     kernel = (2 * height - 1) * (2 * width - 1) * MID_CHANNELS
-    outputs = 4 * 2 * (2 * features + kernel if gradient else features)
+    outputs = (4 if arguments.dtype == "float32" else 2) * 2 * (2 * features + kernel if gradient else features)
     digits = 0 if arguments.device == "cpu" else 2
     for name in sides:
         own, of_whole = (max(bytes_[form] - outputs, 1) for form in (name, "whole"))
@@ -91,9 +93,13 @@ def parse_arguments():
     parser.add_argument("--blocks", nargs="+", type=lengths, default=[(16, 16)], metavar="ROWSxCOLUMNS")
     parser.add_argument("--repetitions", type=int, default=5, help="timings of each form")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--xla", action="store_true", help="all forms compiled by XLA")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--semseg", type=Path, metavar="FOLDER", help=f"clone of {REPOSITORY}")
     parser.add_argument("--pytorch", default=sys.executable, metavar="PYTHON", help="Python with PyTorch and ninja")
     arguments = parser.parse_args()
+    if arguments.semseg and (arguments.xla or arguments.dtype != "float32"):
+        parser.error("--semseg goes without --xla and --dtype: the original has neither")
     if arguments.semseg:
         check_pytorch(parser, arguments)
     arguments.maps = [size if len(size) == 3 else (1, *size) for size in arguments.maps]

@@ -74,13 +74,13 @@ class Ours:
 
         return differentiate
 
-    def attention(self, height, width, batch, gradient, block_size):
+    def attention(self, height, width, batch, gradient, block_size, xla=False, dtype="float32"):
         """Both directions of what `PSALayer` computes between its convolutions; for benchmarks/attention.py."""
         from psanet_tf.ops import psa_attention
 
         tf = self.tf
         block_size = tuple(block_size) if isinstance(block_size, list) else block_size
-        tensors = [tf.constant(array) for array in attention_tensors(height, width, batch)]
+        tensors = [tf.cast(array, dtype) for array in attention_tensors(height, width, batch)]
 
         def attend(*tensors):
             halves = []
@@ -89,8 +89,8 @@ class Ours:
                     halves.append(psa_attention(*tensors[3 * i : 3 * i + 3], direction, block_size=block_size))
             return tf.concat(halves, axis=-1)
 
-        @tf.function(autograph=False)
-        def run():
+        @tf.function(autograph=False, jit_compile=xla)
+        def run(*tensors):
             if not gradient:
                 return attend(*tensors)
             with tf.GradientTape() as tape:
@@ -98,7 +98,7 @@ class Ours:
                 loss = tf.reduce_sum(tf.square(attend(*tensors)))
             return tape.gradient(loss, tensors)
 
-        return run
+        return lambda: run(*tensors)  # as arguments: XLA would compute with constants while it compiles
 
     def layer(self, crop, precision):
         from psanet_tf import PSALayer
