@@ -147,8 +147,8 @@ def export(name, folder):
     import psanet_tf  # noqa: F401  (registers the network with Keras)
     from psanet_tf.data.catalog import dataset_info
     from psanet_tf.data.normalization import normalize
+    from psanet_tf.export.saved_model import export_saved_model
     from psanet_tf.keras_api import keras
-    from psanet_tf.serving.export import export_saved_model
 
     model = keras.saving.load_model(f"{folder}/model.keras", compile=False)
     expected = np.load(f"{folder}/logits.npy")

@@ -29,10 +29,11 @@ from PIL import Image
 from psanet_tf import PSANet
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
+from psanet_tf.export import export_saved_model
+from psanet_tf.export.verification import made_image
 from psanet_tf.progress import track
-from psanet_tf.serving import Client, Server, export_saved_model
-from psanet_tf.serving.verification import made_image
-from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
+from psanet_tf.runtimes.warmup import FILE as WARM_UP_FILE
+from psanet_tf.serving import Client, Server
 
 PRECISIONS = ("float32", "bfloat16")
 PARTS = ("size", "start", "overhead", "load")

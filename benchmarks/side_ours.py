@@ -123,7 +123,7 @@ class Ours:
 
         from psanet_tf.config import EvaluateSection
         from psanet_tf.data.catalog import dataset_info
-        from psanet_tf.serving import export_saved_model
+        from psanet_tf.export import export_saved_model
 
         model = self._model(crop, "float32")  # the export casts
         folder = self.folder / "export"

@@ -61,9 +61,9 @@ def export(
 
     Example: psanet export --weights runs/scenes --out models/psanet
     """
-    from psanet_tf.inference.saved_model import saved_model_folder
+    from psanet_tf.export.saved_model import export_saved_model
     from psanet_tf.inference.segmenter import Segmenter
-    from psanet_tf.serving.export import export_saved_model
+    from psanet_tf.runtimes.model_folder import saved_model_folder
 
     if saved_model_folder(weights):
         raise ValueError(f"{weights} is exported already; export needs the weights that it was made of")

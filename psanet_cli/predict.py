@@ -93,7 +93,7 @@ def _open(weights, server, config, overrides, whole):
             f"{server} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
-    from psanet_tf.serving.labeler import ServedLabeler
+    from psanet_tf.serving.client.labeler import ServedLabeler
 
     return Segmenter.of_labeler(ServedLabeler(server))
 

@@ -35,7 +35,7 @@ def serve(
 
     Example: psanet serve models/psanet --rest-port 8501 --grpc-port 8500
     """
-    from psanet_tf.serving.server import Server
+    from psanet_tf.serving.server.server import Server
 
     server = Server(
         model,

@@ -127,8 +127,8 @@ def two_replicas():
 @pytest.fixture
 def networkless_exports(monkeypatch):
     """Exports hold no network, which takes seconds, and are not checked: for tests of what else is written."""
-    from psanet_tf.serving import export
-    from psanet_tf.serving.verification import Agreement
+    from psanet_tf.export import saved_model as export
+    from psanet_tf.export.verification import Agreement
 
     class Networkless(tf.Module):
         def __init__(self, network, metadata, metadata_asset):

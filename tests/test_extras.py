@@ -13,7 +13,7 @@ import tomllib
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.inference.video import pyav
-from psanet_tf.serving.protos import serving_apis
+from psanet_tf.runtimes.protos import serving_apis
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

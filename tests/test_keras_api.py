@@ -74,7 +74,7 @@ def test_the_garden_names_its_extra(keras_2, monkeypatch):
 
 
 def test_an_export_needs_keras_3(keras_2, tmp_path):
-    from psanet_tf.serving import export_saved_model
+    from psanet_tf.export import export_saved_model
 
     with pytest.raises(ImportError, match="^an export needs Keras 3"):
         export_saved_model(None, tmp_path, None)

@@ -131,10 +131,10 @@ ORDER = (
     {"keras_api", "backbone_families", "feature_sizes", "extras", "progress", "files", "cache"},
     {"ops", "config", "metrics"},
     {"layers", "data"},
-    {"models", "visualization", "losses"},
+    {"models", "visualization", "losses", "runtimes"},
     {"weights"},
     {"inference", "training", "garden"},
-    {"evaluation", "serving"},
+    {"evaluation", "export", "serving"},
 )
 
 

@@ -22,8 +22,8 @@ from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, write_tables
 from psanet_tf.files import atomic_file
-from psanet_tf.inference.saved_model import saved_model_folder
 from psanet_tf.inference.segmenter import Segmenter
+from psanet_tf.runtimes.model_folder import saved_model_folder
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.weights.checkpoints import checkpoint_file
 from psanet_tf.weights.fetch import is_remote

@@ -1,30 +1,16 @@
 """Labels images with an exported SavedModel, by the protocol that is in its graph."""
 
 import io
-import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.inference.attention import DIRECTIONS, AttentionMaps, Placement, checked_points, placed
-
-_GRAPH_FILE = "saved_model.pb"
-
-
-def saved_model_folder(path: str | os.PathLike) -> Path | None:
-    """`path` if it holds a SavedModel, or the newest of the versions ``1``, ``2``, ... in it; None if there is none."""
-    path = Path(path)
-    if (path / _GRAPH_FILE).is_file():
-        return path
-    versions = [child for child in path.glob("[0-9]*") if child.name.isdecimal() and (child / _GRAPH_FILE).is_file()]
-    return max(versions, key=lambda child: int(child.name), default=None)
+from psanet_tf.runtimes.metadata import ModelMetadata
 
 
 class SavedModelLabeler:
@@ -52,18 +38,10 @@ class SavedModelLabeler:
                 f"{path} lacks the signatures {', '.join(sorted(missing))}: it was not made by psanet export"
             )
         answer = self._model.signatures["metadata"](keys=tf.constant(["all"]))
-        metadata = json.loads(answer["values"].numpy()[0])
-        self.info = DatasetInfo(
-            metadata["dataset"],
-            tuple(metadata["class_names"]),
-            np.array(metadata["colors"]),
-            metadata["ignore_label"],
-            long_side=metadata.get("training_long_side"),
-            # Exports of earlier versions are of photographs and do not say so.
-            images=ImageFormat.from_dict(metadata) if "channels" in metadata else PHOTOGRAPHS,
-        )
-        self.protocol, self.base_size = metadata["protocol"], metadata["base_size"]
-        self._input_size = metadata["input_size"] or (None, None)
+        metadata = ModelMetadata.from_json(answer["values"].numpy()[0])
+        self.info = metadata.dataset_info()
+        self.protocol, self.base_size = metadata.protocol, metadata.base_size
+        self._input_size = metadata.input_size or (None, None)
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for an image [H, W, C] as `info.images` says.

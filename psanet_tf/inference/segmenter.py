@@ -19,8 +19,9 @@ from psanet_tf.inference.attention import AttentionMaps, attention_maps
 from psanet_tf.inference.given_images import GivenImage, as_pixels
 from psanet_tf.inference.labeler import LabelsImages
 from psanet_tf.inference.protocols import OnDevice, build_labeler
-from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folder
+from psanet_tf.inference.saved_model import SavedModelLabeler
 from psanet_tf.models import PSANet
+from psanet_tf.runtimes.model_folder import saved_model_folder
 from psanet_tf.visualization.overlay import overlay
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.description import description_of, images_of

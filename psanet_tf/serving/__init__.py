@@ -1,16 +1,15 @@
-"""Exported models, a server for trying them, and a client; each part imports what it needs only when used."""
+"""A server for trying exported models, and a client; each imports what it needs only when used."""
 
 import importlib
 from typing import Any
 
 _LAZY = {
-    "Client": "psanet_tf.serving.client",
-    "Server": "psanet_tf.serving.server",
-    "ServingError": "psanet_tf.serving.errors",
-    "export_saved_model": "psanet_tf.serving.export",
+    "Client": "psanet_tf.serving.client.client",
+    "Server": "psanet_tf.serving.server.server",
+    "ServingError": "psanet_tf.runtimes.errors",
 }
 
-__all__ = ["Client", "Server", "ServingError", "export_saved_model"]
+__all__ = ["Client", "Server", "ServingError"]
 
 
 def __getattr__(name: str) -> Any:

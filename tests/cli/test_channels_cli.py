@@ -15,8 +15,8 @@ from psanet_tf import Segmenter
 from psanet_tf.config import load_config
 from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.evaluation.run import run_evaluation
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.server import Server
+from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.server.server import Server
 
 pytestmark = pytest.mark.extended
 
@@ -137,7 +137,7 @@ def test_a_served_model(twelve_bands, monkeypatch):
                     client.labels(np.zeros((4, 4, 3), np.uint8))
                 with monkeypatch.context() as patch:
                     # Too large for one request: by tiles of 30 pixels.
-                    patch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 30 * 30 * image[0, 0].nbytes)
+                    patch.setattr("psanet_tf.serving.client.client._MAX_UPLOAD_BYTES", 30 * 30 * image[0, 0].nbytes)
                     assert client.labels(image).shape == labels.shape
     with pytest.raises(
         ValueError, match="model was trained on images of 12 channels of uint16, those of .* are of 2 cha"

@@ -89,14 +89,14 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
 def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path, monkeypatch):
     from psanet_tf.config import EvaluateSection
     from psanet_tf.data.catalog import dataset_info
+    from psanet_tf.export.saved_model import export_saved_model
     from psanet_tf.inference.segmenter import Segmenter
-    from psanet_tf.serving.export import export_saved_model
-    from psanet_tf.serving.server import Server
+    from psanet_tf.serving.server.server import Server
 
     section = EvaluateSection(base_size=56)
     model = Segmenter.load(evaluated_runs / "fcn").model
     # Whether the export labels as the network: tests/serving/test_export.py.
-    monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+    monkeypatch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
     export_saved_model(model, tmp_path / "model", dataset_info("scenes"), section, warm_up=False)
     with Server(tmp_path / "model", rest_port=0, grpc_port=None) as server:
         address = f"http://127.0.0.1:{server.rest_port}/model"
@@ -115,7 +115,7 @@ def test_a_server_that_is_not_there_or_not_asked_for_rightly(folder, monkeypatch
     assert "is a served model" in str(result.exception)
     result = run(folder / "in", "--server", address, "--weights", "runs", "--out", folder / "out")
     assert str(result.exception) == "give either --weights or --server"
-    monkeypatch.setattr("psanet_tf.serving.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("psanet_tf.serving.client.client.time.sleep", lambda seconds: None)
     result = run(folder / "in", "--server", address, "--out", folder / "out")
     assert isinstance(result.exception, OSError)
     assert "UNAVAILABLE" in str(result.exception)

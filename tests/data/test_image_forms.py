@@ -22,10 +22,10 @@ from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import list_examples, read_example, read_image
 from psanet_tf.data.record_writer import write_records
 from psanet_tf.data.unreadable import readable_pipeline_errors
+from psanet_tf.export.graph.decoding import decode_checked
 from psanet_tf.inference.image_files import label_images
 from psanet_tf.inference.inputs import InputFile
-from psanet_tf.serving.client import _encoded
-from psanet_tf.serving.decoding import decode_checked
+from psanet_tf.serving.client.client import _encoded
 
 CROP = (33, 33)
 STRING = [tf.TensorSpec([], tf.string)]

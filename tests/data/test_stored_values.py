@@ -22,7 +22,7 @@ from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import read_image
 from psanet_tf.data.stored_values import image_size, npy_bytes
 from psanet_tf.data.turning import turned
-from psanet_tf.serving.decoding import decode_checked
+from psanet_tf.export.graph.decoding import decode_checked
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ from psanet_tf.config import dump_config, load_config
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.evaluation.run import run_evaluation
+from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.inference import protocols
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.keras_api import keras
-from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import prepare_data
 
 
@@ -101,7 +101,7 @@ def test_the_scale_stays_with_the_weights(run, knows_widths, tmp_path):
 
 def test_exports_and_what_serves_them_know_the_scale(run, tmp_path, monkeypatch):
     network = Segmenter.load(run)
-    monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+    monkeypatch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
     export_saved_model(network.model, tmp_path / "m", network.info, warm_up=False)
     source = Segmenter.load(tmp_path / "m")
     assert (source.base_size, source.info.long_side) == (120, 120)

@@ -9,15 +9,15 @@ import tensorflow as tf
 from psanet_tf import PSANet, Segmenter, SlidingWindow, attention_maps
 from psanet_tf.data.catalog import numbered_classes
 from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.export.graph.mmseg import GraphMMSeg
+from psanet_tf.export.graph.whole import GraphWhole
+from psanet_tf.export.graph.window import GraphWindow
+from psanet_tf.export.saved_model import export_metadata
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.video import label_video
 from psanet_tf.inference.whole_image import WholeImage
 from psanet_tf.keras_api import keras
-from psanet_tf.serving.export import export_metadata
-from psanet_tf.serving.graph_mmseg import GraphMMSeg
-from psanet_tf.serving.graph_whole import GraphWhole
-from psanet_tf.serving.graph_window import GraphWindow
-from psanet_tf.serving.metadata import ModelMetadata, max_pixels_of
+from psanet_tf.runtimes.metadata import ModelMetadata, max_pixels_of
 from psanet_tf.weights.description import Description, describe, images_of
 
 CLASSES = 3

@@ -14,8 +14,9 @@ from psanet_tf.data.catalog import dataset_info
 from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.inference.given_images import as_pixels
 from psanet_tf.inference.protocols import build_labeler
-from psanet_tf.inference.saved_model import SavedModelLabeler, saved_model_folder
+from psanet_tf.inference.saved_model import SavedModelLabeler
 from psanet_tf.inference.segmenter import Segmenter
+from psanet_tf.runtimes.model_folder import saved_model_folder
 from psanet_tf.visualization.overlay import overlay
 
 
@@ -57,14 +58,14 @@ def test_whole_images(evaluated_runs, image):
 
 
 def test_an_exported_model_labels_as_the_keras_model(evaluated_runs, image, tmp_path, monkeypatch):
-    from psanet_tf.serving.export import export_saved_model
+    from psanet_tf.export.saved_model import export_saved_model
 
     section = EvaluateSection(base_size=60, scales=(1.0, 0.75))
     overrides = ["evaluate.base_size=60", "evaluate.scales=[1.0, 0.75]"]
     network = Segmenter.load(evaluated_runs / "psanet", overrides=overrides)
     info = dataset_info("scenes")
     # Its check compares the two with each other, as is done here.
-    monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+    monkeypatch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
     export_saved_model(network.model, tmp_path / "m", info, section, warm_up=False)
     exported = Segmenter.load(tmp_path / "m")
     (labeler,) = exported.labelers

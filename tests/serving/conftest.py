@@ -13,8 +13,8 @@ from tensorflow.core.framework import kernel_def_pb2
 from psanet_tf import PSANet, SlidingWindow
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
-from psanet_tf.serving.export import export_saved_model
-from psanet_tf.serving.server import Server
+from psanet_tf.export.saved_model import export_saved_model
+from psanet_tf.serving.server.server import Server
 
 # One scale, which is not 1: with each one more, a server's first image takes a second longer.
 EVALUATE = EvaluateSection(base_size=60, scales=(0.75,), flip=True)
@@ -152,6 +152,6 @@ def model_folder(network, classes, tmp_path_factory):
     """Folder of a model with one float32 version, which the tests compare with the network themselves."""
     folder = tmp_path_factory.mktemp("models") / "psanet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+        patch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
         export_saved_model(network, folder, classes, evaluate=EVALUATE)
     return folder

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from psanet_tf.serving.batching import Batcher
-from psanet_tf.serving.errors import ServingError, invalid_argument
-from psanet_tf.serving.servable import Signature, TensorSpec
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
+from psanet_tf.runtimes.saved_model import Signature, TensorSpec
+from psanet_tf.serving.server.batching import Batcher
 
 BATCHED = Signature("s", {"x": TensorSpec("x", tf.float32, (-1, 2))}, {"y": TensorSpec("y", tf.float32, (-1, 2))}, "")
 ALONE = Signature("s", {"x": TensorSpec("x", tf.float32, (2,))}, {"y": TensorSpec("y", tf.float32, (2,))}, "")

@@ -1,4 +1,4 @@
-"""The C program in export/c: a model server without Python in it gets the same labels."""
+"""A program in C, with TensorFlow's library and no Python: it gets the same labels from an export."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from psanet_tf.export.saved_model import export_saved_model
+from psanet_tf.export.verification import made_image
 from psanet_tf.ops.op_library import OpUnavailableError, load_op_library
-from psanet_tf.serving.export import export_saved_model
-from psanet_tf.serving.servable import operations_on_disk
-from psanet_tf.serving.verification import made_image
+from psanet_tf.runtimes.saved_model import operations_on_disk
 
-SOURCES = Path(__file__).parents[2] / "export" / "c"
+SOURCES = Path(__file__).parent / "c_program"
 
 pytestmark = [
     pytest.mark.extended,

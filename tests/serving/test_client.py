@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.tiles import label_by_tiles
-from psanet_tf.serving.verification import made_image
+from psanet_tf.export.verification import made_image
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.client.tiles import label_by_tiles
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ class Unreliable:
 @pytest.fixture
 def pauses(monkeypatch):
     pauses = []
-    monkeypatch.setattr("psanet_tf.serving.client.time.sleep", pauses.append)
+    monkeypatch.setattr("psanet_tf.serving.client.client.time.sleep", pauses.append)
     return pauses
 
 
@@ -180,12 +180,12 @@ def test_images_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
 
     sizes = []
     monkeypatch.setattr(Client, "_label_bytes", label)
-    monkeypatch.setattr("psanet_tf.serving.client.TILE_SIZE", 48)
-    monkeypatch.setattr("psanet_tf.serving.client.label_by_tiles", functools.partial(label_by_tiles, overlap=16))
+    monkeypatch.setattr("psanet_tf.serving.client.client.TILE_SIZE", 48)
+    monkeypatch.setattr("psanet_tf.serving.client.client.label_by_tiles", functools.partial(label_by_tiles, overlap=16))
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
     with Client(f"grpc://127.0.0.1:{server.grpc_port}/psanet") as client:
         if limit == "bytes":
-            monkeypatch.setattr("psanet_tf.serving.client._MAX_UPLOAD_BYTES", 10_000)
+            monkeypatch.setattr("psanet_tf.serving.client.client._MAX_UPLOAD_BYTES", 10_000)
         if limit == "pixels":
             client._metadata = dataclasses.replace(client.metadata(), max_pixels=90 * 70 - 1)
         np.testing.assert_array_equal(client.labels(image), image[..., 0])

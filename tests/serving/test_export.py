@@ -12,22 +12,22 @@ from psanet_tf import __version__, attention_maps
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import read_image
+from psanet_tf.export.saved_model import export_metadata, export_saved_model
+from psanet_tf.export.verification import made_image, model_logits, verify_export
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import keras
 from psanet_tf.ops import convolution
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.export import export_metadata, export_saved_model
-from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.servable import Servable, operations_on_disk, signatures_on_disk
-from psanet_tf.serving.verification import made_image, model_logits, verify_export
-from psanet_tf.serving.warmup import FILE as WARM_UP_FILE
-from psanet_tf.serving.warmup import read_warm_up, replay
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.runtimes.saved_model import SavedModelSession, operations_on_disk, signatures_on_disk
+from psanet_tf.runtimes.warmup import FILE as WARM_UP_FILE
+from psanet_tf.runtimes.warmup import read_warm_up, replay
 
 
 @pytest.fixture(scope="module")
 def whole(network, classes, evaluate, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return Servable(export_saved_model(network, folder, classes, evaluate, whole=True, warm_up=False).path, 1)
+    return SavedModelSession(export_saved_model(network, folder, classes, evaluate, whole=True, warm_up=False).path)
 
 
 @pytest.mark.optimized_graphs
@@ -71,7 +71,7 @@ def test_only_an_export_for_cpus_has_products(network, classes, evaluate, tmp_pa
         if expected == "cpu":
             assert exported.agreement.labels >= 0.999 and exported.agreement.largest <= 1e-4
             # Without products it is the graph of the other tests, which are of how it answers.
-            monkeypatch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
+            monkeypatch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
         metadata = ModelMetadata.from_json((exported.path / "assets" / "metadata.json").read_text())
         assert metadata.device == expected
         model = saved_model_pb2.SavedModel.FromString((exported.path / "saved_model.pb").read_bytes())
@@ -165,7 +165,7 @@ def test_a_failed_check_leaves_nothing(baseline, classes, evaluate, tmp_path, ne
     def fail(*arguments):
         raise ValueError("does not answer as the Keras model")
 
-    monkeypatch.setattr("psanet_tf.serving.export.verify_export", fail)
+    monkeypatch.setattr("psanet_tf.export.saved_model.verify_export", fail)
     with pytest.raises(ValueError, match="does not answer"):
         export_saved_model(baseline, tmp_path / "m", classes, evaluate, warm_up=False)
     assert list((tmp_path / "m").iterdir()) == []

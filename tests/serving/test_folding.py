@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from psanet_tf import PSANet
+from psanet_tf.export.folding import ParameterPool, fold_batch_norm
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.ops import convolution
-from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
 
 
 def fold(model, pool=None, **options):

@@ -15,9 +15,9 @@ import numpy as np
 import requests
 import tensorflow as tf
 
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.verification import made_image
+from psanet_tf.export.verification import made_image
+from psanet_tf.runtimes.protos import serving_apis
+from psanet_tf.serving.client.client import Client
 
 SECONDS = float(os.environ.get("PSANET_FUZZ_SECONDS", "3"))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from psanet_tf import attention_maps
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.verification import made_image
+from psanet_tf.export.verification import made_image
+from psanet_tf.runtimes.errors import ServingError
 
 
 def test_maps_are_those_of_the_library_call(network, servable, ask_attention):

@@ -9,19 +9,19 @@ import tensorflow as tf
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import numbered_classes
 from psanet_tf.data.pixels import decode_image
+from psanet_tf.export.graph import labeler as graph_labeler
+from psanet_tf.export.graph.mmseg import GraphMMSeg, fitted_size
+from psanet_tf.export.graph.whole import GraphWhole
+from psanet_tf.export.saved_model import export_metadata, export_saved_model
+from psanet_tf.export.verification import made_image, verify_export
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.mmseg_protocol import fitted_size as eager_fitted_size
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.whole_image import WholeImage, any_size
-from psanet_tf.serving import graph_labeler
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.export import export_metadata, export_saved_model
-from psanet_tf.serving.graph_mmseg import GraphMMSeg, fitted_size
-from psanet_tf.serving.graph_whole import GraphWhole
-from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS, ModelMetadata
-from psanet_tf.serving.servable import Servable, operations_on_disk
-from psanet_tf.serving.tiles import label_by_tiles
-from psanet_tf.serving.verification import made_image, verify_export
+from psanet_tf.runtimes.metadata import MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.runtimes.saved_model import SavedModelSession, operations_on_disk
+from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.client.tiles import label_by_tiles
 from psanet_tf.weights.description import Description, describe
 
 SLIDE = {"scale": (90, 60), "crop_size": (40, 33), "stride": (27, 22)}
@@ -105,8 +105,8 @@ def servable(mmseg_network, section, tmp_path_factory):
     describe(mmseg_network, Description(numbered_classes(5), section))
     folder = tmp_path_factory.mktemp("mmseg")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("psanet_tf.serving.export.verify_export", lambda *arguments: None)
-        return Servable(export_saved_model(mmseg_network, folder, numbered_classes(5), warm_up=False).path, 1)
+        patch.setattr("psanet_tf.export.saved_model.verify_export", lambda *arguments: None)
+        return SavedModelSession(export_saved_model(mmseg_network, folder, numbered_classes(5), warm_up=False).path)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def metadata(servable):
 
 def test_an_export_labels_by_the_protocol_and_its_check_tells_another(mmseg_network, servable, metadata, monkeypatch):
     # Loading it once more would take seconds.
-    monkeypatch.setattr("psanet_tf.serving.verification.Servable", lambda *_: servable)
-    monkeypatch.setattr(servable, "retire", lambda: None)
+    monkeypatch.setattr("psanet_tf.export.verification.SavedModelSession", lambda *_: servable)
+    monkeypatch.setattr(servable, "close", lambda: None)
     network = any_size(mmseg_network)
     agreement = verify_export(servable.path, network, metadata)
     assert agreement.labels >= 0.999
@@ -172,7 +172,7 @@ def test_clients_cut_images_by_what_the_protocol_allows(metadata, monkeypatch):
     client._metadata = dataclasses.replace(metadata, protocol=None, scale=None, max_pixels=44_999)
     sizes = []
     monkeypatch.setattr(
-        "psanet_tf.serving.client.label_by_tiles",
+        "psanet_tf.serving.client.client.label_by_tiles",
         lambda image, label, tile_size: sizes.append(tile_size) or label_by_tiles(image, label, tile_size, 16),
     )
     np.testing.assert_array_equal(client.labels(image), image[..., 0])

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from psanet_tf import SlidingWindow
 from psanet_tf.data.normalization import normalize
+from psanet_tf.export.graph.whole import GraphWhole, pad_to_stride
+from psanet_tf.export.graph.window import GraphWindow
+from psanet_tf.export.verification import made_image
 from psanet_tf.inference.whole_image import any_size
-from psanet_tf.serving.graph_whole import GraphWhole, pad_to_stride
-from psanet_tf.serving.graph_window import GraphWindow
-from psanet_tf.serving.verification import made_image
 
 
 def graph_labels(labeler, image):

@@ -16,9 +16,9 @@ import pytest
 import requests
 import tensorflow as tf
 
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.verification import made_image
+from psanet_tf.export.verification import made_image
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.serving.client.client import Client
 
 IMAGE = os.environ.get("PSANET_SERVING_IMAGE", "tensorflow/serving:2.20.0")
 

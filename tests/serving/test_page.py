@@ -14,9 +14,9 @@ import pytest
 from chromium import STATUS, browser, find_chromium
 from PIL import Image
 
+from psanet_tf.export.verification import made_image
 from psanet_tf.inference.attention import Placement
-from psanet_tf.serving.server import Server
-from psanet_tf.serving.verification import made_image
+from psanet_tf.serving.server.server import Server
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian's package: chromium)")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.rest_tensors import COLUMN, ROW, parse_json, read_inputs, signature_name, write_outputs
-from psanet_tf.serving.servable import Signature, TensorSpec
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.saved_model import Signature, TensorSpec
+from psanet_tf.serving.server.rest_tensors import COLUMN, ROW, parse_json, read_inputs, signature_name, write_outputs
 
 
 def signature(**inputs):

@@ -15,13 +15,13 @@ from tensorflow_serving.apis import classification_pb2
 
 from psanet_tf import attention_maps
 from psanet_tf.data.normalization import normalize
-from psanet_tf.serving import transports
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.servable import Servable
-from psanet_tf.serving.server import Server
-from psanet_tf.serving.verification import made_image
+from psanet_tf.export.verification import made_image
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.protos import serving_apis
+from psanet_tf.serving.client import transports
+from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.server.servable import Servable
+from psanet_tf.serving.server.server import Server
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import pytest
 import requests
 import tensorflow as tf
 
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.server import Server
-from psanet_tf.serving.versions import VersionManager, versions_on_disk
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.model_folder import versions_on_disk
+from psanet_tf.runtimes.protos import serving_apis
+from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.server.server import Server
+from psanet_tf.serving.server.versions import VersionManager
 
 X = np.array([[1, 2]], np.float32)
 

@@ -20,10 +20,10 @@ from psanet_cli.app import _register, app
 from psanet_tf import Segmenter, attention_maps
 from psanet_tf.config import load_config
 from psanet_tf.data import normalize
+from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.inference.attention import grid_points
 from psanet_tf.keras_api import keras
 from psanet_tf.models import build_model
-from psanet_tf.serving.export import export_saved_model
 from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
 

@@ -1,9 +1,9 @@
-"""One version of a SavedModel in memory, run the way TensorFlow Serving runs it: a session over its graph."""
+"""A SavedModel run the way TensorFlow Serving runs it: a session over its graph."""
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
-from typing_extensions import Self
 
 from psanet_tf.ops.op_library import load_op_library
-from psanet_tf.serving.errors import ServingError, from_tensorflow, invalid_argument
+from psanet_tf.runtimes.errors import ServingError, from_tensorflow, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -59,23 +58,22 @@ class Signature:
         return all(spec.batched for spec in (*self.inputs.values(), *self.outputs.values()))
 
 
-class Servable:
-    """A loaded version. Thread-safe; closed when `retire` was called and the last user has left.
+class SavedModelSession:
+    """A SavedModel in memory. Thread-safe.
 
     Args:
         path: folder with `saved_model.pb`.
-        version: its number.
+
+    Attributes:
+        signature_defs: signature name -> `SignatureDef`, without those that TensorFlow keeps for itself.
+        signatures: signature name -> `Signature`.
 
     Raises:
         ServingError: the folder holds no model that this TensorFlow can load.
     """
 
-    def __init__(self, path: str | os.PathLike, version: int) -> None:
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        self.version = version
-        self._users = 0
-        self._retired = False
-        self._on_closed = None
         self._lock = threading.Lock()
         self._calls = {}
         self._session = tf.compat.v1.Session(graph=tf.Graph())
@@ -111,7 +109,7 @@ class Servable:
 
         Args:
             signature_name: see `signature`.
-            inputs: input name -> array; checked by `check_inputs` beforehand.
+            inputs: input name -> array, of the signature's names, dtypes and shapes.
             outputs: names of the outputs wanted, all of them if empty.
 
         Returns:
@@ -129,6 +127,10 @@ class Servable:
             raise from_tensorflow(error) from error
         return dict(zip(wanted, values, strict=True))
 
+    def close(self) -> None:
+        """Gives its memory back; nothing may run then."""
+        self._session.close()
+
     def _call(self, signature, wanted):
         key = (signature.name, wanted)
         with self._lock:
@@ -139,42 +141,6 @@ class Servable:
                         feed_list=[signature.inputs[name].tensor_name for name in sorted(signature.inputs)],
                     )
             return self._calls[key]
-
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[Self]:
-        """Keeps the version loaded for the length of the block."""
-        self.acquire()
-        try:
-            yield self
-        finally:
-            self.release()
-
-    def acquire(self) -> None:
-        with self._lock:
-            if self._retired and not self._users:
-                raise ServingError("UNAVAILABLE", f"version {self.version} has been unloaded")
-            self._users += 1
-
-    def release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            last = self._retired and not self._users
-        if last:
-            self._close()
-
-    def retire(self, on_closed: Callable[[], object] | None = None) -> None:
-        """Unloads the version once nobody uses it any more; then calls `on_closed`."""
-        with self._lock:
-            self._retired = True
-            self._on_closed = on_closed
-            idle = not self._users
-        if idle:
-            self._close()
-
-    def _close(self):
-        self._session.close()
-        if self._on_closed is not None:
-            self._on_closed()
 
 
 def signatures_on_disk(path: str | os.PathLike) -> dict[str, Signature]:
@@ -189,38 +155,6 @@ def operations_on_disk(path: str | os.PathLike) -> set[str]:
     nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
     functions = {function.signature.name for function in graph_def.library.function}
     return {node.op for node in nodes} - functions
-
-
-def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
-    """Compares names, dtypes and shapes of `inputs` (name -> array) with what the signature takes.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, naming every difference in TensorFlow Serving's words.
-    """
-    extra = sorted(set(inputs) - set(signature.inputs))
-    missing = sorted(set(signature.inputs) - set(inputs))
-    if extra or missing:
-        raise invalid_argument(
-            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
-            f"len({{{','.join(sorted(inputs))}}}) != len({{{','.join(sorted(signature.inputs))}}}). "
-            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
-        )
-    for name, spec in signature.inputs.items():
-        array = inputs[name]
-        dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
-        if dtype != spec.dtype or not spec.accepts(array.shape):
-            shape = ",".join(map(str, array.shape))
-            raise invalid_argument(f"input {name} must be {spec} (-1: any length), got {dtype.name} [{shape}]")
-        if array.size == 0:
-            raise invalid_argument(f"input {name} is empty: its shape is [{','.join(map(str, array.shape))}]")
-
-
-def batch_rows(signature: Signature, inputs: Mapping[str, np.ndarray]) -> int | None:
-    """The number of rows of a request that may share a call with others; None if it may not."""
-    if not signature.batched:
-        return None
-    lengths = {np.shape(array)[0] for array in inputs.values()}
-    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _read_meta_graph(path):

@@ -12,19 +12,19 @@ from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.findings import counted
 from psanet_tf.data.scale import with_base_size
+from psanet_tf.export.signatures import ServingModule
+from psanet_tf.export.verification import Agreement, verify_export
+from psanet_tf.export.warmup import write_warm_up
 from psanet_tf.files import atomic_folder
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import needs_keras_3
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
-from psanet_tf.serving.metadata import ASSET_NAME, MAX_WHOLE_PIXELS, ModelMetadata, max_pixels_of
-from psanet_tf.serving.protos import serving_apis
-from psanet_tf.serving.servable import signatures_on_disk
-from psanet_tf.serving.signatures import ServingModule
-from psanet_tf.serving.verification import Agreement, verify_export
-from psanet_tf.serving.versions import versions_on_disk
-from psanet_tf.serving.warmup import write_warm_up
+from psanet_tf.runtimes.metadata import ASSET_NAME, MAX_WHOLE_PIXELS, ModelMetadata, max_pixels_of
+from psanet_tf.runtimes.model_folder import versions_on_disk
+from psanet_tf.runtimes.protos import serving_apis
+from psanet_tf.runtimes.saved_model import signatures_on_disk
 from psanet_tf.weights.description import description_of
 
 PRECISIONS = ("float32", "bfloat16")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
-from psanet_tf.serving.graph_labeler import (
+from psanet_tf.export.graph.labeler import (
     GraphLabeler,
     Network,
     averaged_crops,

@@ -1,4 +1,4 @@
-"""Requests that a server runs before a new version takes real ones (``assets.extra/tf_serving_warmup_requests``)."""
+"""Writes the requests that a server runs before a new version takes real ones."""
 
 import os
 from collections.abc import Mapping
@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.stored_values import npy_bytes
-from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.protos import serving_apis, to_array
-from psanet_tf.serving.servable import Servable, Signature
+from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.runtimes.protos import serving_apis
+from psanet_tf.runtimes.saved_model import Signature
+from psanet_tf.runtimes.warmup import FILE
 
-FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 # For models whose signature leaves the size open.
 _ANY_SIZE = 65
-_MAX_BYTES = 2**30
 
 
 def write_warm_up(path: str | os.PathLike, signatures: Mapping[str, Signature], metadata: ModelMetadata) -> None:
@@ -49,32 +48,6 @@ def write_warm_up(path: str | os.PathLike, signatures: Mapping[str, Signature], 
             for key in signature.inputs:
                 request.inputs[key].CopyFrom(examples[key])
             writer.write(log.SerializeToString())
-
-
-def read_warm_up(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """List of (signature name, inputs as name -> array) in the SavedModel folder `path`; empty without the file."""
-    source = Path(path) / FILE
-    if not source.is_file():
-        return []
-    apis = serving_apis()
-    requests = []
-    for record in tf.data.TFRecordDataset(str(source)).as_numpy_iterator():
-        request = apis.prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        inputs = {key: to_array(value, _MAX_BYTES, key) for key, value in request.inputs.items()}
-        requests.append((request.model_spec.signature_name, inputs))
-    return requests
-
-
-def replay(servable: Servable) -> int:
-    """Runs a `Servable`'s own warm-up records and returns how many there were.
-
-    Raises:
-        ServingError: the model does not take one of them.
-    """
-    requests = read_warm_up(servable.path)
-    for signature_name, inputs in requests:
-        servable.run(signature_name, inputs)
-    return len(requests)
 
 
 def _black_images(black):

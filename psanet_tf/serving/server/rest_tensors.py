@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.extras import needs_extra
-from psanet_tf.serving.errors import invalid_argument
-from psanet_tf.serving.servable import Signature
+from psanet_tf.runtimes.errors import invalid_argument
+from psanet_tf.runtimes.saved_model import Signature
 
 with needs_extra("serving", "the model server"):
     import orjson

@@ -1,11 +1,11 @@
 """From an export's metadata to what labels images in its graph, as inference/protocols.py does it for a network."""
 
+from psanet_tf.export.graph.labeler import GraphLabeler, Network
+from psanet_tf.export.graph.mmseg import GraphMMSeg
+from psanet_tf.export.graph.whole import GraphWhole
+from psanet_tf.export.graph.window import GraphWindow
 from psanet_tf.models import PSANet
-from psanet_tf.serving.graph_labeler import GraphLabeler, Network
-from psanet_tf.serving.graph_mmseg import GraphMMSeg
-from psanet_tf.serving.graph_whole import GraphWhole
-from psanet_tf.serving.graph_window import GraphWindow
-from psanet_tf.serving.metadata import ModelMetadata
+from psanet_tf.runtimes.metadata import ModelMetadata
 
 
 def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetadata) -> GraphLabeler:

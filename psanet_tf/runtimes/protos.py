@@ -8,7 +8,7 @@ import tensorflow as tf
 from google.protobuf.message import Message
 
 from psanet_tf.extras import needs_extra
-from psanet_tf.serving.errors import invalid_argument
+from psanet_tf.runtimes.errors import invalid_argument
 
 _MODULES = (
     "get_model_metadata_pb2",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from psanet_tf.serving.client import Client
-from psanet_tf.serving.errors import ServingError
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.serving.client.client import Client
 
 
 class ServedLabeler:

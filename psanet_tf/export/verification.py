@@ -13,10 +13,10 @@ from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.inference.protocols import build_labeler
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.models import PSANet
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.servable import Servable
-from psanet_tf.serving.warmup import replay
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.runtimes.saved_model import SavedModelSession
+from psanet_tf.runtimes.warmup import replay
 
 # (largest mean difference of probabilities, lead of the first class over the second that must not be overturned)
 _TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25)}
@@ -63,20 +63,20 @@ def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadat
     expected = _softmax(model_logits(model, image, metadata.images))
     of_any_size = metadata.protocol != "semseg"
     try:
-        servable = Servable(path, 0)
-        answer = servable.run("probabilities", {"images": image[None]})["probabilities"][0]
-        pairs = [(servable.run("serving_default", {"images": image[None]})["labels"][0], expected)]
+        session = SavedModelSession(path)
+        answer = session.run("probabilities", {"images": image[None]})["probabilities"][0]
+        pairs = [(session.run("serving_default", {"images": image[None]})["labels"][0], expected)]
         if of_any_size:
             data = np.array([encoded_plainly(image, metadata.images)], object)
-            encoded = servable.run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
+            encoded = session.run("predict_bytes", {"image_bytes": data})["label_bytes"][0]
             pairs.append(
                 (
                     decode_label(encoded, "predict_bytes"),
                     build_labeler(model, _protocol(metadata), metadata.images)(image),
                 )
             )
-        replay(servable)
-        servable.retire()
+        replay(session)
+        session.close()
     except ServingError as error:
         raise ValueError(f"the exported model does not run: {error.message}") from error
     difference = np.abs(answer - expected)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from psanet_tf.extras import needs_extra
-from psanet_tf.serving.errors import HTTP_STATUS, ServingError
+from psanet_tf.runtimes.errors import HTTP_STATUS, ServingError
 
 with needs_extra("serving", "the client of a model server"):
     import orjson
@@ -46,7 +46,7 @@ class GrpcTransport:
     """PredictionService of TensorFlow Serving."""
 
     def __init__(self, address: str, model: str, version: int | None, label: str | None) -> None:
-        from psanet_tf.serving.protos import serving_apis
+        from psanet_tf.runtimes.protos import serving_apis
 
         with needs_extra("serving", "the client of a model server"):
             import grpc
@@ -60,7 +60,7 @@ class GrpcTransport:
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> dict[str, np.ndarray]:
         """Output name -> array for a signature and input name -> array."""
-        from psanet_tf.serving.protos import to_array, to_proto
+        from psanet_tf.runtimes.protos import to_array, to_proto
 
         request = self._apis.predict_pb2.PredictRequest()
         request.model_spec.name = self._model

@@ -2,15 +2,15 @@
 
 import contextlib
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from psanet_tf.serving.errors import ServingError, invalid_argument
-from psanet_tf.serving.servable import Servable
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
+from psanet_tf.runtimes.model_folder import versions_on_disk
+from psanet_tf.serving.server.servable import Servable
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,6 @@ class VersionStatus:
     state: str
     error_code: str = "OK"
     error_message: str = ""
-
-
-def versions_on_disk(base_path: str | os.PathLike) -> dict[int, Path]:
-    """dict version -> folder of every complete model below `base_path`; other names are not looked at."""
-    try:
-        children = list(Path(base_path).iterdir())
-    except OSError:
-        return {}  # gone, or out of reach for the moment: what is loaded stays
-    return {
-        int(child.name): child
-        for child in children
-        if re.fullmatch(r"\d{1,18}", child.name) and (child / "saved_model.pb").is_file()
-    }
 
 
 class VersionManager:

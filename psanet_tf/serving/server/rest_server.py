@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote
 from google.protobuf import json_format
 
 from psanet_tf.extras import needs_extra
-from psanet_tf.serving import rest_tensors
-from psanet_tf.serving.errors import ServingError, invalid_argument
-from psanet_tf.serving.grpc_server import metadata_response, status_response
-from psanet_tf.serving.inference import Inference, ModelSpec
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
+from psanet_tf.serving.server import rest_tensors
+from psanet_tf.serving.server.grpc_server import metadata_response, status_response
+from psanet_tf.serving.server.inference import Inference, ModelSpec
 
 with needs_extra("serving", "the model server"):
     import orjson
@@ -171,7 +171,7 @@ def _model_spec(match):
 
 
 def _page_file(name, model):
-    content = (resources.files("psanet_tf.serving") / "page" / name).read_text(encoding="utf-8")
+    content = (resources.files("psanet_tf.serving.server") / "page" / name).read_text(encoding="utf-8")
     content = content.replace('data-model=""', f'data-model="{html.escape(quote(model))}"')
     kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
     return web.Response(text=content, content_type=kinds[name.rsplit(".")[-1]], charset="utf-8")

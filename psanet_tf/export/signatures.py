@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from psanet_tf.export.folding import ParameterPool, fold_batch_norm
+from psanet_tf.export.graph.attention import GraphAttention
+from psanet_tf.export.graph.decoding import decode_checked
+from psanet_tf.export.graph.protocols import build_graph_labeler, pads_images
+from psanet_tf.export.graph.whole import pad_to_stride
 from psanet_tf.inference.attention import attention_grid
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
 from psanet_tf.ops.psa_attention import auto_blocks_for
-from psanet_tf.serving.decoding import decode_checked
-from psanet_tf.serving.folding import ParameterPool, fold_batch_norm
-from psanet_tf.serving.graph_attention import GraphAttention
-from psanet_tf.serving.graph_protocols import build_graph_labeler, pads_images
-from psanet_tf.serving.graph_whole import pad_to_stride
-from psanet_tf.serving.metadata import MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.runtimes.metadata import MAX_WHOLE_PIXELS, ModelMetadata
 
 
 class ServingModule(tf.Module):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from psanet_tf.serving.batching import Batcher
-from psanet_tf.serving.grpc_server import start_grpc_server
-from psanet_tf.serving.inference import Inference
-from psanet_tf.serving.rest_server import RestServer
-from psanet_tf.serving.versions import VersionManager, VersionStatus
-from psanet_tf.serving.warmup import replay
+from psanet_tf.runtimes.warmup import replay
+from psanet_tf.serving.server.batching import Batcher
+from psanet_tf.serving.server.grpc_server import start_grpc_server
+from psanet_tf.serving.server.inference import Inference
+from psanet_tf.serving.server.rest_server import RestServer
+from psanet_tf.serving.server.versions import VersionManager, VersionStatus
 
 MAX_REQUEST_BYTES = 32 * 2**20
 _START_SECONDS = 60.0

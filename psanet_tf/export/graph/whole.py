@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.export.graph.labeler import GraphLabeler, Network, probabilities, resized_rows, scaled_size
 from psanet_tf.feature_sizes import OUTPUT_STRIDE
-from psanet_tf.serving.graph_labeler import GraphLabeler, Network, probabilities, resized_rows, scaled_size
 
 
 class GraphWhole(GraphLabeler):

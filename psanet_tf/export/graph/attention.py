@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.export.graph.whole import pad_to_stride
 from psanet_tf.inference.attention import LONGEST_SIDE
-from psanet_tf.serving.graph_whole import pad_to_stride
 
 
 class GraphAttention:

@@ -15,10 +15,10 @@ from psanet_tf.data.image_format import PHOTOGRAPHS
 from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph
 from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.data.stored_values import image_size
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.metadata import ModelMetadata
-from psanet_tf.serving.tiles import TILE_SIZE, label_by_tiles
-from psanet_tf.serving.transports import connect
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.serving.client.tiles import TILE_SIZE, label_by_tiles
+from psanet_tf.serving.client.transports import connect
 
 # Below what servers take in one request (32 MB here, 4 MB is gRPC's default and to be raised there).
 _MAX_UPLOAD_BYTES = 24 * 2**20

@@ -9,11 +9,11 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from psanet_tf.extras import needs_extra
-from psanet_tf.serving.errors import ServingError, invalid_argument
-from psanet_tf.serving.inference import Inference, ModelSpec
-from psanet_tf.serving.protos import serving_apis, to_array, to_proto
-from psanet_tf.serving.servable import Servable
-from psanet_tf.serving.versions import VersionStatus
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
+from psanet_tf.runtimes.protos import serving_apis, to_array, to_proto
+from psanet_tf.serving.server.inference import Inference, ModelSpec
+from psanet_tf.serving.server.servable import Servable
+from psanet_tf.serving.server.versions import VersionStatus
 
 with needs_extra("serving", "the model server"):
     import grpc

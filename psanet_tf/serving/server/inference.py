@@ -7,11 +7,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 
-from psanet_tf.serving.batching import Batcher
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.servable import Servable, check_inputs
-from psanet_tf.serving.versions import VersionManager
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
+from psanet_tf.runtimes.saved_model import Signature
+from psanet_tf.serving.server.batching import Batcher
+from psanet_tf.serving.server.servable import Servable
+from psanet_tf.serving.server.versions import VersionManager
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,27 @@ class Inference:
         if len(set(outputs)) != len(outputs):
             raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias in {list(outputs)}")
         return self._batcher.submit(servable, signature, inputs, outputs, deadline)
+
+
+def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    """Compares names, dtypes and shapes of `inputs` (name -> array) with what the signature takes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, naming every difference in TensorFlow Serving's words.
+    """
+    extra = sorted(set(inputs) - set(signature.inputs))
+    missing = sorted(set(signature.inputs) - set(inputs))
+    if extra or missing:
+        raise invalid_argument(
+            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
+            f"len({{{','.join(sorted(inputs))}}}) != len({{{','.join(sorted(signature.inputs))}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        )
+    for name, spec in signature.inputs.items():
+        array = inputs[name]
+        dtype = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
+        if dtype != spec.dtype or not spec.accepts(array.shape):
+            shape = ",".join(map(str, array.shape))
+            raise invalid_argument(f"input {name} must be {spec} (-1: any length), got {dtype.name} [{shape}]")
+        if array.size == 0:
+            raise invalid_argument(f"input {name} is empty: its shape is [{','.join(map(str, array.shape))}]")

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from psanet_tf.serving.errors import ServingError
-from psanet_tf.serving.servable import Servable, Signature, batch_rows
+from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.saved_model import Signature
+from psanet_tf.serving.server.servable import Servable
 
 
 @dataclass(eq=False)
@@ -83,7 +84,7 @@ class Batcher:
         Raises:
             ServingError: UNAVAILABLE, the queue is full or the server stops.
         """
-        task = _Task(servable, signature, inputs, tuple(outputs), deadline, batch_rows(signature, inputs))
+        task = _Task(servable, signature, inputs, tuple(outputs), deadline, _batch_rows(signature, inputs))
         with self._condition:
             if self._stopping:
                 raise ServingError("UNAVAILABLE", "the server is shutting down")
@@ -169,3 +170,11 @@ class Batcher:
             task.future.set_result(task.servable.run(task.signature.name, task.inputs, task.outputs))
         except Exception as error:
             task.future.set_exception(error)
+
+
+def _batch_rows(signature: Signature, inputs: Mapping[str, np.ndarray]) -> int | None:
+    """The number of rows of a request that may share a call with others; None if it may not."""
+    if not signature.batched:
+        return None
+    lengths = {np.shape(array)[0] for array in inputs.values()}
+    return lengths.pop() if len(lengths) == 1 else None

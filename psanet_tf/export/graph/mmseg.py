@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
-from psanet_tf.serving.graph_labeler import GraphLabeler, Network, averaged_crops, resized_rows
+from psanet_tf.export.graph.labeler import GraphLabeler, Network, averaged_crops, resized_rows
 
 
 class GraphMMSeg(GraphLabeler):

@@ -1,0 +1,1 @@
+"""What an exported model does besides the network, as TensorFlow graphs: decoding, the protocols, attention maps."""

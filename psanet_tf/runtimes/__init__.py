@@ -1,0 +1,1 @@
+"""What an exported model is, and what runs it: metadata, signatures, and a module per runtime."""
