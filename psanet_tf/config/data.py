@@ -15,9 +15,26 @@ _SPLITS = {
     "signposts": ("training", "validation"),
     "voc2012": ("train_aug", "val"),
     "cityscapes": ("train", "val"),
+    "pascal_context59": ("train", "val"),
+    "pascal_context60": ("train", "val"),
+    "coco_stuff164k": ("train2017", "val2017"),
+    "mapillary_vistas": ("training", "validation"),
+    "loveda": ("Train", "Val"),
+    "isaid": ("train", "val"),
     "custom": ("train", "val"),
 }
-_CUSTOM_KEYS = ("class_names", "class_colors", "list_file", "image_folder", "label_folder", "label_values")
+_CUSTOM_KEYS = (
+    "class_names",
+    "class_colors",
+    "list_file",
+    "image_folder",
+    "label_folder",
+    "label_values",
+    "label_map",
+    "ignore_label",
+    "label_palette",
+)
+_Value = Annotated[int, Field(ge=0, le=255)]
 
 
 def _splits(values):
@@ -54,21 +71,19 @@ class DisplaySection(Section):
 
 
 class DataSection(Section):
-    dataset: Literal["ade20k", "voc2012", "cityscapes", "scenes", "signposts", "custom"] = Field(
-        "ade20k", description="layout on disk, class names and colours"
-    )
+    dataset: Literal[tuple(_SPLITS)] = Field("ade20k", description="layout on disk, class names and colours")
     root: str = Field(description="folder of the dataset, in its owner's layout, or of its TFRecords")
     format: Literal["files", "tfrecord"] = Field(
         "files", description="tfrecord: shards written by psanet data to-tfrecord"
     )
     train_split: str = Field(
         default_factory=lambda values: _splits(values)[0],
-        description="the dataset's own name of the split; default training (ade20k, scenes, signposts), train_aug "
-        "(voc2012), train (cityscapes, custom)",
+        description="the dataset's own name of the split; default as the dataset has it: training, train, train_aug "
+        "(voc2012), train2017 (coco_stuff164k), Train (loveda)",
     )
     val_split: str = Field(
         default_factory=lambda values: _splits(values)[1],
-        description="default validation (ade20k, scenes, signposts), val (the others)",
+        description="default as the dataset has it: validation, val, val2017 (coco_stuff164k), Val (loveda)",
     )
     class_names: str | None = Field(
         None, description="custom: file under root with one class name per line, in the order of the train ids"
@@ -83,11 +98,26 @@ class DataSection(Section):
     )
     image_folder: str = Field("images/{split}", description="custom without list_file: folder of the images")
     label_folder: str = Field("labels/{split}", description="... and of the labels, PNG of the same names")
-    label_values: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(
+    label_values: tuple[_Value, ...] | None = Field(
         None,
         description="custom: the values in the label files, in the order of class_names, e.g. [0, 255] for black and "
         "white masks; 0 and 255 mean no class where they are not among them; default 0, 1, 2, ..., and 255 for no "
         "class",
+    )
+    label_map: dict[_Value, int | str] | None = Field(
+        None,
+        description="custom: the class (its name, or 0, 1, 2, ...) of each value in the label files, where several are "
+        "one class, e.g. {7: road, 8: road, 11: building}; takes the place of label_values",
+    )
+    ignore_label: _Value | tuple[_Value, ...] | None = Field(
+        None,
+        description="custom: the values in the label files that mean no class; default 255, and with label_values or "
+        "label_map 0 and 255 where they are no class",
+    )
+    label_palette: str | None = Field(
+        None,
+        description="custom: file under root with the colour of each class in the label files, e.g. road,128,64,128 "
+        "per line (CVAT's labelmap.txt does, too); the name ignore means no class. Labels are then read by colour",
     )
     label_kind: Literal["labelIds", "labelTrainIds"] = Field("labelIds", description="cityscapes: which label files")
     channels: int = Field(3, ge=1, description="of every image: 1 for grey, 4 for RGB and infrared, 12 for bands, ...")
@@ -154,8 +184,19 @@ class DataSection(Section):
     @classmethod
     def _values_differ(cls, values):
         if values is not None and len(set(values)) < len(values):
-            raise ValueError("every class needs a value of its own")
+            raise ValueError("every class needs a value of its own; label_map gives one class several")
         return values
+
+    @model_validator(mode="after")
+    def _one_rule_for_labels(self):
+        given = [key for key in ("label_values", "label_map", "label_palette") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: each says what label files hold, set one of them")
+        if self.label_palette is not None and self.ignore_label is not None:
+            raise ValueError(
+                "ignore_label is for values; beside label_palette give the colour the name ignore in that file"
+            )
+        return self
 
     @field_validator("crop_size")
     @classmethod

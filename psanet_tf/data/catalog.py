@@ -10,16 +10,17 @@ import numpy as np
 
 from psanet_tf.config import DataSection
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat, image_format
+from psanet_tf.data.label_rules import IGNORE_LABEL, MAX_CLASSES, OUT_OF_RANGE, LabelRule, label_rule
 from psanet_tf.data.layouts import existing_root
 from psanet_tf.data.text_files import read_lines
-
-IGNORE_LABEL = 255
-OUT_OF_RANGE = 254  # in a value table: a value that must not occur in a label file
-MAX_CLASSES = 254
 
 # Values of Cityscapes' labelIds files in the order of their train ids (cityscapesScripts, labels.py).
 _CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _CITYSCAPES_LARGEST_ID = 33
+
+# COCO-Stuff's labels hold the category id less one; of these numbers no thing was labelled (nightrome/cocostuff).
+_COCO_STUFF_VALUES = 182
+_COCO_STUFF_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class DatasetInfo:
         class_names: one name per train id.
         colors: uint8 [K, 3], RGB, read-only.
         ignore_label: the train id of pixels that count neither in the loss nor in the scores.
-        label_values: the value of each class in the label files, where that is not the dataset's own rule.
+        label_rule: what values or colours in the label files stand for, where that is not the dataset's own rule.
         long_side: median long side of the training images, in pixels, where it was measured.
         images: `ImageFormat` of the images: channels, dtype, normalization.
     """
@@ -40,7 +41,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     colors: np.ndarray
     ignore_label: int = IGNORE_LABEL
-    label_values: tuple[int, ...] | None = None
+    label_rule: LabelRule | None = None
     long_side: int | None = None
     images: ImageFormat = PHOTOGRAPHS
 
@@ -71,8 +72,8 @@ class DatasetInfo:
             "colors": self.colors.tolist(),
             "ignore_label": self.ignore_label,
         }
-        if self.label_values is not None:
-            values["label_values"] = list(self.label_values)
+        if self.label_rule is not None:
+            values["label_rule"] = self.label_rule.to_dict()
         if self.long_side is not None:
             values["long_side"] = self.long_side
         if self.images != PHOTOGRAPHS:
@@ -81,13 +82,12 @@ class DatasetInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetInfo":
-        label_values = values.get("label_values")
         return cls(
             values["name"],
             tuple(values["class_names"]),
             np.array(values["colors"]),
             values["ignore_label"],
-            None if label_values is None else tuple(label_values),
+            LabelRule.from_dict(values["label_rule"]) if "label_rule" in values else None,
             values.get("long_side"),
             ImageFormat.from_dict(values["images"]) if "images" in values else PHOTOGRAPHS,
         )
@@ -97,7 +97,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """Facts about a dataset that the package knows.
 
     Args:
-        name: ``"ade20k"``, ``"voc2012"``, ``"cityscapes"``, ``"scenes"`` or ``"signposts"``.
+        name: a value of `DataSection.dataset` but ``"custom"``, e.g. ``"ade20k"``.
 
     Raises:
         ValueError: another name.
@@ -107,7 +107,7 @@ def dataset_info(name: str) -> DatasetInfo:
     folder = resources.files("psanet_tf.data") / "classes"
     names = (folder / f"{name}_names.txt").read_text(encoding="utf-8").splitlines()
     colors = [line.split() for line in (folder / f"{name}_colors.txt").read_text(encoding="utf-8").splitlines()]
-    return DatasetInfo(name, tuple(names), np.array(colors, int))
+    return DatasetInfo(name, tuple(names), np.array(colors, int), label_rule=_known_rule(name, colors))
 
 
 def info_of(data: DataSection) -> DatasetInfo:
@@ -118,6 +118,7 @@ def info_of(data: DataSection) -> DatasetInfo:
 
     Raises:
         ValueError: a file of names or colours that cannot be used; the message names it, the line and what is right.
+            Values or colours of labels that do not go together; see `label_rule`.
         FileNotFoundError: there is no such file.
     """
     images = image_format(data)
@@ -126,13 +127,8 @@ def info_of(data: DataSection) -> DatasetInfo:
     root = existing_root(data, data.class_names)
     names = _class_names(root / data.class_names)
     colors = distinct_colors(len(names)) if data.class_colors is None else _class_colors(data, len(names))
-    label_values = data.label_values
-    if label_values is not None and len(label_values) != len(names):
-        raise ValueError(
-            f"data.label_values: needs one value for each of the {len(names)} classes in {root / data.class_names}, "
-            f"got {len(label_values)}"
-        )
-    return DatasetInfo("custom", names, colors, label_values=label_values, images=images)
+    rule = label_rule(data, names, root / data.class_names)
+    return DatasetInfo("custom", names, colors, label_rule=rule, images=images)
 
 
 def _class_names(path):
@@ -191,7 +187,8 @@ def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
 
     Args:
         info: DatasetInfo.
-        train_ids: the files hold train ids already (Cityscapes' ``*_labelTrainIds.png``).
+        train_ids: the files hold train ids already (Cityscapes' ``*_labelTrainIds.png``). So do, once they are read,
+            files whose colours are.
 
     Returns:
         uint8 [256]; entry v is the train id of value v, `info.ignore_label`, or `OUT_OF_RANGE` for a value that
@@ -199,12 +196,8 @@ def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
     """
     count = info.num_classes
     table = np.full(256, OUT_OF_RANGE, np.uint8)
-    if info.label_values is not None and not train_ids:
-        unused = np.setdiff1d(np.arange(256), info.label_values)
-        # One value has to stand for "no class": augmentation writes it where a turned image has no pixels.
-        table[[value for value in unused if value in (0, 255)] or unused[-1:]] = info.ignore_label
-        table[list(info.label_values)] = np.arange(count)
-        return table
+    if info.label_rule is not None and info.label_rule.values and not train_ids:
+        return info.label_rule.value_table()
     if info.name in ("ade20k", "scenes", "signposts") and not train_ids:
         table[0] = info.ignore_label
         table[1 : count + 1] = np.arange(count)
@@ -220,4 +213,31 @@ def label_value_table(info: DatasetInfo, train_ids: bool = False) -> np.ndarray:
     return table
 
 
-_KNOWN = ("ade20k", "voc2012", "cityscapes", "scenes", "signposts")
+def _known_rule(name, colors):
+    """`LabelRule` of a dataset whose labels hold no train ids, where `label_value_table` has none for it."""
+    if name == "isaid":
+        return LabelRule(colors=tuple(sorted((tuple(map(int, color)), index) for index, color in enumerate(colors))))
+    if name in ("pascal_context59", "loveda"):
+        return LabelRule(values=((0, IGNORE_LABEL), *((index + 1, index) for index in range(len(colors)))))
+    if name == "mapillary_vistas":
+        # The last value is "Unlabeled".
+        return LabelRule(values=(*((index, index) for index in range(len(colors))), (len(colors), IGNORE_LABEL)))
+    if name == "coco_stuff164k":
+        values = [value for value in range(_COCO_STUFF_VALUES) if value not in _COCO_STUFF_UNUSED]
+        return LabelRule(values=(*((value, index) for index, value in enumerate(values)), (255, IGNORE_LABEL)))
+    return None
+
+
+_KNOWN = (
+    "ade20k",
+    "voc2012",
+    "cityscapes",
+    "scenes",
+    "signposts",
+    "pascal_context59",
+    "pascal_context60",
+    "coco_stuff164k",
+    "mapillary_vistas",
+    "loveda",
+    "isaid",
+)

@@ -3,15 +3,16 @@
 import dataclasses
 import io
 import os
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
 from psanet_tf.config import DataSection
 from psanet_tf.data import headers
 from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_value_table
+from psanet_tf.data.duplicates import pixel_digest, shared_images
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.frames import num_frames
 from psanet_tf.data.label_findings import ValueCounts, label_findings
@@ -20,7 +21,9 @@ from psanet_tf.data.near_names import instead_of
 from psanet_tf.data.palettes import PaletteAgreement
 from psanet_tf.data.pixels import damage, label_colors
 from psanet_tf.data.readers import decode_example, encoded_example, holds_train_ids, list_examples
+from psanet_tf.data.records import RecordExample
 from psanet_tf.data.statistics import Moments, combined
+from psanet_tf.data.unreadable_findings import unreadable_findings
 from psanet_tf.progress import track
 
 _MAX_SAMPLES = 12
@@ -43,6 +46,7 @@ class SplitReport:
         samples: usable examples that show as many classes as possible, for a look at them.
         statistics: mean and standard deviation of each channel of all images that can be read, where they were asked
             for.
+        digests: {path of the image, of records with its name: `pixel_digest`} of all that can be read.
     """
 
     split: str
@@ -55,6 +59,7 @@ class SplitReport:
     num_turned: int = 0
     samples: list[Example] = dataclasses.field(default_factory=list)
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    digests: dict[Path, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def problems(self) -> list[Finding]:
@@ -110,8 +115,7 @@ def check_splits(
     reports = [
         _check(split, listing, info, workers, statistics) for split, listing in zip(splits, listings, strict=True)
     ]
-    if data.format == "files":
-        _note_shared_images(reports)
+    _note_shared_images(reports)
     return reports
 
 
@@ -131,7 +135,7 @@ def _check(split, listing, info, workers, statistics):
     present = [example for example in listing.examples if not gone & {example.image_path, example.label_path}]
     tally = _Tally(report, info)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        results = pool.map(lambda example: _examine(example, info.images, statistics), present)
+        results = pool.map(lambda example: _examine(example, info, statistics), present)
         results = track(results, f"reading {split}", len(present))
         for example, result in zip(present, results, strict=True):
             tally.add(example, result)
@@ -150,13 +154,17 @@ class _Facts:
     colors: dict | None
     moments: Moments | None
     loses_bits: bool
+    digest: bytes
 
 
-def _examine(example, images, statistics):
+def _examine(example, info, statistics):
     """_Facts, or the text of the error if the example cannot be read."""
+    images = info.images
+    # Where colours are read, the index says nothing.
+    by_index = info.label_rule is None or not info.label_rule.colors
     try:
         encoded_image, encoded_label = encoded_example(example)
-        image, values = decode_example(example, encoded_image, encoded_label, images)
+        image, values = decode_example(example, encoded_image, encoded_label, info)
         return _Facts(
             np.bincount(values.ravel(), minlength=256),
             image.shape[:2],
@@ -164,9 +172,10 @@ def _examine(example, images, statistics):
             damage(encoded_image),
             # The pages of other images may be their channels.
             num_frames(io.BytesIO(encoded_image)) if images.is_photograph else 1,
-            label_colors(encoded_label, example.label_path),
+            label_colors(encoded_label, example.label_path) if by_index else None,
             Moments.of(image) if statistics else None,
             images.is_photograph and headers.is_png(encoded_image) and headers.png_kind(encoded_image)[0] == 16,
+            pixel_digest(image),
         )
     except (ValueError, OSError) as error:
         return str(error)
@@ -192,6 +201,8 @@ class _Tally:
             self.unreadable.append((example, result))
             return
         report, info = self.report, self.info
+        record = isinstance(example, RecordExample)
+        report.digests[example.image_path / example.name if record else example.image_path] = result.digest
         self.moments = combined(item for item in (self.moments, result.moments) if item is not None)
         if result.damage:
             self.damaged.append(f"{example.image_path}: {result.damage}")
@@ -221,7 +232,7 @@ class _Tally:
 
     def conclude(self, listing):
         report = self.report
-        report.findings += _unreadable_findings(self.unreadable, len(report.examples))
+        report.findings += unreadable_findings(self.unreadable, len(report.examples))
         if self.damaged:
             its = "its" if len(self.damaged) == 1 else "their"
             what = f"{counted(len(self.damaged), 'image')} damaged: from some place on {its} pixels are grey or wrong"
@@ -258,37 +269,9 @@ class _Tally:
         return sorted(chosen, key=lambda example: example.name)
 
 
-def _unreadable_findings(unreadable, num_examples):
-    """One finding for each kind of error, most frequent first."""
-    kinds = {}
-    for example, message in unreadable:
-        paths = [str(example.label_path), str(example.image_path)]
-        path = next((path for path in paths if message.startswith(path)), paths[1])
-        reason = message.removeprefix(path).lstrip(": ").removeprefix("is ")
-        kind = reason
-        for name in paths:
-            kind = kind.replace(name, "#")
-        kinds.setdefault(re.sub(r"\d+", "#", kind), []).append((path, *reason.partition("; ")[::2]))
-    findings = []
-    for items in sorted(kinds.values(), key=len, reverse=True):
-        what = f"{counted(len(items), 'example')} cannot be used"
-        if len(items) == num_examples > 1:
-            what = f"not one of {num_examples} examples can be used"
-        _, reason, advice = items[0]
-        advice = advice or "mend these files, or leave them out (data.on_error=skip passes over them in training)"
-        if all(item[1] == reason for item in items):
-            findings.append(Finding(f"{what}: {reason}", advice, tuple(path for path, *_ in items)))
-        else:
-            findings.append(Finding(what, advice, tuple(f"{path}: {reason}" for path, reason, _ in items)))
-    return findings
-
-
 def _note_shared_images(reports):
-    paths = [{example.image_path.resolve() for example in report.examples} for report in reports]
     for index, report in enumerate(reports):
-        for other in range(index):
-            shared = sorted(paths[index] & paths[other])
-            if shared:
-                what = f"{counted(len(shared), 'image')} of {report.split!r} also in {reports[other].split!r}"
-                advice = "scores of images that were trained on say nothing about new ones: keep the splits apart"
-                report.findings.append(Finding(what, advice, tuple(map(str, shared))))
+        for other in reports[:index]:
+            finding = shared_images(report.split, report.digests, other.split, other.digests)
+            if finding is not None:
+                report.findings.append(finding)

@@ -10,6 +10,7 @@ from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE, DatasetInfo
 from psanet_tf.data.graph_headers import called_rarely, has_pixels_first, is_jpeg, is_png, jpeg_orientation, png_header
 from psanet_tf.data.graph_turning import turned
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.label_rules import LabelRule
 from psanet_tf.data.records import IMAGE_KEY, LABEL_KEY
 from psanet_tf.data.stored_decoding import decode_stored, require
 
@@ -129,6 +130,59 @@ def _unusual_label_values(encoded):
     )
     with tf.control_dependencies([require(known, "labels", " must be an 8-bit grey or a palette PNG")]):
         return turned(values, header.orientation)[..., 0]
+
+
+@tf.function(input_signature=[_STRING], autograph=False)
+def label_color_codes(encoded: tf.Tensor) -> tf.Tensor:
+    """Scalar string -> int32 [H, W], equal to `pixels.decode_label_colors`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: no PNG of up to 8 bits, or one with transparent pixels.
+    """
+    with tf.control_dependencies([require(is_png(encoded), "labels", " must be PNG")]):
+        header = png_header(encoded)
+    few_grey_levels = tf.equal(header.color_type, headers.GREY) & (header.depth < 8) & header.has_transparency
+    plain = require((header.depth <= 8) & ~few_grey_levels, "labels", " must be an opaque PNG of 8 bits")
+    with tf.control_dependencies([plain]):
+        encoded = tf.identity(encoded)
+    has_alpha = tf.equal(header.color_type, headers.GREY_ALPHA) | tf.equal(header.color_type, headers.RGB_ALPHA)
+
+    def opaque():
+        pixels = tf.io.decode_png(encoded, channels=4)
+        with tf.control_dependencies(
+            [require(tf.reduce_all(tf.equal(pixels[..., 3], 255)), "labels", " have transparent pixels")]
+        ):
+            return tf.identity(pixels[..., :3])
+
+    colors = tf.cond(has_alpha | header.has_transparency, opaque, lambda: tf.io.decode_png(encoded, channels=3))
+    colors = tf.cast(turned(colors, header.orientation), tf.int32)
+    return colors[..., 0] * 65536 + colors[..., 1] * 256 + colors[..., 2]
+
+
+class LabelReader:
+    """Bytes of label files -> values that `LabelTable` takes.
+
+    Args:
+        rule: `LabelRule` of the files; None where they hold train ids.
+    """
+
+    def __init__(self, rule: LabelRule | None) -> None:
+        self._table = None
+        if rule is not None and rule.colors:
+            # Made here, outside of the graph: captured, not copied into it.
+            with tf.init_scope():
+                self._table = tf.constant(rule.color_table())
+
+    def values(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Scalar string -> uint8 [H, W]: values as stored; of files whose colours are read train ids, `OUT_OF_RANGE`
+        where a colour has no class.
+
+        Raises:
+            tf.errors.InvalidArgumentError: another form of file; see `label_values` and `label_color_codes`.
+        """
+        if self._table is None:
+            return label_values(encoded)
+        return tf.gather(self._table, label_color_codes(encoded))
 
 
 class LabelTable:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from psanet_tf.config import DataSection
-from psanet_tf.data.catalog import OUT_OF_RANGE, info_of, label_value_table
+from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.differences import (
     FileMark,
     Fingerprint,
@@ -72,8 +72,12 @@ def data_fingerprint(
     marks = hashes.of(examples, Path(data.root), split)
     hashes.save()
     records = isinstance(examples[0], RecordExample)
-    table = label_value_table(info, train_ids=records or has_train_ids(examples[0].label_path))
-    return Fingerprint(split, info.class_names, _rule_in_words(table, info), marks)
+    train_ids = records or has_train_ids(examples[0].label_path)
+    if not train_ids and info.label_rule is not None and info.label_rule.colors:
+        rule = _colors_in_words(info.label_rule)
+    else:
+        rule = _rule_in_words(label_value_table(info, train_ids), info)
+    return Fingerprint(split, info.class_names, rule, marks)
 
 
 def file_digest(path: str | os.PathLike) -> str:
@@ -186,6 +190,14 @@ def _rule_in_words(table, info):
     return ", ".join(
         f"{_range(first, last)} ignored" if ignored else f"{_range(first, last)} as class {_range(low, high)}"
         for first, last, low, high, ignored in runs
+    )
+
+
+def _colors_in_words(rule):
+    """ "colours #000000 ignored, #804080 as class 0" """
+    return "colours " + ", ".join(
+        f"#{red:02x}{green:02x}{blue:02x} {'ignored' if train_id == IGNORE_LABEL else f'as class {train_id}'}"
+        for (red, green, blue), train_id in rule.colors
     )
 
 

@@ -61,7 +61,7 @@ def label_findings(
     wrong = [value for value in present if table[value] == OUT_OF_RANGE]
     if wrong:
         return [_out_of_range(values, wrong, info)]
-    own_rule = info.name == "custom" and info.label_values is None
+    own_rule = info.name == "custom" and info.label_rule is None
     if own_rule and present == [0, 255] and info.num_classes > 1:
         return [_black_and_white(values, info)]
     if not class_pixels.any():
@@ -87,8 +87,11 @@ def _advice_out_of_range(present, wrong, info):
         )
     if info.name != "custom":
         return f"these are not labels as {info.name} has them: check data.dataset, or where the files are from"
-    if info.label_values is not None:
-        return f"data.label_values lists {_shown(info.label_values)}: add a class, or make the labels anew"
+    if info.label_rule is not None:
+        return (
+            f"the values of the classes are {_shown(info.label_rule.class_values())} (data.label_values or "
+            "data.label_map): add a class, list in data.ignore_label what means none, or make the labels anew"
+        )
     count = info.num_classes
     classes = [value for value in present if value not in (0, 255)]
     from_one = list(range(1, count + 1))
@@ -139,8 +142,10 @@ def _absent_classes(absent, present, info):
     advice = "such a class counts as 0 in the mean scores: "
     if info.name != "custom":
         return Finding(what, advice + "are all images of the dataset there?")
+    if info.label_rule is not None and info.label_rule.colors:
+        return Finding(what, advice + "add images that show it, or leave it out of class_names and data.label_palette")
     advice += "add images that show it, or leave it out of class_names and set data.label_values to the others' values"
-    if info.label_values is None and 0 not in present:
+    if info.label_rule is None and 0 not in present:
         start = list(range(1, info.num_classes + 1))
         advice += f"; if the labels start at 1, set data.label_values={_shown(start)}"
     return Finding(what, advice)

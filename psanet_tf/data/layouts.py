@@ -4,63 +4,13 @@ import dataclasses
 from pathlib import Path
 
 from psanet_tf.config import DataSection
-from psanet_tf.data.findings import Finding
-from psanet_tf.data.folders import (
-    IMAGE_SUFFIXES,
-    LABEL_SUFFIXES,
-    STORED_SUFFIXES,
-    by_stem,
-    existing_folder,
-    labels_without_image,
-    naming_rule,
-    passed_over,
-    scan,
-)
-from psanet_tf.data.image_format import image_format
+from psanet_tf.data.folders import existing_folder, labels_without_image, passed_over, scan
+from psanet_tf.data.listing import Example, Listing, same_names
 from psanet_tf.data.near_names import instead_of, right_root
 from psanet_tf.data.pair_lists import read_pairs
 
 _VOC_AUGMENTED_LISTS = ("train_aug", "trainaug")
 _OR_A_LIST = ", or write a list of images and labels (data.list_file)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One image and its labels on disk.
-
-    Attributes:
-        name: unique within the split, without a suffix; output files take it.
-        image_path: an image.
-        label_path: a single-channel PNG of the same size.
-    """
-
-    name: str
-    image_path: Path
-    label_path: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """The images of one split.
-
-    Attributes:
-        examples: sorted by name.
-        findings: about files that are passed over and labels without an image.
-        advice: what to do where files of `examples` are missing; may be empty.
-    """
-
-    examples: list[Example]
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    advice: str = ""
-
-    def missing(self) -> list[Path]:
-        """Paths of images and labels that are listed and not there."""
-        paths = [path for example in self.examples for path in (example.image_path, example.label_path)]
-        return [path for path in paths if not path.is_file()]
-
-    def text(self) -> list[str]:
-        """The findings as lines of text."""
-        return [line for finding in self.findings for line in finding.lines()]
 
 
 def list_files(data: DataSection, split: str) -> Listing:
@@ -144,35 +94,8 @@ def _check_names(examples):
             )
 
 
-def _same_names(data, image_folder, label_folder, or_a_list=""):
-    images, other_images = scan(image_folder, IMAGE_SUFFIXES if image_format(data).is_photograph else STORED_SUFFIXES)
-    label_files, other_labels = scan(label_folder, LABEL_SUFFIXES)
-    if image_folder.samefile(label_folder):
-        raise ValueError(f"{image_folder}: images and labels need a folder each{or_a_list}")
-    images = by_stem(images, "labels and outputs go by it: rename or remove one")
-    label_files = by_stem(label_files, "and their image takes one: remove the other")
-    examples = [
-        Example(stem, image, label_files.get(stem, label_folder / f"{stem}.png")) for stem, image in images.items()
-    ]
-    unpaired = [path for stem, path in label_files.items() if stem not in images]
-    without_labels = [stem for stem in images if stem not in label_files]
-    advice, renamed = "", set()
-    rule = naming_rule(without_labels, unpaired + other_labels)
-    if rule:
-        form, named_so = rule
-        renamed = set(named_so)
-        only_png = "" if form.lower().endswith(".png") else " and must be PNG (other forms change the values in them)"
-        found = f"{len(named_so)} of {len(without_labels)} are there as {form}"
-        advice = f"{found}; labels take their images' names{only_png}: rename them{or_a_list}"
-    move = f"move them up{or_a_list}"
-    findings = passed_over(other_images, "images", move)
-    findings += passed_over([path for path in other_labels if path not in renamed], "labels", move)
-    findings += labels_without_image([path for path in unpaired if path not in renamed])
-    return Listing(examples, findings, advice)
-
-
 def _list_ade20k(data, root, split):
-    return _same_names(data, root / "images" / split, root / "annotations" / split)
+    return same_names(data, root / "images" / split, root / "annotations" / split)
 
 
 def _list_voc2012(data, root, split):
@@ -207,6 +130,51 @@ def _list_voc2012(data, root, split):
     return Listing(examples, advice=advice)
 
 
+def _list_pascal_context(data, root, split):
+    """As VOC 2010, with the masks and lists that `Detail` (detail-api) makes of trainval_merged.json."""
+    chosen = root / "ImageSets" / "SegmentationContext" / f"{split}.txt"
+    if not chosen.is_file():
+        existing_folder(chosen.parent, "mmsegmentation's tools/dataset_converters/pascal_context.py writes it")
+        there = ", ".join(sorted(path.stem for path in chosen.parent.glob("*.txt")))
+        raise FileNotFoundError(f"there is no list {chosen}{f' (there are {there})' if there else ''}")
+    images, labels = root / "JPEGImages", root / "SegmentationClassContext"
+    names = [line.words[0] for line in read_pairs(chosen, "data.root")]
+    return Listing([Example(name, images / f"{name}.jpg", labels / f"{name}.png") for name in names])
+
+
+def _list_coco_stuff(data, root, split):
+    return same_names(data, root / "images" / split, root / "annotations" / split)
+
+
+def _list_mapillary_vistas(data, root, split):
+    """Labels of version 1.2: in a folder of its own in the archive of 2.0."""
+    labels = root / split / "v1.2" / "labels"
+    return same_names(data, root / split / "images", labels if labels.is_dir() else root / split / "labels")
+
+
+def _list_loveda(data, root, split):
+    advice = "LoveDA publishes no labels of its Test split: take Val" if split == "Test" else ""
+    existing_folder(root / split)
+    scenes = [root / split / scene for scene in ("Urban", "Rural") if (root / split / scene).is_dir()]
+    if not scenes:
+        raise FileNotFoundError(f"{root / split} holds no folders Urban and Rural: unpack {split}.zip into data.root")
+    existing_folder(scenes[0] / "masks_png", advice)
+    parts = [same_names(data, scene / "images_png", scene / "masks_png") for scene in scenes]
+    return Listing(
+        [example for part in parts for example in part.examples],
+        [finding for part in parts for finding in part.findings],
+        advice or parts[0].advice,
+    )
+
+
+def _list_isaid(data, root, split):
+    labels = root / split / "Semantic_masks" / "images"
+    advice = "iSAID publishes no labels of its test split: take val" if split == "test" else ""
+    existing_folder(labels, advice)
+    listing = same_names(data, root / split / "images", labels, ending="_instance_color_RGB.png")
+    return dataclasses.replace(listing, advice=advice or listing.advice)
+
+
 def _list_cityscapes(data, root, split):
     images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
     advice = ""
@@ -234,7 +202,7 @@ def _list_cityscapes(data, root, split):
 def _list_custom(data, root, split):
     if data.list_file is None:
         images, labels = (root / folder.format(split=split) for folder in (data.image_folder, data.label_folder))
-        return _same_names(data, images, labels, _OR_A_LIST)
+        return same_names(data, images, labels, _OR_A_LIST)
     path = root / data.list_file.format(split=split)
     pairs = [line.paths(root) for line in read_pairs(path, "data.list_file")]
     examples = [Example(image.stem, image, label) for image, label in pairs]
@@ -257,5 +225,11 @@ _LAYOUTS = {
     "signposts": (_list_ade20k, "images/{split}"),
     "voc2012": (_list_voc2012, "ImageSets/Segmentation"),
     "cityscapes": (_list_cityscapes, "leftImg8bit/{split}"),
+    "pascal_context59": (_list_pascal_context, "ImageSets/SegmentationContext"),
+    "pascal_context60": (_list_pascal_context, "ImageSets/SegmentationContext"),
+    "coco_stuff164k": (_list_coco_stuff, "images/{split}"),
+    "mapillary_vistas": (_list_mapillary_vistas, "{split}/images"),
+    "loveda": (_list_loveda, "{split}"),
+    "isaid": (_list_isaid, "{split}/images"),
     "custom": (_list_custom, "{split}"),
 }

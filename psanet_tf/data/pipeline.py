@@ -12,7 +12,7 @@ from psanet_tf.config import Config
 from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
 from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
 from psanet_tf.data.channels import per_channel
-from psanet_tf.data.decoding import LabelTable, decode_image, label_values, read_record
+from psanet_tf.data.decoding import LabelReader, LabelTable, decode_image, read_record
 from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import has_train_ids, list_examples
 from psanet_tf.data.unreadable import MARK, UnreadableExamples
@@ -221,8 +221,9 @@ class _Source:
             if self._records:
                 self._offsets = tf.constant([example.offset for example in examples], tf.int64)
         first = examples[0].label_path
-        table = label_value_table(self.info, train_ids=self._records or has_train_ids(first))
-        self._labels = LabelTable(self.info, table)
+        train_ids = self._records or has_train_ids(first)
+        self._label_files = LabelReader(None if train_ids else self.info.label_rule)
+        self._labels = LabelTable(self.info, label_value_table(self.info, train_ids))
 
     def decode(self, index):
         """[H, W, C] and uint8 [H, W], values as stored."""
@@ -230,7 +231,7 @@ class _Source:
             image, label = read_record(self._image_paths[index], self._offsets[index])
         else:
             image, label = tf.io.read_file(self._readable_paths[index]), tf.io.read_file(self._label_paths[index])
-        return decode_image(image, images=self._images), label_values(label)
+        return decode_image(image, images=self._images), self._label_files.values(label)
 
     def crop(self, image, values, crop_size, parameters):
         """float32 [h, w, C], normalized, and uint8 [h, w], train ids."""

@@ -3,8 +3,8 @@
 Images: turned as their Exif orientation says; grey spread to three channels; of 16 bits the upper 8; palettes
 resolved; transparency laid on white; of several frames the first. That is for photographs; where a dataset has another
 number of channels, or of bits, values are read as they are stored (`stored_values`). Labels: the values of a PNG as
-they are stored, of a palette PNG the index, never the colour. What these rules cannot give a sure answer for is refused
-with what to do.
+they are stored, of a palette PNG the index; the colour only where the configuration says which colours are classes.
+What these rules cannot give a sure answer for is refused with what to do.
 
 Training and exported models follow them in TensorFlow operations (`decoding`), as far as those are exact
 (`is_read_by_graph`); docs/data.md has the table.
@@ -71,6 +71,31 @@ def decode_label(contents: bytes, where: str | os.PathLike) -> np.ndarray:
             where, f"16-bit grey PNG with values up to {values.max()}", "no class can have a number above 255"
         )
     return turned(values.astype(np.uint8), headers.orientation(contents))
+
+
+def decode_label_colors(contents: bytes, where: str | os.PathLike) -> np.ndarray:
+    """Bytes of a label file -> int32 [H, W], its colours as ``red * 65536 + green * 256 + blue``.
+
+    Args:
+        contents: bytes of a PNG of at most 8 bits: RGB, a palette, grey, or one of these with alpha.
+        where: what messages call it, such as its path.
+
+    Raises:
+        ValueError: any other form, or pixels that are transparent; the message names `where` and says what to do.
+    """
+    image = _open(contents, where)
+    wanted = f"{where}: labels whose colours are read must be an opaque PNG of 8 bits"
+    if image.format != "PNG":
+        raise ValueError(f"{wanted}, this is {image.format} of mode {image.mode}; {_label_advice(image)}")
+    depth, color_type = headers.png_kind(contents)
+    # Of 16 bits, and of grey of few bits with a transparent level, decoders make different colours.
+    if depth == 16 or (depth < 8 and color_type == headers.GREY and "transparency" in image.info):
+        raise ValueError(f"{wanted}, this is a {depth}-bit {_COLORS[color_type]} PNG; {_SAVE}")
+    pixels = np.asarray(image.convert("RGBA")).astype(np.int32)
+    transparent = int((pixels[..., 3] != 255).sum())
+    if transparent:
+        raise ValueError(f"{wanted}, {transparent} of its pixels are transparent; give them a colour and {_SAVE}")
+    return turned(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], headers.orientation(contents))
 
 
 def label_colors(contents: bytes, where: str | os.PathLike) -> dict[int, tuple[int, int, int]] | None:
@@ -224,6 +249,6 @@ def _png_label_advice(image, depth, color_type):
     if color_type == headers.GREY_ALPHA or (channels[..., :1] == channels[..., 1:3]).all():
         return "save its first channel alone: Image.open(path).getchannel(0).save(path)"
     return (
-        "each colour must become the index of its class: index = np.zeros(rgb.shape[:2], np.uint8), then for each "
-        "class index[(rgb == color).all(-1)] = number, and Image.fromarray(index).save(path)"
+        "each colour must become the index of its class: list the colours in a file and set data.label_palette, or let "
+        "psanet data import write such labels"
     )

@@ -11,9 +11,10 @@ from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_val
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.label_rules import LabelRule
 from psanet_tf.data.layouts import Example, existing_root, list_files
 from psanet_tf.data.near_names import instead_of
-from psanet_tf.data.pixels import decode_image, decode_label
+from psanet_tf.data.pixels import decode_image, decode_label, decode_label_colors
 from psanet_tf.data.record_fingerprints import check_shard_classes
 from psanet_tf.data.records import RecordExample, list_records
 
@@ -86,20 +87,21 @@ def read_example(example: Example, info: DatasetInfo) -> tuple[np.ndarray, np.nd
         ValueError: as `read_image` and `read_label`, or the two differ in size.
         FileNotFoundError: there is no such file.
     """
-    image, values = decode_example(example, *encoded_example(example), info.images)
+    image, values = decode_example(example, *encoded_example(example), info)
     return image, _train_ids(values, _names(example)[1], info, holds_train_ids(example))
 
 
 def decode_example(
-    example: Example, encoded_image: bytes, encoded_label: bytes, images: ImageFormat = PHOTOGRAPHS
+    example: Example, encoded_image: bytes, encoded_label: bytes, info: DatasetInfo
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `encoded_example` gives -> [H, W, C], and uint8 [H, W] of the label values as stored.
+    """What `encoded_example` gives -> [H, W, C], and uint8 [H, W]: the label values as stored, or of colours train ids.
 
     Raises:
         ValueError: as `read_example`, but for values that are no class.
     """
     image_name, label_name = _names(example)
-    image, values = decode_image(encoded_image, image_name, images), decode_label(encoded_label, label_name)
+    image = decode_image(encoded_image, image_name, info.images)
+    values = _decode_values(encoded_label, label_name, None if holds_train_ids(example) else info.label_rule)
     if image.shape[:2] != values.shape:
         raise ValueError(_sizes_differ(example, image.shape[:2], values.shape, headers.orientation(encoded_image)))
     return image, values
@@ -140,7 +142,7 @@ def read_label(path: str | os.PathLike, info: DatasetInfo) -> np.ndarray:
 
     Args:
         path: an 8-bit grey PNG, or a palette PNG, of which the index is read, not the colour; see
-            `pixels.decode_label`.
+            `pixels.decode_label`. Where `info` says which colours are classes, what `pixels.decode_label_colors` takes.
         info: DatasetInfo of its dataset.
 
     Returns:
@@ -151,7 +153,15 @@ def read_label(path: str | os.PathLike, info: DatasetInfo) -> np.ndarray:
             names it.
         FileNotFoundError: there is no such file.
     """
-    return _train_ids(decode_label(contents_of(path), path), path, info, has_train_ids(path))
+    values = _decode_values(contents_of(path), path, None if has_train_ids(path) else info.label_rule)
+    return _train_ids(values, path, info, has_train_ids(path))
+
+
+def _decode_values(contents, where, rule: LabelRule | None):
+    """uint8 [H, W]: values as stored; train ids where colours are read."""
+    if rule is None or not rule.colors:
+        return decode_label(contents, where)
+    return rule.train_ids_of_colors(decode_label_colors(contents, where), where)
 
 
 def _train_ids(values, where, info, train_ids):

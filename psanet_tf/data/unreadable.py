@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psanet_tf.config import DataSection
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.readers import encoded_example, list_examples, read_example
+from psanet_tf.data.readers import encoded_example, holds_train_ids, list_examples, read_example
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -76,19 +76,20 @@ def _reason(example, info):
         read_example(example, info)
     except (ValueError, OSError) as error:
         return str(error)
-    return _reason_in_graph(example, info.images) or (
+    return _reason_in_graph(example, info) or (
         f"{example.image_path} or {example.label_path}: could not be read then, but can be now; was it being written, "
         "or is it on a disk that fails now and then?"
     )
 
 
-def _reason_in_graph(example, images):
+def _reason_in_graph(example, info):
     """What TensorFlow's decoders say; they are stricter than others about damaged files."""
     import tensorflow as tf
 
-    from psanet_tf.data.decoding import decode_image, label_values
+    from psanet_tf.data.decoding import LabelReader, decode_image
 
-    decoders = (lambda encoded: decode_image(encoded, images=images), label_values)
+    labels = LabelReader(None if holds_train_ids(example) else info.label_rule)
+    decoders = (lambda encoded: decode_image(encoded, images=info.images), labels.values)
     paths = (example.image_path, example.label_path)
     for path, encoded, decode in zip(paths, encoded_example(example), decoders, strict=True):
         try:

@@ -10,7 +10,20 @@ from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, dataset_info, dist
 
 
 @pytest.mark.parametrize(
-    ("name", "classes"), [("ade20k", 150), ("voc2012", 21), ("cityscapes", 19), ("scenes", 10), ("signposts", 13)]
+    ("name", "classes"),
+    [
+        ("ade20k", 150),
+        ("voc2012", 21),
+        ("cityscapes", 19),
+        ("scenes", 10),
+        ("signposts", 13),
+        ("pascal_context59", 59),
+        ("pascal_context60", 60),
+        ("coco_stuff164k", 171),
+        ("mapillary_vistas", 65),
+        ("loveda", 7),
+        ("isaid", 16),
+    ],
 )
 def test_known_datasets_have_a_name_and_a_colour_for_each_class(name, classes):
     info = dataset_info(name)
@@ -153,7 +166,8 @@ def test_label_values_of_a_custom_dataset(tmp_path):
 
     def table(*values):
         info = info_of(custom(tmp_path, label_values=values))
-        assert DatasetInfo.from_dict(info.to_dict()).label_values == values
+        assert DatasetInfo.from_dict(info.to_dict()).label_rule == info.label_rule
+        assert info.label_rule.class_values() == list(values)
         known = {value: int(index) for value, index in enumerate(label_value_table(info)) if index != OUT_OF_RANGE}
         assert list(label_value_table(info, train_ids=True)[:3]) == [0, 1, OUT_OF_RANGE]
         return known

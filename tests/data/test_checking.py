@@ -154,7 +154,7 @@ def test_black_and_white_masks_with_their_values(custom):
 def test_values_that_are_not_listed_are_named(custom):
     (problem,) = check(custom([[1, 2, 4]], label_values=(1, 2, 3))).problems
     assert "4 (in 1 file)" in problem.what
-    assert "data.label_values lists [1,2,3]: add a class" in problem.advice
+    assert "the values of the classes are [1,2,3] (data.label_values or data.label_map): add a class" in problem.advice
 
 
 def test_a_file_without_labelled_pixels_is_a_note(custom):
@@ -258,6 +258,21 @@ def test_images_in_two_splits(custom):
     assert "keep the splits apart" in problem.advice
     # One split under both names is meant so.
     assert len(check_splits(data, ["train", "train"])) == 1
+
+
+def test_images_in_two_splits_under_other_names(custom, tmp_path):
+    custom([[0, 1, 2]])
+    data = custom([[0, 1, 2]] * 2, split="val")
+    rng = np.random.default_rng(0)
+    for name in ("train/train0", "val/val0", "val/val1"):
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)).save(tmp_path / f"images/{name}.png")
+    assert not check_splits(data, ["train", "val"])[1].findings
+    Image.open(tmp_path / "images/train/train0.png").save(tmp_path / "images/val/val1.bmp")
+    (tmp_path / "images/val/val1.png").unlink()
+    (problem,) = check_splits(data, ["train", "val"])[1].problems
+    assert problem.what == "1 image of 'val' also in 'train'"
+    assert [item.split("/images/")[-1] for item in problem.where] == ["train/train0.png)"]
+    assert "val1.bmp (as " in problem.where[0]
 
 
 def test_an_image_damaged_in_the_middle_is_found(scenes_root, scenes_config, tmp_path):
