@@ -124,6 +124,7 @@ def _register():
         attention,
         compare,
         data,
+        data_import,
         doctor,
         evaluate,
         export,

@@ -1,0 +1,133 @@
+"""`psanet data import`: a dataset of whatever labels people have."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psanet_cli.data import data_app
+
+
+class LabelKind(str, Enum):
+    VALUES = "values"
+    RGB = "rgb"
+
+
+class Overlap(str, Enum):
+    STOP = "stop"
+    LAST = "last"
+    IGNORE = "ignore"
+
+
+@data_app.command("import")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of images and masks, or an unpacked export of CVAT, Label Studio, LabelMe, COCO, Supervisely "
+            "or Roboflow, or its .xml or .json file."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to make; without it only what was found is said.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, if its name does not tell.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of the masks, if its name does not tell.")] = None,
+    labels: Annotated[
+        LabelKind | None,
+        typer.Option(help="Whether values or colours of masks are read; default: as the files have it."),
+    ] = None,
+    palette: Annotated[
+        Path | None, typer.Option(help="File of the classes' colours in the masks, e.g. road,128,64,128 per line.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Names in the order of the class indices, with commas between, or a file of one per line; of values "
+            "without names in the order of the values.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FOUND=CLASS", help="Class of a value, colour (#ff8000) or name; repeatable."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Values, colours or names that are no class, e.g. 255 or 0,255; repeatable."),
+    ] = None,
+    overlap: Annotated[
+        Overlap, typer.Option(help="Of several masks of one image, what pixels of two are: the later class, or none.")
+    ] = Overlap.STOP,
+    skip: Annotated[
+        list[str] | None, typer.Option(help="Kind of shapes without an inside to leave out, e.g. box; repeatable.")
+    ] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share of the images to validate with, where the source has no such split, e.g. 0.1."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of those images.")] = 0,
+):
+    """Look what labels a folder or an export holds, and write a dataset to train on, with its configuration.
+
+    Nothing is guessed: a value, a colour or a pixel that has no class stops the import, and the message says which
+    option settles it. Pixels that no shape covers are called unlabelled.
+
+    \b
+    Examples:
+      psanet data import masks/                                          (says what is there)
+      psanet data import masks/ --out dataset --classes background,road --val 0.1
+      psanet data import masks/ --out dataset --labels rgb --palette classes.csv --ignore "#000000" --val 0.1
+      psanet data import export/annotations.xml --images photos/ --out dataset --map unlabelled=background --val 0.1
+    """
+    from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
+    from psanet_tf.data.importing.detection import Where
+    from psanet_tf.data.importing.rules import LabelChoices
+
+    if val is not None and not 0 < val < 1:
+        raise ValueError(f"--val: must be between 0 and 1, got {val}")
+    if out is not None and out.exists():
+        raise FileExistsError(f"--out: {out} exists already; remove it or choose another place")
+    kinds = {None: None, LabelKind.VALUES: "value", LabelKind.RGB: "colour"}
+    choices = LabelChoices(_names(classes), dict(_pairs(mapping or ())), tuple(_words(ignore or ())))
+    where = Where(images, masks, kinds[labels], palette, overlap.value, tuple(skip or ()))
+    inspection = inspect_source(source, where)
+    print(inspection.text())
+    if out is None:
+        print("nothing is written: --out FOLDER makes a dataset of it")
+        return
+    for line in import_dataset(inspection, out, ImportOptions(choices, val, seed)):
+        print(line)
+
+
+def _names(text):
+    """Of --classes: a file, or names with commas between."""
+    from psanet_tf.data.text_files import read_lines
+
+    if text is None:
+        return None
+    if Path(text).is_file() or text.endswith(".txt"):
+        names = read_lines(text, "--classes", "one class name per line")
+    else:
+        names = [name.strip() for name in text.split(",")]
+    doubles = {name for name in names if names.count(name) > 1}
+    if doubles or "" in names:
+        raise ValueError(f"--classes: every class needs a name of its own, got {', '.join(names)!r}")
+    return tuple(names)
+
+
+def _pairs(texts):
+    for text in texts:
+        found, equals, name = text.rpartition("=")
+        if not equals or not found.strip() or not name.strip():
+            raise ValueError(f"--map: must look like 7=road, got {text!r}")
+        yield _key(found), name.strip()
+
+
+def _words(texts):
+    return [_key(word) for text in texts for word in text.split(",") if word.strip()]
+
+
+def _key(text):
+    """Colours in one form."""
+    text = text.strip()
+    return text.lower() if text.startswith("#") else text

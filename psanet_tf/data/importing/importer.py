@@ -1,0 +1,126 @@
+"""From a folder or an export to a dataset that can be trained on."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from psanet_tf.data.findings import counted
+from psanet_tf.data.importing.configuration import configuration_text
+from psanet_tf.data.importing.detection import Where, find_source
+from psanet_tf.data.importing.rules import KeyCounts, LabelChoices, class_rule, describe_keys
+from psanet_tf.data.importing.source import Source
+from psanet_tf.data.importing.splits import with_splits
+from psanet_tf.data.importing.writing import CONFIGURATION, read_codes, write_dataset
+from psanet_tf.progress import track
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """All that an import takes from the user.
+
+    Attributes:
+        choices: which keys are which classes.
+        val_share: see `with_splits`.
+        seed: of the draw of validation images.
+    """
+
+    choices: LabelChoices = dataclasses.field(default_factory=LabelChoices)
+    val_share: float | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """A source, and what occurs in its labels."""
+
+    source: Source
+    counts: KeyCounts
+
+    def text(self) -> str:
+        """What was found, in words."""
+        source = self.source
+        lines = [f"found: {source.kind}"]
+        own = {split: sum(image.split == split for image in source.images) for split in ("train", "val", "test", None)}
+        if own[None] < len(source.images):
+            lines.append(
+                "splits of the source: "
+                + ", ".join(f"{split or 'none'} {count}" for split, count in own.items() if count)
+            )
+        lines += [f"note: {note}" for note in source.notes]
+        named = {key: source.names.get(key, key if key in source.keys.names else "?") for key in _found(self)}
+        named |= dict.fromkeys(source.ignored)
+        return "\n".join([*lines, *describe_keys(source, self.counts, named)])
+
+
+def inspect_source(path: str | os.PathLike, where: Where | None = None) -> Inspection:
+    """Looks what a folder or an export holds, and reads all labels once.
+
+    Args:
+        path: a folder, or an annotation file.
+        where: see `Where`.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing that can be imported; the message says what is in the way.
+        ImportError: a form that needs a package which is not installed.
+    """
+    source = find_source(Path(path), where or Where())
+    counts = KeyCounts()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(_codes_of, source.images)
+        for image, (codes, pixels) in zip(
+            source.images, track(found, "reading labels", len(source.images)), strict=True
+        ):
+            counts.add(image.labels.where, codes, pixels)
+    return Inspection(source, counts)
+
+
+def import_dataset(inspection: Inspection, out: str | os.PathLike, options: ImportOptions) -> Sequence[str]:
+    """Writes a dataset of what was inspected.
+
+    Args:
+        inspection: from `inspect_source`.
+        out: folder to make; images are hard links of the source's files where that is possible.
+        options: what the user says.
+
+    Returns:
+        What was written, in lines of text.
+
+    Raises:
+        FileExistsError: there is something at `out`; nothing is written.
+        ValueError: a key without a class, a split that cannot be made, and what `class_rule` and `with_splits` raise.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; remove it or choose another place")
+    source = inspection.source
+    rule = class_rule(source, inspection.counts, options.choices)
+    splits = with_splits(source.images, options.val_share, options.seed)
+    train = splits["train"]
+    configuration = configuration_text(out, train, len(train), len(rule.class_names), rule.colors is not None)
+    write_dataset(out, splits, rule, configuration)
+    drawn = "" if options.val_share is None else f" (drawn, seed {options.seed})"
+    return [
+        "classes, by what became them:",
+        *describe_keys(source, inspection.counts, rule.class_of),
+        ", ".join(f"{counted(len(images), f'{split} image')}" for split, images in splits.items()) + drawn,
+        f"{len(rule.class_names)} classes: {', '.join(rule.class_names)}",
+        f"next: psanet data check --config {out / CONFIGURATION}",
+    ]
+
+
+def _found(inspection):
+    return [inspection.source.keys.key(code) for code in inspection.counts.pixels]
+
+
+def _codes_of(image):
+    """(codes that occur, pixels of each)"""
+    codes = read_codes(image)
+    if codes.max(initial=0) < 1 << 16:
+        counts = np.bincount(codes.ravel())
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    return np.unique(codes, return_counts=True)

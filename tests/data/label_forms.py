@@ -1,0 +1,489 @@
+"""Labels in the forms that people have them in, made without the package's readers, each with what must come of it.
+
+    python tests/data/label_forms.py
+
+writes the table of docs/data.md.
+"""
+
+import base64
+import io
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from PIL import Image
+
+SIZE = (20, 30)
+NAMES = ("background", "road", "car")
+COLORS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
+COUNT = 3
+
+
+def truth(index):
+    """uint8 [20, 30] of classes 0..2: a car on a road; what every form is made of."""
+    label = np.zeros(SIZE, np.uint8)
+    for value, box in enumerate(boxes(index), start=1):
+        label[box[1] : box[3], box[0] : box[2]] = value
+    return label
+
+
+def boxes(index):
+    """(left, top, right, bottom) of road and car."""
+    return (2 + index, 8, 20, 16), (12, 10, 26 - index, 14)
+
+
+class Form(NamedTuple):
+    """Attributes:
+    name: as in the table.
+    make: function that writes the source into a folder.
+    options: of `psanet data import`, as they are typed; {root} stands for the folder.
+    answer: how it is read; of a refusal what its message says.
+    names: of the classes it must be read as, or None where it must be refused.
+    expected: function of `truth`, or of a list of them, to what must be read.
+    """
+
+    name: str
+    make: object
+    options: str
+    answer: str
+    names: tuple[str, ...] | None = NAMES
+    expected: object = np.asarray
+
+
+def save(array, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(path, **options)
+
+
+def photo(index):
+    """Noise that makes every image another one."""
+    return np.random.default_rng(index).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+
+
+def masks(encode, suffix=".png", name="{}", **options):
+    """images/p0.jpg and masks/p0.png, `encode` making the picture of a label array."""
+
+    def make(root):
+        for index in range(COUNT):
+            save(photo(index), root / f"images/p{index}.jpg")
+            save(encode(truth(index)), root / f"masks/{name.format(f'p{index}')}{suffix}", **options)
+
+    return make
+
+
+def values(*of_classes):
+    return lambda label: np.array(of_classes, np.uint16 if max(of_classes) > 255 else np.uint8)[label]
+
+
+def colored(label):
+    return COLORS[label]
+
+
+def with_file(make, name, text):
+    def both(root):
+        make(root)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    return both
+
+
+PALETTE = "background,0,0,0\nroad,128,64,128\ncar,0,0,142\n"
+
+
+def palette_image(label, order=(0, 1, 2)):
+    """A palette PNG in which class c has the index order[c]."""
+    image = Image.fromarray(np.array(order, np.uint8)[label])
+    colors = np.zeros((3, 3), np.uint8)
+    colors[list(order)] = COLORS
+    image.putpalette(colors.tobytes())
+    return image
+
+
+def fitted_palette(label):
+    """As programs do that fit a palette to each image."""
+    return palette_image(label, np.roll([0, 1, 2], int(label.sum()) // 12))
+
+
+def smoothed(label):
+    small = Image.fromarray(label * 100).resize((15, 10), Image.Resampling.BILINEAR)
+    return np.asarray(small.resize(SIZE[::-1], Image.Resampling.BICUBIC))
+
+
+def rgba(alpha):
+    def encode(label):
+        pixels = np.full((*label.shape, 4), 255, np.uint8)
+        pixels[..., :3] = COLORS[label]
+        pixels[label == 0, 3] = alpha
+        return pixels
+
+    return encode
+
+
+def per_class(place, overlapping=False):
+    """A file for each class of each image at `place`."""
+
+    def make(root):
+        for index in range(COUNT):
+            save(photo(index), root / f"images/p{index}.jpg")
+            for value, name in enumerate(NAMES[1:], start=1):
+                mask = truth(index) == value
+                if overlapping:
+                    left, top, right, bottom = boxes(index)[value - 1]
+                    mask[top:bottom, left:right] = True
+                save((mask * 255).astype(np.uint8), root / f"masks/{place.format(image=f'p{index}', name=name)}")
+
+    return make
+
+
+def beside(root):
+    for index in range(COUNT):
+        save(photo(index), root / f"p{index}.jpg")
+        save(truth(index), root / f"p{index}_mask.png")
+
+
+def split_folders(root):
+    for index, split in enumerate(("training", "valid", "test")):
+        save(photo(index), root / f"{split}/images/p{index}.jpg")
+        save(truth(index), root / f"{split}/labels/p{index}.png")
+
+
+def turned(root):
+    """Images with an orientation tag, labels as the image is stored: turned by a quarter."""
+    for index in range(COUNT):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        # Orientation 6 is turned to the right when it is seen.
+        save(np.rot90(photo(index)), root / f"images/p{index}.jpg", exif=exif)
+        save(np.rot90(truth(index)), root / f"masks/p{index}.png")
+
+
+def roboflow(root):
+    for index, split in enumerate(("train", "train", "valid")):
+        save(photo(index), root / f"{split}/p{index}_jpg.rf.0a1b.jpg")
+        save(truth(index), root / f"{split}/p{index}_jpg.rf.0a1b_mask.png")
+        text = "Pixel Value, Class\n" + "".join(f"{value}, {name}\n" for value, name in enumerate(NAMES))
+        (root / split / "_classes.csv").write_text(text)
+
+
+def cvat_masks(root):
+    for index in range(COUNT):
+        save(photo(index), root / f"JPEGImages/p{index}.jpg")
+        save(palette_image(truth(index)), root / f"SegmentationClass/p{index}.png")
+        save(palette_image(truth(index)), root / f"SegmentationObject/p{index}.png")
+    text = "# label:color_rgb:parts:actions\n"
+    text += "".join("{}:{},{},{}::\n".format(name, *color) for name, color in zip(NAMES, COLORS, strict=True))
+    (root / "labelmap.txt").write_text(text)
+    lists = root / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("".join(f"p{index}\n" for index in range(COUNT)))
+
+
+def corners(box):
+    left, top, right, bottom = box
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def runs(mask):
+    """Lengths of runs outside and inside by turns, beginning outside."""
+    lengths, inside = [0], False
+    for value in mask.ravel().tolist():
+        if bool(value) != inside:
+            lengths.append(0)
+            inside = not inside
+        lengths[-1] += 1
+    return lengths
+
+
+def cvat_xml(box=False):
+    """The road as a polygon, the car as a mask in a box of its own, above it although it is listed first."""
+
+    def make(root):
+        labels = "".join(
+            "<label><name>{}</name><color>#{:02x}{:02x}{:02x}</color></label>".format(name, *color)
+            for name, color in zip(NAMES[1:], COLORS[1:], strict=True)
+        )
+        parts = [f"<annotations><version>1.1</version><meta><task><labels>{labels}</labels></task></meta>"]
+        for index in range(COUNT):
+            save(photo(index), root / f"images/p{index}.jpg")
+            road, car = boxes(index)
+            points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners(road))
+            left, top, right, bottom = car[0] - 1, car[1] - 2, car[2] + 1, car[3]
+            mask = truth(index)[top:bottom, left:right] == 2
+            parts.append(
+                f'<image id="{index}" name={quoteattr(f"p{index}.jpg")} width="{SIZE[1]}" height="{SIZE[0]}">'
+                f'<mask label="car" rle="{", ".join(map(str, runs(mask)))}" left="{left}" top="{top}" '
+                f'width="{right - left}" height="{bottom - top}" z_order="1"/>'
+                f'<polygon label="road" points="{points}" z_order="0"/>'
+            )
+            if box:
+                parts.append('<box label="car" xtl="1" ytl="1" xbr="5" ybr="5" z_order="0"/>')
+            parts.append("</image>")
+        (root / "annotations.xml").write_text("".join(parts) + "</annotations>")
+
+    return make
+
+
+class BitWriter:
+    def __init__(self):
+        self.bits = []
+
+    def write(self, value, count):
+        self.bits += [int(bit) for bit in format(value, f"0{count}b")]
+
+    def bytes(self):
+        return np.packbits(self.bits).tolist()
+
+
+def brush(mask):
+    """A mask as Label Studio packs it: four channels of 8 bits, in runs of up to 256 and single words."""
+    words = np.repeat(mask.ravel().astype(int) * 255, 4)
+    writer = BitWriter()
+    writer.write(len(words), 32)
+    writer.write(8 - 1, 5)
+    for length in (3, 4, 8, 8):
+        writer.write(length - 1, 4)
+    place = 0
+    while place < len(words):
+        end = place + 1
+        while end < len(words) and words[end] == words[place] and end - place < 256:
+            end += 1
+        if end - place < 3:
+            # Words that are given one by one.
+            end = min(place + 5, len(words))
+            writer.write(0, 1)
+            writer.write(0, 2)
+            writer.write(end - place - 1, 3)
+            for word in words[place:end]:
+                writer.write(int(word), 8)
+        else:
+            kind, count = (1, 4) if end - place <= 16 else (2, 8)
+            writer.write(1, 1)
+            writer.write(kind, 2)
+            writer.write(end - place - 1, count)
+            writer.write(int(words[place]), 8)
+        place = end
+    return writer.bytes()
+
+
+def label_studio(with_brush):
+    def make(root):
+        tasks = []
+        for index in range(COUNT):
+            save(photo(index), root / f"p{index}.jpg")
+            size = {"original_width": SIZE[1], "original_height": SIZE[0], "image_rotation": 0}
+            results = []
+            for value, (name, box) in enumerate(zip(NAMES[1:], boxes(index), strict=True), start=1):
+                if with_brush:
+                    shape = {"format": "rle", "rle": brush(truth(index) == value), "brushlabels": [name]}
+                    results.append({"type": "brushlabels", "value": shape, **size})
+                else:
+                    points = [[100 * x / SIZE[1], 100 * y / SIZE[0]] for x, y in corners(box)]
+                    shape = {"points": points, "closed": True, "polygonlabels": [name]}
+                    results.append({"type": "polygonlabels", "value": shape, **size})
+            image = f"/data/upload/3/0123abcd-p{index}.jpg" if index else "/data/local-files/?d=photos/p0.jpg"
+            cancelled = {"was_cancelled": True, "result": []}
+            tasks.append({"id": index, "data": {"image": image}, "annotations": [cancelled, {"result": results}]})
+        (root / "project.json").write_text(json.dumps(tasks))
+
+    return make
+
+
+def encoded(image):
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def labelme(root):
+    for index in range(COUNT):
+        save(photo(index), root / f"p{index}.jpg")
+        road, car = boxes(index)
+        left, top, right, bottom = car
+        mask = base64.b64encode(encoded(Image.fromarray(np.ones((bottom - top, right - left), bool)))).decode()
+        shapes = [
+            {"label": "road", "points": corners(road), "shape_type": "polygon"},
+            {"label": "car", "points": [[left, top], [right - 1, bottom - 1]], "shape_type": "mask", "mask": mask},
+        ]
+        tree = {"version": "5.5.0", "shapes": shapes, "imagePath": f"..\\photos\\p{index}.jpg", "imageData": None}
+        tree |= {"imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        (root / f"p{index}.json").write_text(json.dumps(tree))
+
+
+def compressed(mask):
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def coco(segmentation):
+    """Files of a training and a validation split; `segmentation` makes that of a box and a mask."""
+
+    def make(root):
+        categories = [{"id": 7, "name": "road"}, {"id": 9, "name": "car"}]
+        for split, indices in (("train", (0, 1)), ("val", (2,))):
+            images, annotations = [], []
+            for index in indices:
+                save(photo(index), root / f"{split}2017/p{index}.jpg")
+                images.append({"id": 40 + index, "file_name": f"p{index}.jpg", "height": SIZE[0], "width": SIZE[1]})
+                # The car first: what lies on top is told by the size.
+                for value in (2, 1):
+                    left, top, right, bottom = box = boxes(index)[value - 1]
+                    mask = np.zeros(SIZE, bool)
+                    mask[top:bottom, left:right] = True
+                    annotations.append(
+                        {
+                            "id": len(annotations),
+                            "image_id": 40 + index,
+                            "category_id": categories[value - 1]["id"],
+                            "area": int(mask.sum()),
+                            "segmentation": segmentation(box, mask),
+                        }
+                    )
+            tree = {"images": images, "annotations": annotations, "categories": categories}
+            (root / "annotations").mkdir(exist_ok=True)
+            (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(tree))
+
+    return make
+
+
+def supervisely(root):
+    for index in range(COUNT):
+        save(photo(index), root / f"ds/img/p{index}.jpg")
+        road, car = boxes(index)
+        left, top, right, bottom = car
+        bitmap = np.zeros((bottom - top, right - left, 4), np.uint8)
+        bitmap[..., :] = 255
+        data = base64.b64encode(zlib.compress(encoded(Image.fromarray(bitmap)))).decode()
+        outline = [[x - (x == road[2]), y - (y == road[3])] for x, y in corners(road)]
+        objects = [
+            {"classTitle": "road", "geometryType": "polygon", "points": {"exterior": outline, "interior": []}},
+            {"classTitle": "car", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [left, top]}},
+        ]
+        (root / "ds/ann").mkdir(parents=True, exist_ok=True)
+        tree = {"size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
+        (root / f"ds/ann/p{index}.jpg.json").write_text(json.dumps(tree))
+    classes = [{"title": name, "shape": "any", "color": "#808080"} for name in NAMES[1:]]
+    (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+
+
+def void(label):
+    """Class 0 becomes no class."""
+    return np.where(label == 0, 255, label - 1).astype(np.uint8)
+
+
+def is_thing(label):
+    return (label > 0).astype(np.uint8)
+
+
+def black_and_white(label):
+    return is_thing(label) * 255
+
+
+_C = "--classes background,road,car"
+_U = "--map unlabelled=background"
+_V = " --val 0.3"
+FORMS = [
+    Form("grey PNG of 0, 1, 2", masks(values(0, 1, 2)), _C + _V, "the values"),
+    Form("0 is no class, classes from 1 on", masks(values(0, 1, 2)), "--classes road,car --ignore 0" + _V,
+         "the values; 0 becomes 255", ("road", "car"), void),
+    Form("0 and 255", masks(black_and_white), "--classes background,thing" + _V,
+         "black is the first class, white the second", ("background", "thing"), is_thing),
+    Form("1 bit", masks(lambda label: is_thing(label).astype(bool)), "--classes background,thing" + _V, "0 and 1",
+         ("background", "thing"), is_thing),
+    Form("values with gaps", masks(values(7, 11, 26)), "--map 7=background --map 11=road --map 26=car" + _V,
+         "the values"),
+    Form("several values of one class", masks(values(7, 11, 26)),
+         "--map 7=background --map 11=thing --map 26=thing" + _V, "the values", ("background", "thing"), is_thing),
+    Form("255 beside the classes, of which nothing is said", masks(values(0, 1, 255)),
+         "--map 0=background --map 1=road" + _V, "1 value without a class: 255 (", None),
+    Form("values without names", masks(values(0, 1, 2)), "--val 0.3", "give their names in this order", None),
+    Form("16 bits, values above 255", masks(values(1000, 2000, 3000)), _C + _V, "the values, in their order"),
+    Form("values that were smoothed", masks(smoothed), _C + _V,
+         "so many come from masks that were resized with smoothing", None),
+    Form("RGB, the colours in a file", with_file(masks(colored), "colors.csv", PALETTE),
+         "--labels rgb --palette {root}/colors.csv" + _V, "the colours"),
+    Form("RGB with class_dict.csv or labelmap.txt beside it",
+         with_file(masks(colored), "class_dict.csv", "name,r,g,b\n" + PALETTE), "--val 0.3", "the colours"),
+    Form("RGB, a colour that no line names",
+         with_file(masks(colored), "colors.csv", PALETTE.replace("car,0,0,142\n", "")),
+         "--palette {root}/colors.csv" + _V, "1 colour without a class: #00008e (", None),
+    Form("RGB, one colour of no class", with_file(masks(colored), "colors.csv", PALETTE),
+         "--palette {root}/colors.csv --ignore \"#000000\"" + _V, "the colours", ("road", "car"), void),
+    Form("RGB with alpha, opaque", with_file(masks(rgba(255)), "colors.csv", PALETTE),
+         "--palette {root}/colors.csv" + _V, "the colours"),
+    Form("RGB with alpha, transparent", with_file(masks(rgba(0)), "colors.csv", PALETTE),
+         "--palette {root}/colors.csv" + _V, "transparent, of which nobody knows what they are", None),
+    Form("RGB of three equal channels", masks(lambda label: np.repeat(label[..., None], 3, -1)), _C + _V, "the values"),
+    Form("palette PNG, one palette", masks(palette_image), _C + _V, "the index"),
+    Form("palette PNG, the palette in another order in every file", masks(fitted_palette), _C + _V,
+         "so an index is another class in every file", None),
+    Form("the same, by colour", with_file(masks(fitted_palette), "colors.csv", PALETTE),
+         "--labels rgb --palette {root}/colors.csv" + _V, "the colours"),
+    Form("JPEG", masks(values(0, 100, 200), ".jpg"), _C + _V, "export the masks anew as PNG", None),
+    Form("TIFF", masks(values(0, 1, 2), ".tif"), _C + _V, "the values"),
+    Form("BMP", masks(values(0, 1, 2), ".bmp"), _C + _V, "the values"),
+    Form("TIFF of floating point", masks(lambda label: label.astype(np.float32), ".tif"), _C + _V,
+         "floating point numbers are no labels", None),
+    Form("masks of another size", masks(lambda label: label[::2, ::2]), _C + _V,
+         "labels must be of their image's size [20, 30]", None),
+    Form("images that a tag turns, masks drawn on them as they are stored", turned, _C + _V,
+         "turned as their images are"),
+    Form("masks beside the images, p1_mask.png", beside, _C + _V, "the values"),
+    Form("masks named otherwise than their images", masks(values(0, 1, 2), name="x{}x"), _C + _V,
+         "none of which has the name of an image", None),
+    Form("folders called training, valid and test", split_folders, _C, "the split is kept"),
+    Form("a mask for each class, masks/road/p1.png", per_class("{name}/{image}.png"),
+         _U + " --classes background,road,car" + _V, "what is not 0"),
+    Form("a mask for each class, masks/p1/road.png", per_class("{image}/{name}.png"),
+         _U + " --classes background,road,car" + _V, "what is not 0"),
+    Form("a mask for each class, masks/p1_road.png", per_class("{image}_{name}.png"),
+         _U + " --classes background,road,car" + _V, "what is not 0"),
+    Form("masks for each class that overlap", per_class("{name}/{image}.png", overlapping=True), _U + _V,
+         "--overlap last takes the later class", None),
+    Form("CVAT, Segmentation mask 1.1", cvat_masks, "--val 0.3", "the colours, by labelmap.txt"),
+    Form("CVAT for images 1.1, polygons and masks", cvat_xml(), _U + _V, "what is inside, by z_order"),
+    Form("the same, boxes among them", cvat_xml(box=True), _U + _V, "leave them out with --skip box", None),
+    Form("shapes, and nothing said of the rest", cvat_xml(), "--val 0.3", "have no label (first: ", None),
+    Form("shapes, the rest no class", cvat_xml(), "--ignore unlabelled" + _V, "what is inside", ("road", "car"), void),
+    Form("Label Studio JSON, polygons", label_studio(False), _U + _V, "what is inside"),
+    Form("Label Studio JSON, brush", label_studio(True), _U + _V, "what the brush covers"),
+    Form("LabelMe", labelme, _U + _V, "what is inside, in the order of the shapes"),
+    Form("COCO, polygons", coco(lambda box, mask: [np.ravel(corners(box)).tolist()]),
+         _U, "what is inside, small things in front"),
+    Form("COCO, run lengths",
+         coco(lambda box, mask: {"size": list(SIZE), "counts": runs(mask.T)}), _U, "what the runs cover"),
+    Form("COCO, compressed run lengths (extra coco)", coco(lambda box, mask: compressed(mask)), _U,
+         "what the runs cover"),
+    Form("Supervisely, polygons and bitmaps", supervisely, _U + _V, "what is inside, edges included"),
+    Form("Roboflow, semantic segmentation masks", roboflow, "", "the values, by _classes.csv"),
+]  # fmt: skip
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
+_BEGIN, _END = "<!-- table of labels: tests/data/label_forms.py -->\n", "<!-- end of the table of labels -->\n"
+
+
+def document_text():
+    """docs/data.md with the table made anew."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, rest = text.split(_BEGIN)
+    return before + _BEGIN + table() + _END + rest.split(_END)[1]
+
+
+def table():
+    """Markdown; a row for each form."""
+    lines = ["| labels | with | become |", "| --- | --- | --- |"]
+    for form in FORMS:
+        options = form.options.replace("{root}/", "").replace("--val 0.3", "").strip()
+        answer = form.answer.rstrip(" (:") if form.names else f"refused: {form.answer.rstrip(' (:')}"
+        lines.append(f"| {form.name} | {f'`{options}`' if options else ''} | {answer} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document_text(), encoding="utf-8")

@@ -1,0 +1,161 @@
+"""Exports of annotation tools that are damaged, or hold what has no sure meaning: refused with what to do."""
+
+import json
+
+import numpy as np
+import pytest
+from label_forms import COUNT, coco, corners, cvat_xml, label_studio, labelme, roboflow, supervisely
+from PIL import Image
+
+from psanet_tf.data.importing import inspect_source
+from psanet_tf.data.importing.class_files import read_class_files
+from psanet_tf.data.importing.detection import Where
+
+
+def changed(root, pattern, change):
+    """Every file of the pattern with its text changed."""
+    paths = sorted(root.glob(pattern))
+    assert paths
+    for path in paths:
+        before = path.read_text()
+        path.write_text(change(before))
+        assert path.read_text() != before
+
+
+def replaced(old, new):
+    return lambda text: text.replace(old, new)
+
+
+def polygons(root):
+    coco(lambda box, mask: [np.ravel(corners(box)).tolist()])(root)
+
+
+def with_task(change):
+    """A change of the first task of a Label Studio export."""
+
+    def apply(text):
+        tasks = json.loads(text)
+        change(tasks[0])
+        return json.dumps(tasks)
+
+    return apply
+
+
+CASES = [
+    (cvat_xml(), "*.xml", replaced("<annotations>", "<annotations><track/>"),
+     r"CVAT's export for video .* export \"CVAT for images"),
+    (cvat_xml(), "*.xml", replaced("</annotations>", ""), r"annotations\.xml is no XML file"),
+    (cvat_xml(), "*.xml", replaced('rle="', 'rle="1, '),
+     r"\(image p0\.jpg\): the runs of a mask sum up to \d+ pixels, it"),
+    (cvat_xml(), "*.xml", replaced('rle="', 'rle="x'), r"\(image p0\.jpg\): a mask of 'car' is damaged"),
+    (cvat_xml(), "*.xml", replaced('name="p', 'name="q'), r"not one of its images is below .*first: q0\.jpg.*--images"),
+    (cvat_xml(), "*.xml", replaced('width="30"', 'width="31"'), r"labels must be of their image's size \[20, 30\]"),
+    (cvat_xml(), "*.xml", replaced("p1.jpg", "p0.jpg"), r"p0\.jpg is annotated twice, in .* and in .*: keep one"),
+    (cvat_xml(box=True), "*.xml", replaced("z_order", "z"), r"3 boxes .* --skip box"),
+    (label_studio(False), "*.json", with_task(lambda task: task["annotations"].append({"result": []})),
+     r"task 0, photos/p0\.jpg\) has 2 annotations: export one of each task, or mark the one"),
+    (label_studio(False), "*.json", replaced('"image_rotation": 0', '"image_rotation": 90'),
+     "turned by 90 degrees in Label"),
+    (label_studio(False), "*.json", replaced('["road"]', '["road", "car"]'), "each needs one label, and the size"),
+    (label_studio(False), "*.json", replaced('"polygonlabels", "value"', '"rectanglelabels", "value"'),
+     r"6 rectangles \(first: .* make polygons or masks of them, or leave them out with --skip rectangle"),
+    (label_studio(True), "*.json", replaced('"rle": [0', '"rle": [1'),
+     r"a brush holds \d+ values of 8 bits, 2400 bytes"),
+    (labelme, "*.json", replaced('"polygon"', '"spiral"'), r"p0\.json: a shape of kind 'spiral' is not known here"),
+    (labelme, "*.json", replaced('"polygon"', '"rectangle"'), r"3 rectangles .* --skip rectangle"),
+    (labelme, "p0.json", lambda text: text[:40], r"p0\.json is no JSON file"),
+    (polygons, "**/*.json", replaced('"category_id": 9', '"category_id": 8'), r"no category has the id 8"),
+    (polygons, "**/*.json", replaced('"segmentation"', '"other"'), r"6 boxes \(first: .* --skip box"),
+    (polygons, "**/*train2017.json", replaced("]]", ", 3]]"), r"the polygon of annotation 0 is damaged"),
+    (supervisely, "meta.json", replaced('"car"', '"cart"'),
+     r"p0\.jpg\.json: an object of class 'car', which meta\.json"),
+    (supervisely, "ds/ann/*.json", replaced('"polygon"', '"line"'), r"3 lines .* --skip line"),
+    (supervisely, "ds/ann/p0.jpg.json", replaced('"data": "', '"data": "AA'), r"a bitmap of 'car' is damaged"),
+    (roboflow, "valid/_classes.csv", replaced("1, road", "1, rod"),
+     r"_classes\.csv: value 1 is 'rod', in .* it is 'road'"),
+    (roboflow, "valid/_classes.csv", replaced("1, road", "one, road"),
+     r"line 3 of .*_classes\.csv must be a value and a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "pattern", "change", "message"), CASES)
+def test_exports_that_cannot_be_used(tmp_path, make, pattern, change, message):
+    make(tmp_path)
+    changed(tmp_path, pattern, change)
+    with pytest.raises(ValueError, match=message):
+        inspect_source(tmp_path)
+
+
+def test_shapes_are_left_out_where_that_is_wanted(tmp_path):
+    cvat_xml(box=True)(tmp_path)
+    inspection = inspect_source(tmp_path, Where(skip=("box",)))
+    assert "note: 3 boxes left out (--skip)" in inspection.text()
+
+
+def test_images_that_are_not_there_are_left_out_and_named(tmp_path):
+    cvat_xml()(tmp_path)
+    (tmp_path / "images/p1.jpg").unlink()
+    inspection = inspect_source(tmp_path)
+    assert len(inspection.source.images) == COUNT - 1
+    assert "1 image of " in inspection.text()
+    assert "not there (first: p1.jpg), left out" in inspection.text()
+
+
+def test_images_are_told_apart_by_their_folders(tmp_path):
+    cvat_xml()(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for index in range(COUNT):
+        (tmp_path / f"b/p{index}.jpg").write_bytes((tmp_path / f"a/p{index}.jpg").read_bytes())
+    with pytest.raises(ValueError, match=r"'p0\.jpg' may be .*/a/p0\.jpg or .*/b/p0\.jpg: --images names the folder"):
+        inspect_source(tmp_path)
+    changed(tmp_path, "*.xml", replaced('name="p', 'name="b/p'))
+    assert {image.path.parent.name for image in inspect_source(tmp_path).source.images} == {"b"}
+
+
+def test_several_exports_in_one_folder(tmp_path):
+    cvat_xml()(tmp_path)
+    labelme(tmp_path)
+    with pytest.raises(ValueError, match=r"holds an export of CVAT \(annotations\.xml\) and files of LabelMe \(p0\."):
+        inspect_source(tmp_path)
+    inspection = inspect_source(tmp_path / "annotations.xml", Where(images=tmp_path / "images"))
+    assert inspection.source.kind == "CVAT for images, annotations.xml with 3 images"
+    (tmp_path / "more.xml").write_text((tmp_path / "annotations.xml").read_text())
+    with pytest.raises(ValueError, match=r"holds 2 exports of CVAT \(annotations\.xml, more\.xml\): give one of"):
+        inspect_source(tmp_path)
+
+
+def test_files_that_are_no_export(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "a.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.json is no export of CVAT, Label Studio, LabelMe or COCO"):
+        inspect_source(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"a\.zip is no folder, and no \.json or \.xml: unpack an archive first"):
+        inspect_source(tmp_path / "a.zip")
+    with pytest.raises(FileNotFoundError, match="there is no folder and no file .*nowhere"):
+        inspect_source(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no images are found below it"):
+        inspect_source(tmp_path)
+
+
+def test_what_labelme_ignores_is_no_class(tmp_path):
+    labelme(tmp_path)
+    changed(tmp_path, "*.json", replaced('"road"', '"__ignore__"'))
+    source = inspect_source(tmp_path).source
+    assert source.ignored == {"__ignore__"}
+
+
+def test_palettes_beside_masks_that_contradict_each_other(tmp_path):
+    for folder, color in (("a", "1,2,3"), ("b", "1,2,3")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "class_dict.csv").write_text(f"name,r,g,b\n{folder},{color}\n")
+    with pytest.raises(ValueError, match=r"b/class_dict\.csv: colour #010203 is 'b', in .*a/class_dict\.csv it is 'a'"):
+        read_class_files(tmp_path)
+
+
+def test_two_masks_of_one_class(tmp_path):
+    for path in ("images/p.png", "masks/p_road.png", "masks/road/p.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / path)
+    with pytest.raises(ValueError, match=r"p\.png has two masks of 'road': "):
+        inspect_source(tmp_path)

@@ -1,0 +1,161 @@
+"""Labels in every form that people have them in: read as what they are, or refused with what to do."""
+
+import importlib.util
+import shlex
+
+import numpy as np
+import pytest
+from label_forms import COUNT, DOCUMENT, FORMS, document_text, photo, truth
+from PIL import Image
+from typer.testing import CliRunner
+
+from psanet_cli.app import _register, app
+from psanet_tf.config import load_config
+from psanet_tf.data.catalog import info_of
+from psanet_tf.data.readers import list_examples, read_example
+
+
+def run(*arguments):
+    _register()
+    return CliRunner().invoke(app, ["data", "import", *map(str, arguments)])
+
+
+def read_back(out):
+    """(class names, {name: labels}) of a dataset as its configuration has it."""
+    data = load_config(out / "dataset.yaml").data
+    info = info_of(data)
+    labels = {}
+    for split in ("train", "val", "test"):
+        if (out / "images" / split).is_dir():
+            for example in list_examples(data, split):
+                image, labels[example.name] = read_example(example, info)
+                assert image.shape[:2] == labels[example.name].shape
+    return info.class_names, labels
+
+
+@pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
+def test_every_form_is_read_right_or_refused(form, tmp_path):
+    if "extra coco" in form.name and importlib.util.find_spec("pycocotools") is None:
+        pytest.skip("pycocotools is not installed")
+    root, out = tmp_path / "source", tmp_path / "dataset"
+    root.mkdir()
+    form.make(root)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    result = run(root, "--out", out, *shlex.split(form.options.format(root=root), comments=False))
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
+    if form.names is None:
+        assert isinstance(result.exception, ValueError), result.output
+        assert form.answer in str(result.exception)
+        assert not out.exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+        return
+    assert result.exit_code == 0, (result.output, result.exception)
+    names, labels = read_back(out)
+    assert names == form.names
+    assert len(labels) == COUNT
+    for name, label in labels.items():
+        index = next(index for index in range(COUNT) if f"p{index}" in name)
+        assert np.array_equal(label, form.expected(truth(index))), name
+
+
+def test_the_documented_table_is_what_is_tested():
+    assert DOCUMENT.read_text(encoding="utf-8") == document_text(), "run python tests/data/label_forms.py"
+    assert len(FORMS) >= 25
+
+
+def test_images_are_the_files_themselves(tmp_path):
+    form = FORMS[0]
+    form.make(tmp_path / "source")
+    result = run(tmp_path / "source", "--out", tmp_path / "dataset", *shlex.split(form.options))
+    assert result.exit_code == 0, result.output
+    for index in range(COUNT):
+        (copy,) = (tmp_path / "dataset/images").glob(f"*/p{index}.jpg")
+        assert copy.samefile(tmp_path / f"source/images/p{index}.jpg")
+
+
+def test_where_no_link_can_be_made_images_are_copied(tmp_path, monkeypatch):
+    def no_link(*arguments):
+        raise PermissionError("links are not allowed here")
+
+    monkeypatch.setattr("os.link", no_link)
+    form = FORMS[0]
+    form.make(tmp_path / "source")
+    assert run(tmp_path / "source", "--out", tmp_path / "dataset", *shlex.split(form.options)).exit_code == 0
+    (copy,) = (tmp_path / "dataset/images").glob("*/p1.jpg")
+    assert copy.read_bytes() == (tmp_path / "source/images/p1.jpg").read_bytes()
+    assert not copy.samefile(tmp_path / "source/images/p1.jpg")
+
+
+def test_without_out_it_says_what_is_there(tmp_path):
+    FORMS[0].make(tmp_path / "source")
+    result = run(tmp_path / "source")
+    assert result.exit_code == 0, result.output
+    assert "found: 3 images with masks (grey), read by their values" in result.output
+    assert "  value 2: " in result.output
+    assert "in 3 files -> ?" in result.output
+    assert "nothing is written" in result.output
+
+
+def test_what_is_written_is_said_and_the_split_depends_on_the_seed_alone(tmp_path):
+    root = tmp_path / "source"
+    for index in range(20):
+        for folder, array in (("images", photo(index)), ("masks", truth(index % 3))):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / folder / f"{index}.png")
+    options = ("--classes", "background,road,car", "--val", 0.25)
+    splits = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        result = run(root, "--out", tmp_path / place, *options, "--seed", seed)
+        assert f"15 train images, 5 val images (drawn, seed {seed})" in result.output
+        assert f"next: psanet data check --config {tmp_path / place / 'dataset.yaml'}" in result.output
+        splits.append(sorted(path.name for path in (tmp_path / place / "images/val").iterdir()))
+    assert splits[0] == splits[1] != splits[2]
+    again = run(root, "--out", tmp_path / "a", *options)
+    assert isinstance(again.exception, FileExistsError)
+    assert "a exists already; remove it or choose another place" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--classes background,road,car", "no validation images (no folder called val): --val 0.1 draws a tenth"),
+        ("--val 0.3 --classes a,b,c --map 9=a", "--map 9=a: there is no value '9'; there are 0, 1, 2"),
+        ("--val 0.3 --classes a,b", "--classes gives 2 names, the labels hold 3 values (0, 1, 2): say which value is"),
+        ("--val 0.3 --classes a,b,a", "--classes: every class needs a name of its own, got 'a, b, a'"),
+        ("--val 0.3 --map 0=a --map 1=b --map 2=c --classes a,b", "is 'c', which --classes does not name"),
+        ("--val 0.3 --map 0=a,1=b", "--map 0=a,1=b: there is no value '0=a,1'; there are"),
+        ("--val 2 --classes a,b,c", "--val: must be between 0 and 1, got 2.0"),
+        ("--val 0.3 --map 0", "--map: must look like 7=road, got '0'"),
+        ("--val 0.3 --ignore 0,1,2 --classes a", "--classes gives 1 name, the labels hold 0 values"),
+        ("--val 0.3 --images nowhere", "there is no folder nowhere"),
+        ("--val 0.3 --palette nowhere.csv", "--palette: there is no file nowhere.csv"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit(tmp_path, options, message):
+    FORMS[0].make(tmp_path / "source")
+    result = run(tmp_path / "source", "--out", tmp_path / "dataset", *shlex.split(options))
+    assert isinstance(result.exception, (ValueError, FileNotFoundError)), result.output
+    assert message in str(result.exception)
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_a_split_of_the_source_is_not_drawn_again(tmp_path):
+    form = next(form for form in FORMS if form.name.startswith("folders called training"))
+    form.make(tmp_path / "source")
+    result = run(tmp_path / "source", "--out", tmp_path / "dataset", *shlex.split(form.options), "--val", 0.1)
+    assert "--val 0.1: the source has 1 validation images of its own" in str(result.exception)
+
+
+def test_folders_whose_names_tell_nothing_are_named_by_the_user(tmp_path):
+    for index in range(2):
+        for folder, array in (("a", photo(index)), ("b", truth(index))):
+            (tmp_path / "source" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "source" / folder / f"{index}.png")
+    source = tmp_path / "source"
+    result = run(source)
+    assert "4 images, and no masks are found below it: --masks names their folder" in str(result.exception)
+    options = ("--images", source / "a", "--masks", source / "b", "--classes", "x,y,z", "--val", 0.5)
+    assert run(source, *options, "--out", tmp_path / "out").exit_code == 0
+    names, labels = read_back(tmp_path / "out")
+    assert names == ("x", "y", "z")
+    assert np.array_equal(labels["1"], truth(1))
