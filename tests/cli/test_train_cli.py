@@ -1,16 +1,12 @@
 """`psanet train` as it is typed; a finished run, and making it longer: tests/training/test_run.py."""
 
 import errno
-import logging
-import os
 import signal
 
-import absl.logging
 import pytest
 from typer.testing import CliRunner
 
-from psanet_cli import app as app_module
-from psanet_cli.app import _register, app, quiet_libraries
+from psanet_cli.app import _register, app
 from psanet_tf.training.interruption import TrainingInterrupted
 
 
@@ -101,46 +97,6 @@ def test_an_interrupted_run_ends_with_the_status_that_schedulers_expect(run, tin
     result = run("--config", tiny, "--run-dir", tmp_path)
     assert result.exit_code == 143
     assert result.output == "psanet: stopped by SIGTERM; the same command goes on from there\n"
-
-
-@pytest.mark.parametrize(("debug", "level"), [("", "3"), ("1", "0")])
-def test_log_lines_of_libraries_are_shown_for_debugging_only(debug, level, monkeypatch):
-    monkeypatch.setenv("PSANET_DEBUG", debug)
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    of_abseil = []
-    monkeypatch.setattr(app_module, "_quiet_abseil", lambda: of_abseil.append(1))
-    verbosity, logger = absl.logging.get_verbosity(), logging.getLogger("tensorflow")
-    python_level = logger.level
-    absl.logging.set_verbosity(absl.logging.WARNING)
-    logger.setLevel(logging.WARNING)
-    try:
-        quiet_libraries()
-        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
-        assert logger.isEnabledFor(logging.WARNING) == absl.logging.level_warning() == bool(debug)
-        assert bool(of_abseil) != bool(debug)
-    finally:
-        absl.logging.set_verbosity(verbosity)
-        logger.setLevel(python_level)
-
-
-def test_log_level_of_abseil_is_set_where_its_release_is_known(monkeypatch):
-    found = []
-    monkeypatch.setattr(app_module, "_FATAL", 99)  # a level that hides nothing that 3 does not hide
-
-    def setters():
-        for setter in original():
-            found.append(setter.__name__)
-            yield lambda level: found.append(level)
-
-    original = app_module._abseil_level_setters
-    monkeypatch.setattr(app_module, "_abseil_level_setters", setters)
-    app_module._quiet_abseil()
-    assert found[1:] == [99]
-    assert "SetMinLogLevel" in found[0]
-    monkeypatch.setattr(app_module, "_ABSEIL_RELEASES", ("20991231",))
-    found.clear()
-    app_module._quiet_abseil()
-    assert found == []
 
 
 def test_wrong_input(run, tiny):
