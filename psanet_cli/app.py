@@ -134,6 +134,7 @@ def _register():
     """Imports every subcommand module; each adds its commands to `app`. They import TensorFlow only when run."""
     from psanet_cli import (  # noqa: F401
         attention,
+        calibrate,
         compare,
         data,
         data_import,

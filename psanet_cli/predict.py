@@ -33,6 +33,13 @@ def predict(
     submission: Annotated[
         bool, typer.Option("--submission", help="Also write files as the dataset's test server takes them.")
     ] = False,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also write how sure each pixel is, as grey PNGs: 255 is certain.")
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Also write the probabilities of all classes: float16 [H, W, K] in .npz."),
+    ] = False,
 ):
     """Label images of any size: class indices (palette PNG), overlay with legend, and both side by side.
 
@@ -47,7 +54,7 @@ def predict(
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
     """
     from psanet_tf.data.scale import median_long_side, scale_warning
-    from psanet_tf.inference.image_files import label_images
+    from psanet_tf.inference.image_files import check_gives_probabilities, label_images
     from psanet_tf.inference.inputs import find_inputs, is_video
 
     # Errors now, not when the weights are there and the images are done.
@@ -56,6 +63,8 @@ def predict(
 
         pyav()
     segmenter = _open(weights, server, config, overrides or (), whole)
+    if confidence or probabilities:
+        check_gives_probabilities(segmenter.labelers)
     found = find_inputs(inputs, out, segmenter.images)
     files = found.files
     labelers, info = segmenter.labelers, segmenter.info
@@ -65,11 +74,15 @@ def predict(
     if warning := scale_warning(info.long_side, segmenter.base_size, seen, protocol=segmenter.protocol):
         print(f"warning: {warning}", file=sys.stderr)
     write_also = _submission_writer(out / "submission", info) if submission else None
-    failures = label_images(labelers, images, info, out, write_also) if images else {}
+    also = (write_also, confidence, probabilities)
+    failures = label_images(labelers, images, info, out, *also) if images else {}
     for video in videos:
         _label_video(labelers[0], video, out, info, failures)
     if len(images) > sum(path in failures for path in (file.path for file in images)):
         print(f"labels: {out / 'labels'}\noverlays: {out / 'overlays'}\nside by side: {out / 'side_by_side'}")
+    for name, wanted in (("confidence", confidence), ("probabilities", probabilities)):
+        if wanted and images:
+            print(f"{name}: {out / name}{' (of images; a video has labels only)' if videos else ''}")
     if submission and images:
         print(f"for the test server: {out / 'submission'}")
     for line in (line for note in found.notes for line in note.lines()):

@@ -9,9 +9,10 @@ from psanet_tf.data.readers import read_example
 from psanet_tf.evaluation.boundary import boundary_counts
 from psanet_tf.evaluation.results import EvaluationFolder, ImageRecord
 from psanet_tf.evaluation.submission import save_submission
-from psanet_tf.inference.labeler import LabelsImages
+from psanet_tf.inference.labeler import GivesProbabilities, LabelsImages
 from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.metrics import confusion_matrix
+from psanet_tf.reliability import Reliability
 from psanet_tf.visualization.colors import save_label_png
 
 
@@ -65,7 +66,13 @@ def _score(labeler, example, info, folder, marks, submission):
         image, label = read_example(example, info)
     except (ValueError, OSError) as error:
         return str(error)
-    prediction = labeler.labels(image)
+    reliability = None
+    if isinstance(labeler, GivesProbabilities):
+        prediction, confidence = labeler.labels_and_confidence(image)
+        counts = label != info.ignore_label
+        reliability = Reliability.measured(confidence[counts], prediction[counts] == label[counts])
+    else:
+        prediction = labeler.labels(image)
     save_label_png(folder.label_file(example.name), prediction)
     save_label_png(folder.color_file(example.name), prediction, info.colors)
     if submission:
@@ -76,4 +83,5 @@ def _score(labeler, example, info, folder, marks, submission):
         confusion=confusion_matrix(prediction, label, info.num_classes, info.ignore_label),
         boundary=boundary_counts(prediction, label, info.num_classes, info.ignore_label),
         digests=tuple(mark.digest for mark in marks),
+        reliability=reliability,
     )

@@ -9,12 +9,15 @@ import numpy as np
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.evaluation.gallery import COLUMNS, caption, image_row, shares, worst_first
 from psanet_tf.evaluation.results import EvaluationFolder, ImageRecord
+from psanet_tf.evaluation.score_tables import summed_reliability
 from psanet_tf.inference.attention import attention_maps
 from psanet_tf.inference.attention_page import attention_view
 from psanet_tf.models import PSANet
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.visualization.heatmap import heat_colors
 from psanet_tf.visualization.pages import data_uri, fitted, write_page
+from psanet_tf.visualization.reliability import reliability_image
+from psanet_tf.weights.description import description_of
 
 _IMAGES = 6  # of the worst, and of the best
 _ATTENTION_IMAGES = 3
@@ -24,7 +27,7 @@ _CELL_WIDTH = 360
 def write_report(
     folder: EvaluationFolder, summary: Mapping[str, Any], records: Sequence[ImageRecord], model: PSANet | None
 ) -> None:
-    """Writes ``report.html`` into an `EvaluationFolder`: scores, classes, confusion, images, attention.
+    """Writes ``report.html`` into an `EvaluationFolder`: scores, classes, confusion, calibration, images, attention.
 
     Args:
         folder: `EvaluationFolder`.
@@ -51,6 +54,7 @@ def write_report(
             for index, row in enumerate(summary["classes"])
         ],
         confusion=data_uri(confusion_image(sum(record.confusion for record in records), info.class_names)),
+        calibration=_calibration(records, model),
         galleries=[
             {
                 "title": f"{title} (by mIoU of the classes in them)",
@@ -84,6 +88,8 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 def score_cards(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     values = [("mIoU", "miou"), ("mAcc", "macc"), ("allAcc", "allacc"), ("boundary mIoU", "boundary_miou")]
+    if summary.get("expected_calibration_error") is not None:
+        values.append(("calibration error", "expected_calibration_error"))
     cards = [{"name": name, "value": f"{100 * summary[key]:.2f}"} for name, key in values]
     return [*cards, {"name": "images", "value": summary["images"]}]
 
@@ -106,6 +112,23 @@ def cells(titles: Iterable[str], images: Iterable[np.ndarray], width: int = _CEL
 def _row(folder, record, examples):
     images = image_row(folder, examples[record.name])
     return {"name": record.name, "caption": caption(record), "cells": cells(COLUMNS, images)}
+
+
+def _calibration(records, model):
+    """Reliability diagrams, and what a calibration of the weights changed; None where the confidence is not known."""
+    reliability = summed_reliability(records)
+    if reliability is None:
+        return None
+    description = None if model is None else description_of(model)
+    fitted_to = description and description.calibration
+    diagrams = [(reliability, "this evaluation, all labelled pixels")]
+    if fitted_to:
+        diagrams.append((fitted_to.before, "calibration: before, temperature 1"))
+        diagrams.append((fitted_to.after, f"calibration: after, temperature {fitted_to.temperature:.3f}"))
+    return {
+        "fitted_to": fitted_to,
+        "diagrams": [{"title": title, "uri": data_uri(reliability_image(found, title))} for found, title in diagrams],
+    }
 
 
 def _attention(folder, ranking, examples, model):

@@ -21,13 +21,14 @@ from psanet_tf.data.fingerprint import (
 from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples, read_example
 from psanet_tf.files import atomic_file
+from psanet_tf.reliability import Reliability
 
 SETTINGS_FILE = "settings.json"
 RECORDS_FILE = "images.jsonl"
 SCORES_FILE = "scores.json"
 FINGERPRINT_FILE = "fingerprint.json"
 HASHES_FILE = "hashes.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ImageRecord:
         confusion: int64 [K, K], rows are true classes.
         boundary: int64 [2, K], see `boundary_counts`.
         digests: of the image and of the labels that were scored, see `FileMark`.
+        reliability: `Reliability` of its labelled pixels; None of an exported model, which gives labels only.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ImageRecord:
     confusion: np.ndarray
     boundary: np.ndarray
     digests: tuple[str, str]
+    reliability: Reliability | None = None
 
     @property
     def miou(self) -> float:
@@ -70,6 +73,7 @@ class ImageRecord:
                 "confusion": [rows.tolist(), columns.tolist(), self.confusion[rows, columns].tolist()],
                 "boundary": [classes.tolist(), *self.boundary[:, classes].tolist()],
                 "digests": list(self.digests),
+                "reliability": self.reliability and self.reliability.to_lists(),
             }
         )
 
@@ -82,7 +86,8 @@ class ImageRecord:
         boundary = np.zeros((2, num_classes), np.int64)
         classes, *counts = values["boundary"]
         boundary[:, classes] = counts
-        return cls(values["name"], tuple(values["size"]), confusion, boundary, tuple(values["digests"]))
+        reliability = values["reliability"] and Reliability.from_lists(values["reliability"])
+        return cls(values["name"], tuple(values["size"]), confusion, boundary, tuple(values["digests"]), reliability)
 
 
 class EvaluationFolder:
@@ -106,8 +111,8 @@ class EvaluationFolder:
 
         Args:
             settings: dict for JSON: ``weights`` (``path`` as it was given, ``file`` that was read, and ``identity``,
-                which tells its contents from others), and ``evaluate`` (None for an exported model) and
-                ``whole``, the protocol.
+                which tells its contents from others), ``evaluate`` (None for an exported model) and ``whole``, the
+                protocol, and ``temperature`` (None for an exported model).
             data: `DataSection`.
             info: DatasetInfo.
             fingerprint: Fingerprint of the images that shall be scored.
@@ -265,6 +270,8 @@ def _why_nothing_holds(there, settings):
     if there["weights"]["identity"] != settings["weights"]["identity"]:
         reasons.append(f"the weights changed ({settings['weights']['file']})")
     reasons += describe_classes(there["dataset"]["class_names"], settings["dataset"]["class_names"])
+    if there["temperature"] != settings["temperature"]:
+        reasons.append(f"the temperature was {there['temperature']}, is {settings['temperature']}")
     if there["label_rule"] != settings["label_rule"]:
         reasons.append(f"label values were read so: {there['label_rule']}; now: {settings['label_rule']}")
     return reasons

@@ -11,7 +11,7 @@ from PIL import Image
 
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
-from psanet_tf.data.fingerprint import data_fingerprint, describe_classes
+from psanet_tf.data.fingerprint import data_fingerprint
 from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples
 from psanet_tf.data.scale import median_long_side, scale_warning
@@ -20,11 +20,13 @@ from psanet_tf.evaluation.gallery import evaluation_sheet, worst_first
 from psanet_tf.evaluation.labelled import check_labelled
 from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
-from psanet_tf.evaluation.score_tables import summarize, write_tables
+from psanet_tf.evaluation.score_tables import summarize, summed_reliability, write_tables
+from psanet_tf.evaluation.trained_on import check_trained_on
 from psanet_tf.files import atomic_file
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.runtimes.model_folder import saved_model_folder
 from psanet_tf.visualization.confusion import confusion_image
+from psanet_tf.visualization.reliability import reliability_image
 from psanet_tf.weights.checkpoints import checkpoint_file
 from psanet_tf.weights.fetch import is_remote
 from psanet_tf.weights.files import weights_identity
@@ -84,15 +86,7 @@ def run_evaluation(
     # An export takes no settings of its network; those of the data are the evaluation's own.
     own = [text for text in overrides if not text.startswith("data.")] if exported else overrides
     segmenter = Segmenter.load(weights, None if exported else config, own, whole)
-    if different := describe_classes(segmenter.classes, info.class_names):
-        raise ValueError(
-            f"{weights} was trained with other classes than the dataset {info.name!r} has: {'; '.join(different)}"
-        )
-    if not segmenter.images.same_files(info.images):
-        raise ValueError(
-            f"{weights} was trained on images of {segmenter.images.in_words()}, those of {config.data.root} are of "
-            f"{info.images.in_words()} (data.channels, data.dtype)"
-        )
+    check_trained_on(segmenter, weights, info, config.data.root)
     images = segmenter.images.shown_as(info.images)
     info = dataclasses.replace(info, long_side=segmenter.info.long_side, images=images)
     protocol = segmenter.evaluate
@@ -110,6 +104,7 @@ def run_evaluation(
         # An export has its protocol in its graph; how many crops are labelled at a time changes nothing.
         "evaluate": None if exported else (protocol or config.evaluate).model_dump(mode="json", exclude={"batch_size"}),
         "whole": whole,
+        "temperature": segmenter.temperature,
     }
     fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)
     for line in folder.start(settings, config.data, info, fingerprint):
@@ -144,6 +139,8 @@ def default_folder(weights: str | os.PathLike) -> Path:
 def _write_images(folder, records, worst):
     confusion = confusion_image(sum(record.confusion for record in records), folder.info.class_names)
     images = {"confusion.png": confusion}
+    if (reliability := summed_reliability(records)) is not None:
+        images["reliability.png"] = reliability_image(reliability, f"{len(records)} images")
     if worst:
         images["worst.png"] = evaluation_sheet(folder, worst_first(records)[:worst])
     for name, image in images.items():

@@ -1,7 +1,9 @@
 """Scores of an evaluation as JSON, CSV, and a table to read."""
 
 import csv
+import functools
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from psanet_tf.evaluation.boundary import boundary_iou
 from psanet_tf.evaluation.results import SCORES_FILE, EvaluationFolder, ImageRecord
 from psanet_tf.files import atomic_file
 from psanet_tf.metrics import scores_from_confusion
+from psanet_tf.reliability import NUM_BINS, Reliability
 
 
 def summarize(
@@ -27,17 +30,20 @@ def summarize(
         failures: {name: message} of images that could not be read.
 
     Returns:
-        dict for JSON: ``miou``, ``macc``, ``allacc``, ``boundary_miou``, ``images``, ``failed``, and ``classes``, a
-        list of ``name``, ``iou``, ``accuracy``, ``boundary_iou``, ``pixels`` (in the labels).
+        dict for JSON: ``miou``, ``macc``, ``allacc``, ``boundary_miou``, ``expected_calibration_error`` (None where the
+        confidence is not known), ``images``, ``failed``, and ``classes``, a list of ``name``, ``iou``, ``accuracy``,
+        ``boundary_iou``, ``pixels`` (in the labels).
     """
     confusion = sum(record.confusion for record in records)
     scores = scores_from_confusion(confusion)
     boundary = boundary_iou(sum(record.boundary for record in records))
+    reliability = summed_reliability(records)
     return {
         "miou": scores.miou,
         "macc": scores.macc,
         "allacc": scores.allacc,
         "boundary_miou": float(boundary.mean()),
+        "expected_calibration_error": reliability and reliability.expected_calibration_error,
         "images": len(records),
         "failed": dict(failures),
         "classes": [
@@ -53,8 +59,17 @@ def summarize(
     }
 
 
+def summed_reliability(records: Sequence[ImageRecord]) -> Reliability | None:
+    """That of all images together; None where that of one is not known."""
+    found = [record.reliability for record in records]
+    return None if None in found else functools.reduce(operator.add, found)
+
+
 def write_tables(folder: EvaluationFolder, summary: Mapping[str, Any], records: Sequence[ImageRecord]) -> None:
-    """Writes ``scores.json``, ``classes.csv``, ``images.csv`` and ``confusion.csv`` into an `EvaluationFolder`."""
+    """Writes ``scores.json`` and tables as CSV into an `EvaluationFolder`.
+
+    ``classes.csv``, ``images.csv``, ``confusion.csv``, and ``reliability.csv`` where the confidence is known.
+    """
     _write_csv(
         folder.path / "classes.csv",
         ["class", "iou", "accuracy", "boundary_iou", "pixels"],
@@ -72,6 +87,14 @@ def write_tables(folder: EvaluationFolder, summary: Mapping[str, Any], records: 
         ["true class \\ predicted", *names],
         [[name, *row] for name, row in zip(names, np.asarray(confusion).tolist(), strict=True)],
     )
+    if (reliability := summed_reliability(records)) is not None:
+        columns = (reliability.pixels, reliability.mean_confidence, reliability.accuracy)
+        edges = [(index / NUM_BINS, (index + 1) / NUM_BINS) for index in range(NUM_BINS)]
+        _write_csv(
+            folder.path / "reliability.csv",
+            ["above", "up_to", "pixels", "mean_confidence", "accuracy"],
+            [[*edge, *row] for edge, *row in zip(edges, *(column.tolist() for column in columns), strict=True)],
+        )
     # Last: its presence says that the evaluation is complete.
     with atomic_file(folder.path / SCORES_FILE) as temporary:
         temporary.write_text(json.dumps(summary, indent=2), encoding="utf-8")
@@ -89,6 +112,9 @@ def print_table(summary: Mapping[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print(score_line(summary), highlight=False)
+    if summary["expected_calibration_error"] is not None:
+        error = _percent(summary["expected_calibration_error"])
+        console.print(f"expected calibration error {error}", highlight=False)
 
 
 def score_line(summary: Mapping[str, Any]) -> str:

@@ -144,6 +144,7 @@ def export_metadata(
         dtype=info.images.dtype,
         bands=info.images.bands,
         display_range=info.images.display_range,
+        temperature=1.0 if known is None else known.temperature,
     )
 
 

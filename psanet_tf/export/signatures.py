@@ -18,6 +18,7 @@ from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
 from psanet_tf.ops.psa_attention import auto_blocks_for
 from psanet_tf.runtimes.metadata import MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.weights.calibration import tempered
 
 
 class ServingModule(tf.Module):
@@ -58,7 +59,9 @@ class ServingModule(tf.Module):
         self._image_spec = tf.TensorSpec(shape, tf.float32, name="images")
         pool = ParameterPool()
         inference = network.inference()
-        self._logits = self._folded(lambda images: {"logits": inference(images, training=False)}, pool)
+        self._logits = self._folded(
+            lambda images: {"logits": tempered(inference(images, training=False), metadata.temperature)}, pool
+        )
         self._labeler = build_graph_labeler(lambda images: self._logits(images)["logits"], network, metadata)
         self._attention = None
         if metadata.directions:

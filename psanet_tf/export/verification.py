@@ -60,7 +60,7 @@ def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadat
     if metadata.input_size is None:
         model = any_size(model)
     image = made_image(metadata.input_size or _ANY_SIZE[model.variant], images=metadata.images)
-    expected = _softmax(model_logits(model, image, metadata.images))
+    expected = _softmax(model_logits(model, image, metadata.images) / metadata.temperature)
     of_any_size = metadata.protocol != "semseg"
     try:
         session = SavedModelSession(path)

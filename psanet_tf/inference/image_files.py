@@ -11,8 +11,9 @@ from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.readers import read_image
 from psanet_tf.files import atomic_file
 from psanet_tf.inference.inputs import InputFile
-from psanet_tf.inference.labeler import LabelsImages
+from psanet_tf.inference.labeler import GivesProbabilities, LabelsImages
 from psanet_tf.inference.parallel import on_all_devices
+from psanet_tf.inference.probability_files import save_confidence, save_probabilities
 from psanet_tf.visualization.colors import save_label_png
 from psanet_tf.visualization.legend import legend_strip
 from psanet_tf.visualization.overlay import add_legend, class_shares, overlay
@@ -27,6 +28,8 @@ def label_images(
     info: DatasetInfo,
     out: str | os.PathLike,
     write_also: Callable[[str, np.ndarray], None] | None = None,
+    confidence: bool = False,
+    probabilities: bool = False,
 ) -> dict[Path, str]:
     """Writes ``labels/NAME.png``, ``overlays/NAME.png`` and ``side_by_side/NAME.png`` for each image.
 
@@ -36,25 +39,59 @@ def label_images(
         info: DatasetInfo.
         out: folder.
         write_also: called with the NAME and the uint8 label map [H, W] of each image, for further files.
+        confidence: also write ``confidence/NAME.png``, see `save_confidence`.
+        probabilities: also write ``probabilities/NAME.npz``, see `save_probabilities`.
 
     Returns:
         {path: message} of the images that could not be read.
+
+    Raises:
+        ValueError: `confidence` or `probabilities` of labelers that give labels only.
     """
     out = Path(out)
+    if confidence or probabilities:
+        check_gives_probabilities(labelers)
 
     def work(labeler, image):
         try:
             pixels = read_image(image.path, info.images)
         except (ValueError, OSError) as error:
             return str(error)
-        labels = labeler.labels(pixels)
+        labels, sure, shares = _labelled(labeler, pixels, confidence, probabilities)
         _write(info.images.picture(pixels), labels, image.name, info, out)
         if write_also is not None:
             write_also(image.name, labels)
+        if confidence:
+            save_confidence(out / "confidence" / f"{image.name}.png", sure)
+        if probabilities:
+            save_probabilities(out / "probabilities" / f"{image.name}.npz", shares, info.class_names)
         return None
 
     results = on_all_devices(labelers, images, work, "labelling")
     return {image.path: message for image, message in results if message is not None}
+
+
+def check_gives_probabilities(labelers: Sequence[LabelsImages]) -> None:
+    """Refuses, before work starts, to ask labelers how sure they are that do not know.
+
+    Raises:
+        ValueError: a SavedModel or a served model, which give labels only.
+    """
+    if not all(isinstance(labeler, GivesProbabilities) for labeler in labelers):
+        raise ValueError(
+            "an exported or served model gives labels only: for confidence and probabilities load the weights that it "
+            "was made of"
+        )
+
+
+def _labelled(labeler, pixels, confidence, probabilities):
+    """Labels, confidence and probabilities of one pass; None for what is not asked for."""
+    if probabilities:
+        shares = labeler(pixels)
+        return shares.argmax(-1).astype(np.uint8), shares.max(-1), shares
+    if confidence:
+        return *labeler.labels_and_confidence(pixels), None
+    return labeler.labels(pixels), None, None
 
 
 def _write(image, labels, name, info, out):

@@ -13,7 +13,7 @@ from psanet_tf.data.frames import num_frames
 from psanet_tf.data.image_format import ImageFormat
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
-OUTPUT_FOLDERS = ("labels", "overlays", "side_by_side", "submission", "videos")
+OUTPUT_FOLDERS = ("labels", "overlays", "side_by_side", "submission", "confidence", "probabilities", "videos")
 _MOVING = (".gif", ".webp", ".png", ".tif", ".tiff")
 
 

@@ -1,13 +1,15 @@
 """What all ways of labelling images have in common: probabilities that come in bands, and what is made of them."""
 
 import abc
+import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.inference.pixel_logits import PixelLogits
 
 MAX_CLASSES = 254  # label images hold one byte per pixel, and 255 marks ignored ones
 
@@ -17,6 +19,31 @@ class LabelsImages(Protocol):
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W] for an image [H, W, C], of photographs uint8 [H, W, 3], RGB."""
+
+
+@runtime_checkable
+class GivesProbabilities(LabelsImages, Protocol):
+    """What also tells how sure it is: a network is, and what runs one; a SavedModel and a server give labels only."""
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """float32 [H, W, K] for an image [H, W, C]."""
+
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W] and float32 [H, W] for an image [H, W, C]."""
+
+
+class Uncertainty(NamedTuple):
+    """How unsure a network is of every pixel.
+
+    Attributes:
+        labels: uint8 [H, W].
+        margin: float32 [H, W]: 1 less the lead of the most probable class over the second, 0 (sure) to 1.
+        entropy: float32 [H, W]: of the probabilities, over that of K equal ones, 0 (sure) to 1.
+    """
+
+    labels: np.ndarray
+    margin: np.ndarray
+    entropy: np.ndarray
 
 
 class Labeler(abc.ABC):
@@ -56,22 +83,48 @@ class Labeler(abc.ABC):
         Raises:
             ValueError: `image` is of another shape or dtype, or `predict` answers with another shape.
         """
-        return self._collected(image, (self.num_classes,), np.float32, lambda probabilities: probabilities)
+        return self._collected(image, (np.float32, lambda probabilities: probabilities))[0]
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """The most probable class of every pixel, uint8 [H, W]; arguments and errors as of a call."""
-        return self._collected(image, (), np.uint8, lambda probabilities: tf.argmax(probabilities, -1, tf.int32))
+        return self._collected(image, _LABELS)[0]
 
     def confidence(self, image: np.ndarray) -> np.ndarray:
         """The probability of the most probable class, float32 [H, W]; arguments and errors as of a call."""
-        return self._collected(image, (), np.float32, lambda probabilities: tf.reduce_max(probabilities, -1))
+        return self._collected(image, _CONFIDENCE)[0]
 
-    def _collected(self, image, depth, dtype, function):
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both of one pass; arguments and errors as of a call."""
+        labels, confidence = self._collected(image, _LABELS, _CONFIDENCE)
+        return labels, confidence
+
+    def uncertainty(self, image: np.ndarray) -> Uncertainty:
+        """How unsure the network is of every pixel; arguments and errors as of a call."""
+        return Uncertainty(*self._collected(image, _LABELS, (np.float32, _margin), (np.float32, _entropy)))
+
+    @abc.abstractmethod
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        """What the probabilities of some pixels are averages of.
+
+        Args:
+            image: as of a call.
+            rows, columns: int [P], P at least 1: the pixels.
+
+        Returns:
+            `PixelLogits`, whose `probabilities` at temperature 1 are those of a call, at these pixels.
+        """
+
+    def _collected(self, image, *parts):
+        """An array [H, W, ...] for each (dtype, function of the probabilities of a band)."""
         image = self.images.checked(image)
-        result = np.empty((*image.shape[:2], *depth), dtype)
+        results = [None] * len(parts)
         for first_row, probabilities in self.bands(image):
-            result[first_row : first_row + probabilities.shape[0]] = function(probabilities)
-        return result
+            for index, (dtype, function) in enumerate(parts):
+                band = function(probabilities)
+                if results[index] is None:
+                    results[index] = np.empty((*image.shape[:2], *band.shape[2:]), dtype)
+                results[index][first_row : first_row + band.shape[0]] = band
+        return results
 
     def _predicted(self, images: tf.Tensor) -> tf.Tensor:
         """float32 logits, checked for their shape."""
@@ -80,3 +133,19 @@ class Labeler(abc.ABC):
         if tuple(logits.shape) != expected:
             raise ValueError(f"predict must give logits of shape {expected}, got {tuple(logits.shape)}")
         return tf.cast(logits, tf.float32)
+
+
+def _margin(probabilities):
+    if probabilities.shape[-1] == 1:
+        return tf.zeros(probabilities.shape[:-1])
+    first_two = tf.math.top_k(probabilities, 2).values
+    return 1 - (first_two[..., 0] - first_two[..., 1])
+
+
+def _entropy(probabilities):
+    entropy = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), -1)
+    return entropy / math.log(max(2, probabilities.shape[-1]))
+
+
+_LABELS = (np.uint8, lambda probabilities: tf.argmax(probabilities, -1, tf.int32))
+_CONFIDENCE = (np.float32, lambda probabilities: tf.reduce_max(probabilities, -1))

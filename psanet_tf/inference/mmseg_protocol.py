@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.inference.labeler import Labeler
+from psanet_tf.inference.pixel_logits import PixelLogits
 from psanet_tf.ops import resize_bilinear
 
 _BAND_BYTES = 64 * 2**20
@@ -74,6 +75,20 @@ class MMSegProtocol(Labeler):
         image = self.images.checked(image)
         logits = self._seen_logits(fitted(image, self.scale))
         return _resized_rows(logits, np.arange(image.shape[0]), image.shape[:2], self.align_corners)
+
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        image = self.images.checked(image)
+        size = image.shape[:2]
+        at_once = max(1, _BAND_BYTES // (size[1] * self.num_classes * 4))
+        entries = []
+        for logits in self._logit_maps(image):
+            for first in range(0, len(rows), at_once):
+                pixels = np.arange(first, min(first + at_once, len(rows)))
+                resized = _resized_rows(logits, rows[pixels], size, self.align_corners)
+                places = np.stack([np.arange(len(pixels)), columns[pixels]], axis=1)
+                weights = np.full(len(pixels), 1 / (len(self.scales) * (2 if self.flip else 1)))
+                entries.append((pixels, weights, tf.gather_nd(resized, places).numpy()))
+        return PixelLogits.of_entries(entries)
 
     def _logit_maps(self, image):
         """float32 [h, w, K] for every factor, and for its mirror image."""

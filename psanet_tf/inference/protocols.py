@@ -5,16 +5,18 @@ import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.image_format import ImageFormat
-from psanet_tf.inference.labeler import Labeler
+from psanet_tf.inference.labeler import Labeler, Uncertainty
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
+from psanet_tf.inference.pixel_logits import PixelLogits
 from psanet_tf.inference.sliding_window import SlidingWindow
 from psanet_tf.inference.whole_image import WholeImage, any_size
 from psanet_tf.models import PSANet
-from psanet_tf.weights.description import images_of
+from psanet_tf.weights.calibration import tempered
+from psanet_tf.weights.description import images_of, temperature_of
 
 
 def build_labeler(model: PSANet, evaluate: EvaluateSection | None, images: ImageFormat | None = None) -> Labeler:
-    """The labeler of a network.
+    """The labeler of a network, whose logits are divided by the temperature that its description names.
 
     Args:
         model: `PSANet`.
@@ -83,10 +85,22 @@ class OnDevice:
         with tf.device(self.device):
             return self.labeler.confidence(image)
 
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with tf.device(self.device):
+            return self.labeler.labels_and_confidence(image)
+
+    def uncertainty(self, image: np.ndarray) -> Uncertainty:
+        with tf.device(self.device):
+            return self.labeler.uncertainty(image)
+
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        with tf.device(self.device):
+            return self.labeler.pixel_logits(image, rows, columns)
+
 
 def _inference(model, size):
-    inference = model.inference()
+    inference, temperature = model.inference(), temperature_of(model)
     return tf.function(
-        lambda images: inference(images, training=False),
+        lambda images: tempered(inference(images, training=False), temperature),
         input_signature=[tf.TensorSpec([None, *size, model.input_shape[-1]], tf.float32)],
     )

@@ -24,7 +24,7 @@ from psanet_tf.models import PSANet
 from psanet_tf.runtimes.model_folder import saved_model_folder
 from psanet_tf.visualization.overlay import overlay
 from psanet_tf.weights.checkpoints import load_trained
-from psanet_tf.weights.description import description_of, images_of
+from psanet_tf.weights.description import description_of, images_of, temperature_of
 
 _DEFAULT_BASE_SIZE = 512
 
@@ -54,6 +54,8 @@ class Segmenter:
         protocol: "semseg" or "mmseg" (see `EvaluateSection`), of an exported or served model too; None for one pass at
             the image's own size.
         base_size: long side, in pixels, to which images are resized at scale 1; None where the protocol has none.
+        temperature: what logits are divided by before the softmax: what `psanet calibrate` fitted, else 1; None for an
+            exported or served model, which has it in its graph.
 
     Raises:
         TypeError: `model` is no PSANet.
@@ -88,6 +90,7 @@ class Segmenter:
         self.evaluate = None if whole else _with_base_size(evaluate, known and known.info, model)
         self.protocol = self.evaluate and self.evaluate.protocol
         self.base_size = self.evaluate and self.evaluate.base_size
+        self.temperature = temperature_of(model)
         self._labeler = OnDevice(build_labeler(model, self.evaluate, self.info.images), _devices()[0])
 
     @classmethod
@@ -138,7 +141,7 @@ class Segmenter:
                 ``base_size``.
         """
         segmenter = cls.__new__(cls)
-        segmenter.model = segmenter.evaluate = segmenter.path = None
+        segmenter.model = segmenter.evaluate = segmenter.path = segmenter.temperature = None
         segmenter.info, segmenter.protocol, segmenter.base_size = labeler.info, labeler.protocol, labeler.base_size
         segmenter._labeler = labeler
         return segmenter
@@ -251,7 +254,8 @@ def _info(model, known, classes, colors, images):
 def _with_base_size(evaluate, info, model):
     if evaluate.protocol == "mmseg" or evaluate.base_size is not None:
         return evaluate
-    if info is None:
+    # A file of weights that names no classes may have a calibration, and so a description, all the same.
+    if info is None or (info.name == "unnamed" and info.long_side is None):
         print(
             f"warning: nothing tells at which scale {model.name!r} was trained: images are resized to a long side of "
             f"{_DEFAULT_BASE_SIZE} pixels; set evaluate.base_size",

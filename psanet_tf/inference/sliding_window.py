@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.inference.labeler import Labeler
+from psanet_tf.inference.pixel_logits import PixelLogits, bilinear_neighbours
 from psanet_tf.inference.row_bands import RowBuffer, resize_rows
 
 _BAND_BYTES = 64 * 2**20
@@ -98,18 +99,11 @@ class SlidingWindow(Labeler):
 
     def _rows_at(self, image, size):
         """Yields float32 [rows, w, K] from top to bottom: the probabilities of the image resized to `size`."""
-        (height, width), (crop_height, crop_width) = size, self.crop_size
-        below, right = max(0, crop_height - height), max(0, crop_width - width)
-        top, left = below // 2, right // 2
-        # The mean colour is 0 once normalized.
-        padding = [[top, below - top], [left, right - left], [0, 0]]
-        padded = tf.pad(self.images.normalize(tf.image.resize(image, size)), padding)
-        row_origins = crop_origins(height + below, crop_height, self.stride_rate)
-        column_origins = crop_origins(width + right, crop_width, self.stride_rate)
-        coverage = _coverage(row_origins, crop_height)[:, None, None] * _coverage(column_origins, crop_width)[:, None]
-        coverage *= 2 if self.flip else 1
+        height, width = size
+        padded, (top, left), (row_origins, column_origins) = self._crops_of(image, size)
+        coverage = self._coverages(row_origins, column_origins)
         unfinished = None  # sums over the crops so far, of the rows that the next crops cover too
-        for origin, next_origin in itertools.pairwise([*row_origins, height + below]):
+        for origin, next_origin in itertools.pairwise([*row_origins, padded.shape[0]]):
             sums = _add_overlapping(self._strip(padded, origin, column_origins), unfinished, axis=0)
             # New arrays, not views, and none that outlives its use: while this generator waits, all that it keeps in
             # memory are the unfinished rows.
@@ -120,6 +114,52 @@ class SlidingWindow(Labeler):
                 finished = [sums / coverage[begin:end, left : left + width]]
                 del sums
                 yield finished.pop()
+
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        image = self.images.checked(image)
+        entries = []
+        for scale in self.scales:
+            entries += self._entries_at(image, scaled_size(image.shape[:2], self.base_size, scale), rows, columns)
+        return PixelLogits.of_entries(entries)
+
+    def _entries_at(self, image, size, rows, columns):
+        """Yields (pixels, weights, logits) of the image resized to `size`, as `PixelLogits.of_entries` takes them."""
+        padded, (top, left), (row_origins, column_origins) = self._crops_of(image, size)
+        along = [bilinear_neighbours(*axis) for axis in zip((rows, columns), image.shape[:2], size, strict=True)]
+        near = [(y + top, x + left, down * across) for y, down in along[0] for x, across in along[1]]
+        y, x, weight = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        pixel = np.tile(np.arange(len(rows)), len(near))
+        counts = weight > 0
+        y, x, pixel = y[counts], x[counts], pixel[counts]
+        coverage = self._coverages(row_origins, column_origins)[y, x, 0]
+        weight = weight[counts] / coverage / len(self.scales)
+        height, width = self.crop_size
+        for row, column in itertools.product(row_origins, column_origins):
+            inside = np.flatnonzero((row <= y) & (y < row + height) & (column <= x) & (x < column + width))
+            if not len(inside):
+                continue
+            logits = self._logits(padded[None, row : row + height, column : column + width])
+            down, across = y[inside] - row, x[inside] - column
+            for mirrored in range(logits.shape[0]):
+                places = np.stack([down, width - 1 - across if mirrored else across], axis=1)
+                yield pixel[inside], weight[inside], tf.gather_nd(logits[mirrored], places).numpy()
+
+    def _crops_of(self, image, size):
+        """The image resized to `size`, normalized and padded, its (top, left) in it, and where crops begin by axis."""
+        (height, width), (crop_height, crop_width) = size, self.crop_size
+        below, right = max(0, crop_height - height), max(0, crop_width - width)
+        top, left = below // 2, right // 2
+        # The mean colour is 0 once normalized.
+        padding = [[top, below - top], [left, right - left], [0, 0]]
+        padded = tf.pad(self.images.normalize(tf.image.resize(image, size)), padding)
+        row_origins = crop_origins(height + below, crop_height, self.stride_rate)
+        column_origins = crop_origins(width + right, crop_width, self.stride_rate)
+        return padded, (top, left), (row_origins, column_origins)
+
+    def _coverages(self, row_origins, column_origins):
+        """float32 [h, w, 1]: how many probabilities are summed at each position."""
+        rows, columns = (_coverage(*axis) for axis in zip((row_origins, column_origins), self.crop_size, strict=True))
+        return rows[:, None, None] * columns[:, None] * np.float32(2 if self.flip else 1)
 
     def _strip(self, padded, row, column_origins):
         """float32 [h, w, K]: sum over the crops of one row, whose upper edge is `row`."""
@@ -143,9 +183,7 @@ class SlidingWindow(Labeler):
 
     def _crop_probabilities(self, crops):
         """Yields float32 [h, w, K] for each crop of [B, h, w, C]; the sum of crop and mirror image where both count."""
-        count = crops.shape[0]
-        images = tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops
-        logits = self._predicted(images)
+        count, logits = crops.shape[0], self._logits(crops)
         # One crop at a time: the temporaries stay small.
         for index in range(count):
             probability = tf.nn.softmax(logits[index])
@@ -153,6 +191,10 @@ class SlidingWindow(Labeler):
                 mirrored = tf.nn.softmax(logits[count + index])
                 probability += tf.reverse(mirrored, [1])
             yield probability
+
+    def _logits(self, crops):
+        """float32 logits of [B, h, w, C], followed by those of their mirror images where both count."""
+        return self._predicted(tf.concat([crops, tf.reverse(crops, [2])], axis=0) if self.flip else crops)
 
 
 def scaled_size(size: Sequence[int], base_size: int, scale: float) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.feature_sizes import OUTPUT_STRIDE, shrunk_size
 from psanet_tf.inference.labeler import Labeler
+from psanet_tf.inference.pixel_logits import PixelLogits
 from psanet_tf.models import PSANet
 
 
@@ -35,14 +36,21 @@ class WholeImage(Labeler):
         self.padded = padded
 
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
+        yield 0, tf.nn.softmax(self._logits(image))
+
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        logits = tf.gather_nd(self._logits(image), np.stack([rows, columns], axis=1)).numpy()
+        return PixelLogits.of_entries([(np.arange(len(rows)), np.ones(len(rows)), logits)])
+
+    def _logits(self, image):
+        """float32 [H, W, K]"""
         image = self.images.checked(image)
         height, width = image.shape[:2]
         inputs = self.images.normalize(image)
         if self.padded:
             # The mean colour is 0 once normalized.
             inputs = tf.pad(inputs, [[0, padded_length(height) - height], [0, padded_length(width) - width], [0, 0]])
-        logits = self._predicted(inputs[None])
-        yield 0, tf.nn.softmax(logits[0, :height, :width])
+        return self._predicted(inputs[None])[0, :height, :width]
 
 
 def padded_length(length: int) -> int:

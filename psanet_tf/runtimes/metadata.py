@@ -45,6 +45,7 @@ class ModelMetadata:
         device: "cpu" or "gpu", what the graph is fast on; it runs on both.
         channels, dtype: of images, uint8 [H, W, 3], RGB, by default.
         bands, display_range: what a picture of an image shows; see `psanet_tf.data.ImageFormat`.
+        temperature: what logits are divided by in the graph, before the softmax; 1 without a calibration.
     """
 
     dataset: str
@@ -74,6 +75,7 @@ class ModelMetadata:
     dtype: str = "uint8"
     bands: tuple[int, ...] = (1, 2, 3)
     display_range: tuple[float, float] | None = None
+    temperature: float = 1.0
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)

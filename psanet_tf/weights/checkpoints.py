@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from psanet_tf.config import Config, EvaluateSection, load_config, override_evaluate
-from psanet_tf.data.catalog import DatasetInfo, info_of
+from psanet_tf.data.catalog import DatasetInfo, info_of, numbered_classes
 from psanet_tf.data.fingerprint import describe_classes
 from psanet_tf.data.image_format import image_format
 from psanet_tf.data.scale import with_long_side
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet, build_model
+from psanet_tf.weights.calibration import stored_calibration
 from psanet_tf.weights.description import Description, describe, description_of
 from psanet_tf.weights.fetch import fetch_weights, is_remote
 from psanet_tf.weights.garden_checkpoints import garden_checkpoint, load_garden_checkpoint
@@ -98,8 +99,11 @@ def load_trained(
             f"{path} has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
         )
     evaluate = _evaluate(config, description and description.evaluate, overrides, source)
+    calibration = (description and description.calibration) or stored_calibration(path)
     if info is not None:
-        describe(model, Description(info, evaluate, description and description.source))
+        describe(model, Description(info, evaluate, description and description.source, calibration))
+    elif calibration is not None:
+        describe(model, Description(numbered_classes(model.num_classes), evaluate, None, calibration))
     return Trained(model, config, info, evaluate, path)
 
 

@@ -10,30 +10,39 @@ from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.findings import counted
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.models import PSANet
+from psanet_tf.weights.calibration import Calibration
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """Classes, preprocessing and prediction protocol of a trained network.
+    """Classes, preprocessing, prediction protocol and calibration of a trained network.
 
     Attributes:
         info: DatasetInfo of its classes.
         evaluate: EvaluateSection by which it labels images; None where nothing is known.
         source: name, address or file that the weights came from; None for those trained here.
+        calibration: what `psanet calibrate` fitted to these weights; None where nothing was.
     """
 
     info: DatasetInfo
     evaluate: EvaluateSection | None = None
     source: str | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What the network's logits are divided by before the softmax."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` takes back; plain values, for JSON."""
-        return {
+        values = {
             "info": self.info.to_dict(),
             "evaluate": self.evaluate and self.evaluate.model_dump(mode="json"),
             "preprocessing": preprocessing(self.info.images),
             "source": self.source,
         }
+        return values if self.calibration is None else {**values, "calibration": self.calibration.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Description":
@@ -43,11 +52,12 @@ class Description:
             ValueError: not what `to_dict` writes, or a preprocessing that this package does not do.
         """
         try:
-            evaluate = values["evaluate"]
+            evaluate, calibration = values["evaluate"], values.get("calibration")
             description = cls(
                 DatasetInfo.from_dict(values["info"]),
                 evaluate and EvaluateSection.model_validate(evaluate, strict=False),
                 values["source"],
+                calibration and Calibration.from_dict(calibration),
             )
             found = values["preprocessing"]
         except (KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
@@ -92,6 +102,12 @@ def description_of(model: PSANet) -> Description | None:
         ValueError: a description that another version of this package wrote.
     """
     return None if model.description is None else Description.from_dict(model.description)
+
+
+def temperature_of(model: PSANet) -> float:
+    """What a model's logits are divided by before the softmax: as its description says, else 1."""
+    description = description_of(model)
+    return 1.0 if description is None else description.temperature
 
 
 def images_of(model: PSANet) -> ImageFormat:

@@ -1,6 +1,7 @@
 """Files of weights as files: whether one is whole, and what tells its weights from others, without building a model."""
 
 import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -10,15 +11,19 @@ from PIL import Image
 from psanet_tf.files import hash_file
 from psanet_tf.weights.pytorch_files import LEGACY_START
 
+CONFIG_MEMBER = "config.json"
+"""Of a `.keras` file: the network, and what it says of itself."""
+
 # Of the members of a `.keras` file; metadata.json holds the time of writing.
-_IDENTIFYING = ("config.json", "model.weights.h5")
+_IDENTIFYING = (CONFIG_MEMBER, "model.weights.h5")
 _CHUNK = 1 << 20
 
 
 def weights_identity(path: str | os.PathLike) -> str:
     """What tells the weights in a file from all others, wherever the file lies and whenever it was written.
 
-    Reads the whole file, about a second per GB.
+    A calibration that a `.keras` file carries leaves its weights what they are. Reads the whole file, about a second
+    per GB.
 
     Args:
         path: a file of weights: `.keras`, ``.pth``, or another; or the folder of a SavedModel.
@@ -34,8 +39,14 @@ def weights_identity(path: str | os.PathLike) -> str:
     path = Path(path)
     digest = hashlib.sha256()
     if path.suffix == ".keras":
+        config = b""
         for name, chunk in _members(path):
-            if name in _IDENTIFYING:
+            if name == CONFIG_MEMBER:
+                config += chunk
+            elif name in _IDENTIFYING:
+                if config:
+                    digest.update(_without_calibration(config))
+                    config = b""
                 digest.update(chunk)
         return digest.hexdigest()
     for file_path in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -89,6 +100,17 @@ def kind_of_weights(path: str | os.PathLike) -> str:
         pass
     text = start.decode("utf-8", "ignore")
     return "text" if all(character.isprintable() or character.isspace() for character in text) else "other data"
+
+
+def _without_calibration(config):
+    """Bytes of config.json as they were before `store_calibration` put something in."""
+    if b'"calibration"' not in config:
+        return config
+    model = json.loads(config)
+    description = model.get("config", {}).get("description")
+    if not isinstance(description, dict) or description.pop("calibration", None) is None:
+        return config
+    return json.dumps(model).encode()
 
 
 def _members(path):

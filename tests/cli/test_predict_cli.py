@@ -8,6 +8,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from psanet_cli.app import _register, app, main
+from psanet_tf.data.catalog import dataset_info
+
+SURE = ["--confidence", "--probabilities"]
 
 
 def run(*arguments):
@@ -24,7 +27,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("how", [[], ["--whole"], ["--set", "evaluate.scales=[0.5,1.0]"]])
+@pytest.mark.parametrize("how", [[], ["--whole", *SURE], ["--set", "evaluate.scales=[0.5,1.0]"]])
 def test_every_image_gets_labels_and_an_overlay_of_its_size(evaluated_runs, folder, how):
     out = folder / "out"
     result = run(folder / "in", "--weights", evaluated_runs / "psanet", "--out", out, "--submission", *how)
@@ -37,6 +40,19 @@ def test_every_image_gets_labels_and_an_overlay_of_its_size(evaluated_runs, fold
             np.asarray(Image.open(out / "submission" / f"{name}.png")), np.asarray(labels).astype(int) + 1
         )
         assert (out / "side_by_side" / f"{name}.png").is_file()
+        assert (out / "probabilities" / f"{name}.npz").is_file() == (SURE[1] in how)
+        if SURE[0] in how:
+            confidence = Image.open(out / "confidence" / f"{name}.png")
+            archive = np.load(out / "probabilities" / f"{name}.npz")
+            probabilities = archive["probabilities"]
+            assert (confidence.mode, probabilities.dtype) == ("L", np.float16)
+            assert archive["classes"].tolist() == list(dataset_info("scenes").class_names)
+            np.testing.assert_allclose(probabilities.sum(-1, dtype=np.float64), 1, atol=2e-3)
+            largest = probabilities.astype(np.float64).max(-1)
+            np.testing.assert_allclose(np.asarray(confidence) / 255, largest, atol=0.5 / 255 + 1e-3)
+            np.testing.assert_array_equal(
+                np.take_along_axis(probabilities, np.asarray(labels)[..., None], -1)[..., 0], probabilities.max(-1)
+            )
 
 
 def test_a_second_call_labels_the_same_images_and_says_what_it_passes_over(evaluated_runs, folder):
@@ -88,7 +104,6 @@ def test_wrong_input_is_one_line_and_status_2(evaluated_runs, tmp_path, monkeypa
 
 def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_path, monkeypatch):
     from psanet_tf.config import EvaluateSection
-    from psanet_tf.data.catalog import dataset_info
     from psanet_tf.export.saved_model import export_saved_model
     from psanet_tf.inference.segmenter import Segmenter
     from psanet_tf.serving.server.server import Server
@@ -104,6 +119,9 @@ def test_a_served_model_labels_as_the_exported_one(evaluated_runs, folder, tmp_p
     assert served.exit_code == 0, served.output
     exported = run(folder / "in", "--weights", tmp_path / "model", "--out", folder / "exported")
     assert exported.exit_code == 0, exported.output
+    refused = run(folder / "in", "--weights", tmp_path / "model", "--out", folder / "sure", "--confidence")
+    assert "gives labels only: for confidence and probabilities load the weights" in str(refused.exception)
+    assert not (folder / "sure").exists()
     for name in ("a.png", "b.png"):
         first, second = (np.asarray(Image.open(folder / kind / "labels" / name)) for kind in ("served", "exported"))
         np.testing.assert_array_equal(first, second)

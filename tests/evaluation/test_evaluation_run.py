@@ -92,8 +92,14 @@ class Counting:
     seen: list
 
     def labels(self, image):
+        return self.labels_and_confidence(image)[0]
+
+    def labels_and_confidence(self, image):
         self.seen.append(1)
-        return self.labeler.labels(image)
+        return self.labeler.labels_and_confidence(image)
+
+    def __call__(self, image):
+        return self.labeler(image)
 
 
 def test_scores_are_those_of_the_label_files(evaluated_runs, evaluated):

@@ -77,3 +77,39 @@ def test_an_error_of_the_network_is_no_broken_image(tmp_path):
     with pytest.raises(ValueError, match="other logits"):
         label_images([Failing()], [InputFile(path, "a")], INFO, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+class Sure(Brightness):
+    """Surer the brighter."""
+
+    def __call__(self, image):
+        second = 0.5 * (1 - image[..., 0] / 255)
+        probabilities = np.zeros((*image.shape[:2], 3), np.float32)
+        first = self.labels(image)
+        np.put_along_axis(probabilities, first[..., None], (1 - second)[..., None], -1)
+        np.put_along_axis(probabilities, (first[..., None] + 1) % 3, second[..., None], -1)
+        return probabilities
+
+    def labels_and_confidence(self, image):
+        return self.labels(image), self(image).max(-1)
+
+
+def test_how_sure_each_pixel_is(tmp_path):
+    grey = np.repeat(np.array([[0, 102, 255]], "uint8"), 2, axis=0)
+    _save(tmp_path / "in" / "a.png", grey)
+    inputs = find_inputs([tmp_path / "in"], tmp_path / "out").files
+    for probabilities in (False, True):
+        out = tmp_path / f"out_{probabilities}"
+        assert label_images([Sure()], inputs, INFO, out, None, True, probabilities) == {}
+        with Image.open(out / "confidence" / "a.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), [[128, 178, 255]] * 2)
+    archive = np.load(out / "probabilities" / "a.npz")
+    assert archive["classes"].tolist() == ["dark", "middle", "bright"]
+    np.testing.assert_allclose(archive["probabilities"][0], [[0.5, 0.5, 0], [0, 0.7, 0.3], [0, 0, 1]], atol=1e-3)
+    # What an earlier call has written is not labelled.
+    with pytest.raises(ValueError, match="holds only results"):
+        find_inputs([out / "confidence"], out)
+    with pytest.raises(ValueError, match="gives labels only: for confidence and probabilities load the weights"):
+        label_images([Sure(), Brightness()], inputs, INFO, tmp_path / "none", None, True)
+    assert not (tmp_path / "none").exists()
