@@ -143,6 +143,7 @@ def _register():
         export,
         predict,
         serve,
+        suggest,
         train,
         weights,
     )
