@@ -40,9 +40,10 @@ class Form(NamedTuple):
     name: as in the table.
     make: function that writes the source into a folder.
     options: of `psanet data import`, as they are typed; {root} stands for the folder.
-    answer: how it is read; of a refusal what its message says.
+    answer: how it is read; of a refusal a part of its message.
     names: of the classes it must be read as, or None where it must be refused.
-    expected: function of `truth`, or of a list of them, to what must be read.
+    expected: function of `truth` to what must be read.
+    why: in the table, what a refusal says.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Form(NamedTuple):
     answer: str
     names: tuple[str, ...] | None = NAMES
     expected: object = np.asarray
+    why: str = ""
 
 
 def save(array, path, **options):
@@ -401,42 +403,52 @@ FORMS = [
     Form("several values of one class", masks(values(7, 11, 26)),
          "--map 7=background --map 11=thing --map 26=thing" + _V, "the values", ("background", "thing"), is_thing),
     Form("255 beside the classes, of which nothing is said", masks(values(0, 1, 255)),
-         "--map 0=background --map 1=road" + _V, "1 value without a class: 255 (", None),
-    Form("values without names", masks(values(0, 1, 2)), "--val 0.3", "give their names in this order", None),
+         "--map 0=background --map 1=road" + _V, "1 value without a class: 255 (", None,
+         why="255, its pixels and files: --map 255=NAME, or --ignore 255"),
+    Form("values without names", masks(values(0, 1, 2)), "--val 0.3", "give their names in this order", None,
+         why="the values, and what to give: --classes"),
     Form("16 bits, values above 255", masks(values(1000, 2000, 3000)), _C + _V, "the values, in their order"),
     Form("values that were smoothed", masks(smoothed), _C + _V,
-         "so many come from masks that were resized with smoothing", None),
+         "so many come from masks that were resized with smoothing", None,
+         why="so many values come from smoothing or JPEG: export the masks anew"),
     Form("RGB, the colours in a file", with_file(masks(colored), "colors.csv", PALETTE),
          "--labels rgb --palette {root}/colors.csv" + _V, "the colours"),
     Form("RGB with class_dict.csv or labelmap.txt beside it",
          with_file(masks(colored), "class_dict.csv", "name,r,g,b\n" + PALETTE), "--val 0.3", "the colours"),
     Form("RGB, a colour that no line names",
          with_file(masks(colored), "colors.csv", PALETTE.replace("car,0,0,142\n", "")),
-         "--palette {root}/colors.csv" + _V, "1 colour without a class: #00008e (", None),
+         "--palette {root}/colors.csv" + _V, "1 colour without a class: #00008e (", None,
+         why="the colour, its pixels and files: a line for it, or --ignore"),
     Form("RGB, one colour of no class", with_file(masks(colored), "colors.csv", PALETTE),
          "--palette {root}/colors.csv --ignore \"#000000\"" + _V, "the colours", ("road", "car"), void),
     Form("RGB with alpha, opaque", with_file(masks(rgba(255)), "colors.csv", PALETTE),
          "--palette {root}/colors.csv" + _V, "the colours"),
     Form("RGB with alpha, transparent", with_file(masks(rgba(0)), "colors.csv", PALETTE),
-         "--palette {root}/colors.csv" + _V, "transparent, of which nobody knows what they are", None),
+         "--palette {root}/colors.csv" + _V, "transparent, of which nobody knows what they are", None,
+         why="a colour of its own for what has no label"),
     Form("RGB of three equal channels", masks(lambda label: np.repeat(label[..., None], 3, -1)), _C + _V, "the values"),
     Form("palette PNG, one palette", masks(palette_image), _C + _V, "the index"),
     Form("palette PNG, the palette in another order in every file", masks(fitted_palette), _C + _V,
-         "so an index is another class in every file", None),
+         "so an index is another class in every file", None,
+         why="an index is another class in every file: --labels rgb"),
     Form("the same, by colour", with_file(masks(fitted_palette), "colors.csv", PALETTE),
          "--labels rgb --palette {root}/colors.csv" + _V, "the colours"),
-    Form("JPEG", masks(values(0, 100, 200), ".jpg"), _C + _V, "export the masks anew as PNG", None),
+    Form("JPEG", masks(values(0, 100, 200), ".jpg"), _C + _V, "export the masks anew as PNG", None,
+         why="JPEG changes values along every edge: export the masks anew as PNG"),
     Form("TIFF", masks(values(0, 1, 2), ".tif"), _C + _V, "the values"),
     Form("BMP", masks(values(0, 1, 2), ".bmp"), _C + _V, "the values"),
     Form("TIFF of floating point", masks(lambda label: label.astype(np.float32), ".tif"), _C + _V,
-         "floating point numbers are no labels", None),
+         "floating point numbers are no labels", None,
+         why="save whole numbers"),
     Form("masks of another size", masks(lambda label: label[::2, ::2]), _C + _V,
-         "labels must be of their image's size [20, 30]", None),
+         "labels must be of their image's size [20, 30]", None,
+         why="both sizes: scale the masks by nearest neighbour"),
     Form("images that a tag turns, masks drawn on them as they are stored", turned, _C + _V,
          "turned as their images are"),
     Form("masks beside the images, p1_mask.png", beside, _C + _V, "the values"),
     Form("masks named otherwise than their images", masks(values(0, 1, 2), name="x{}x"), _C + _V,
-         "none of which has the name of an image", None),
+         "none of which has the name of an image", None,
+         why="masks take their images' names"),
     Form("folders called training, valid and test", split_folders, _C, "the split is kept"),
     Form("a mask for each class, masks/road/p1.png", per_class("{name}/{image}.png"),
          _U + " --classes background,road,car" + _V, "what is not 0"),
@@ -445,11 +457,14 @@ FORMS = [
     Form("a mask for each class, masks/p1_road.png", per_class("{image}_{name}.png"),
          _U + " --classes background,road,car" + _V, "what is not 0"),
     Form("masks for each class that overlap", per_class("{name}/{image}.png", overlapping=True), _U + _V,
-         "--overlap last takes the later class", None),
+         "--overlap last takes the later class", None,
+         why="both classes and the pixels: --overlap last, or ignore"),
     Form("CVAT, Segmentation mask 1.1", cvat_masks, "--val 0.3", "the colours, by labelmap.txt"),
     Form("CVAT for images 1.1, polygons and masks", cvat_xml(), _U + _V, "what is inside, by z_order"),
-    Form("the same, boxes among them", cvat_xml(box=True), _U + _V, "leave them out with --skip box", None),
-    Form("shapes, and nothing said of the rest", cvat_xml(), "--val 0.3", "have no label (first: ", None),
+    Form("the same, boxes among them", cvat_xml(box=True), _U + _V, "leave them out with --skip box", None,
+         why="a box says nothing of single pixels: --skip box"),
+    Form("shapes, and nothing said of the rest", cvat_xml(), "--val 0.3", "have no label (first: ", None,
+         why="pixels without a label: --map unlabelled=NAME, or --ignore unlabelled"),
     Form("shapes, the rest no class", cvat_xml(), "--ignore unlabelled" + _V, "what is inside", ("road", "car"), void),
     Form("Label Studio JSON, polygons", label_studio(False), _U + _V, "what is inside"),
     Form("Label Studio JSON, brush", label_studio(True), _U + _V, "what the brush covers"),
@@ -480,7 +495,7 @@ def table():
     lines = ["| labels | with | become |", "| --- | --- | --- |"]
     for form in FORMS:
         options = form.options.replace("{root}/", "").replace("--val 0.3", "").strip()
-        answer = form.answer.rstrip(" (:") if form.names else f"refused: {form.answer.rstrip(' (:')}"
+        answer = form.answer if form.names else f"refused: {form.why}"
         lines.append(f"| {form.name} | {f'`{options}`' if options else ''} | {answer} |")
     return "\n".join(lines) + "\n"
 

@@ -86,6 +86,13 @@ def test_exports_that_cannot_be_used(tmp_path, make, pattern, change, message):
         inspect_source(tmp_path)
 
 
+def test_exports_that_lack_something(tmp_path):
+    polygons(tmp_path)
+    changed(tmp_path, "annotations/*train2017.json", replaced('"height"', '"rows"'))
+    with pytest.raises(ValueError, match=r"files of COCO \(instances_.*\) that lacks something.* KeyError\('height'\)"):
+        inspect_source(tmp_path)
+
+
 def test_shapes_are_left_out_where_that_is_wanted(tmp_path):
     cvat_xml(box=True)(tmp_path)
     inspection = inspect_source(tmp_path, Where(skip=("box",)))

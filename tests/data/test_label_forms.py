@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from label_forms import COUNT, DOCUMENT, FORMS, document_text, photo, truth
+from label_forms import COLORS, COUNT, DOCUMENT, FORMS, document_text, photo, truth
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -129,14 +129,45 @@ def test_what_is_written_is_said_and_the_split_depends_on_the_seed_alone(tmp_pat
         ("--val 0.3 --ignore 0,1,2 --classes a", "--classes gives 1 name, the labels hold 0 values"),
         ("--val 0.3 --images nowhere", "there is no folder nowhere"),
         ("--val 0.3 --palette nowhere.csv", "--palette: there is no file nowhere.csv"),
+        ("--val 0.3 --palette {root}/colors.csv", "--palette names colours, and the masks hold values (grey): leave"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit(tmp_path, options, message):
-    FORMS[0].make(tmp_path / "source")
-    result = run(tmp_path / "source", "--out", tmp_path / "dataset", *shlex.split(options))
+    source = tmp_path / "source"
+    FORMS[0].make(source)
+    (source / "colors.csv").write_text("road,0,0,1\n")
+    result = run(source, "--out", tmp_path / "dataset", *shlex.split(options.format(root=source)))
     assert isinstance(result.exception, (ValueError, FileNotFoundError)), result.output
     assert message in str(result.exception)
     assert not (tmp_path / "dataset").exists()
+
+
+def test_colours_of_the_source_are_kept_and_others_differ_from_them(tmp_path):
+    form = next(form for form in FORMS if form.name.startswith("CVAT for images"))
+    form.make(tmp_path / "source")
+    assert run(tmp_path / "source", "--out", tmp_path / "out", *shlex.split(form.options)).exit_code == 0
+    assert info_of(load_config(tmp_path / "out/dataset.yaml").data).colors.tolist() == COLORS.tolist()
+
+
+def test_lists_of_the_source_are_its_split(tmp_path):
+    form = next(form for form in FORMS if form.name.startswith("CVAT, Segmentation"))
+    form.make(tmp_path)
+    lists = tmp_path / "ImageSets/Segmentation"
+    (lists / "default.txt").rename(lists / "Train.txt")
+    (lists / "Validation.txt").write_text("set/p2\n")
+    (lists / "Train.txt").write_text("p0\np1\n")
+    result = run(tmp_path)
+    assert "splits of the source: train 2, val 1" in result.output
+
+
+def test_an_orientation_that_sizes_do_not_tell_is_said(tmp_path):
+    FORMS[0].make(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(photo(0)).save(tmp_path / "images/p0.jpg", exif=exif)
+    output = run(tmp_path).output
+    assert "note: 1 image to be turned (orientation tag), whose sizes do not tell" in output
+    assert "images/p0.jpg" in output
 
 
 def test_a_split_of_the_source_is_not_drawn_again(tmp_path):

@@ -23,6 +23,7 @@ class ClassFiles:
         color_of_name: {name: (red, green, blue)}
         ignored: names that are no class.
         notes: which files were read, in words.
+        is_given: whether the user gave the file.
     """
 
     colors: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -30,6 +31,7 @@ class ClassFiles:
     color_of_name: dict[str, Color] = dataclasses.field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    is_given: bool = False
 
 
 def read_class_files(root: Path, palette: Path | None = None) -> ClassFiles:
@@ -45,7 +47,7 @@ def read_class_files(root: Path, palette: Path | None = None) -> ClassFiles:
         ValueError, FileNotFoundError: the palette cannot be used, or files contradict each other; the message names it.
     """
     if palette is not None:
-        return _of_palettes([palette], "--palette", ())
+        return dataclasses.replace(_of_palettes([palette], "--palette", ()), is_given=True)
     found = [path for depth in range(_DEPTH + 1) for path in sorted(root.glob("*/" * depth + "*")) if path.is_file()]
     palettes = [path for path in found if path.name in _PALETTES]
     if palettes:

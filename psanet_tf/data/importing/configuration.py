@@ -14,7 +14,7 @@ _STEPS = 2000  # of the whole training, about
 _MEASURED = 200
 
 _TEXT = """\
-# {count} images in {num_classes} classes, imported by psanet data import.
+# {count} training images in {num_classes} classes, imported by psanet data import.
 #   psanet data check --config {config}
 #   psanet train --config {config} --run-dir RUN
 #   psanet evaluate --weights RUN

@@ -66,7 +66,13 @@ def find_source(path: Path, where: Where) -> Source:
                 "for its masks"
             )
         if found:
-            return next(iter(found.values()))()
+            ((kind, read),) = found.items()
+            try:
+                return read()
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{path}: {kind} that lacks something, or is of a version that is not known here: {error!r}"
+                ) from error
         if path.is_file():
             raise ValueError(f"{path} is no export of CVAT, Label Studio, LabelMe or COCO: give the folder of masks")
     return find_masks(

@@ -14,7 +14,7 @@ from psanet_tf.data.importing.detection import Where, find_source
 from psanet_tf.data.importing.rules import KeyCounts, LabelChoices, class_rule, describe_keys
 from psanet_tf.data.importing.source import Source
 from psanet_tf.data.importing.splits import with_splits
-from psanet_tf.data.importing.writing import CONFIGURATION, read_codes, write_dataset
+from psanet_tf.data.importing.writing import CONFIGURATION, is_turned_unseen, read_codes, write_dataset
 from psanet_tf.progress import track
 
 
@@ -75,6 +75,14 @@ def inspect_source(path: str | os.PathLike, where: Where | None = None) -> Inspe
             source.images, track(found, "reading labels", len(source.images)), strict=True
         ):
             counts.add(image.labels.where, codes, pixels)
+    unsure = [image.path for image in source.images if is_turned_unseen(image.path)]
+    if unsure:
+        note = (
+            f"{counted(len(unsure), 'image')} to be turned (orientation tag), whose sizes do not tell whether labels "
+            f"were drawn on them as they are seen, which is taken for granted (first: {unsure[0]}): look at the page "
+            "of psanet data check"
+        )
+        source = dataclasses.replace(source, notes=(*source.notes, note))
     return Inspection(source, counts)
 
 

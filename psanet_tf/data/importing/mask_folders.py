@@ -90,6 +90,11 @@ def find_masks(
     else:
         paths = [pairing.masks[file][0][0].path for file in found]
         read, form = kind_of_masks(paths, labels, bool(class_files.colors))
+        if read == "value" and class_files.is_given:
+            raise ValueError(
+                f"--palette names colours, and the masks hold values ({form}): leave it out and name the values, or "
+                "give --labels rgb, too"
+            )
         keys, label_files = Keys(read), [MaskFile(path, read) for path in paths]
         kind = f"{counted(len(found), 'image')} with masks ({form}), read by their {read}s"
         named = class_files.colors if read == "colour" else class_files.values
@@ -250,5 +255,6 @@ def _listed_splits(root):
     found = {}
     for path in sorted(root.glob("ImageSets/Segmentation/*.txt")):
         if split := split_of(path.stem):
-            found |= {Path(line.strip()).stem: split for line in path.read_text(encoding="utf-8").splitlines() if line}
+            names = [line.strip().rpartition("/")[2] for line in path.read_text(encoding="utf-8").splitlines()]
+            found |= {name: split for name in names if name}
     return found

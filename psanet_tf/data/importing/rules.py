@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from psanet_tf.data.catalog import distinct_colors
 from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.source import UNLABELLED, Source
 from psanet_tf.data.label_rules import IGNORE_LABEL, MAX_CLASSES, OUT_OF_RANGE
@@ -62,7 +63,7 @@ class ClassRule:
 
     Attributes:
         class_names: in the order of the train ids.
-        colors: uint8 [K, 3], or None where the source has no colours for all of them.
+        colors: uint8 [K, 3], or None where the source has no colours.
         table: uint8, the train id of each code, or `IGNORE_LABEL`.
         class_of: {key: name of its class, or None for no class} of all keys that occur.
     """
@@ -178,9 +179,10 @@ def _colors(source, names, class_names):
             colors.setdefault(name, (code >> 16, code >> 8 & 255, code & 255))
         elif (own := source.names.get(key, key)) in source.colors:
             colors.setdefault(name, source.colors[own])
-    if not all(name in colors for name in class_names):
+    if not any(name in colors for name in class_names):
         return None
-    return np.array([colors[name] for name in class_names], np.uint8)
+    free = iter([color for color in map(tuple, distinct_colors(256).tolist()) if color not in colors.values()])
+    return np.array([colors[name] if name in colors else next(free) for name in class_names], np.uint8)
 
 
 def _counted_key(key, code, counts):

@@ -56,6 +56,16 @@ def read_codes(image: SourceImage) -> np.ndarray:
     )
 
 
+def is_turned_unseen(path: Path) -> bool:
+    """Whether an image is to be turned, and its size does not tell labels on it from labels on it as it is stored.
+
+    Raises:
+        ValueError: a form whose orientation is not followed.
+    """
+    orientation, size = _orientation(path), image_size(path)
+    return orientation != headers.UPRIGHT and size is not None and (orientation < 5 or size[0] == size[1])
+
+
 def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: ClassRule, configuration: str) -> None:
     """Writes images, labels, class names, colours and a configuration, all or nothing.
 
