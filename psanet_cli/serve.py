@@ -1,6 +1,9 @@
 """`psanet serve`: the embedded model server."""
 
+import contextlib
+import logging
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +11,9 @@ from typing import Annotated
 import typer
 
 from psanet_cli.app import app
+
+# Beside the connections of both protocols, what a Python process with TensorFlow has open.
+_OPEN_FILES = 4096
 
 
 @app.command()
@@ -22,10 +28,26 @@ def serve(
         list[str] | None, typer.Option(metavar="LABEL=VERSION", help="Name for a version, e.g. stable=3; repeatable.")
     ] = None,
     poll_seconds: Annotated[float, typer.Option(help="How often the folder is looked at for versions.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Most images of one call that joins waiting requests.")] = 4,
     max_concurrent: Annotated[int, typer.Option(help="More requests at the same time are refused (503).")] = 64,
     max_request_mb: Annotated[float, typer.Option(help="Larger requests are refused (413).")] = 32,
+    drain_seconds: Annotated[
+        float, typer.Option(help="When told to stop (SIGTERM, Ctrl-C), wait so long for the requests under way.")
+    ] = 30,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Certificate with its chain (PEM), for TLS on both protocols.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with a token that requests must have: `authorization: Bearer TOKEN`.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Name under which a proxy is asked; repeatable.")
+    ] = None,
+    path_prefix: Annotated[
+        str, typer.Option(help="What all paths of REST API and page begin with, e.g. /psanet behind a proxy.")
+    ] = "",
     cors: Annotated[bool, typer.Option("--cors", help="Let browser pages of other origins use the REST API.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Write a line for every request.")] = False,
 ):
     """Serve a model over TensorFlow Serving's REST and gRPC protocols, with a page to try it in a browser.
 
@@ -35,6 +57,7 @@ def serve(
 
     Example: psanet serve models/psanet --rest-port 8501 --grpc-port 8500
     """
+    from psanet_tf.serving.server.addresses import host_and_port
     from psanet_tf.serving.server.server import Server
 
     server = Server(
@@ -46,27 +69,36 @@ def serve(
         latest_versions=latest,
         labels=_labels(label or []),
         poll_seconds=poll_seconds,
-        max_batch_size=batch_size,
         max_concurrent_requests=max_concurrent,
         max_request_bytes=int(max_request_mb * 2**20),
+        drain_seconds=drain_seconds,
+        certificate=certificate,
+        key=key,
+        token_file=token_file,
+        allowed_hosts=allowed_host or [],
         cors=cors,
+        path_prefix=path_prefix,
         on_change=_say,
     )
+    _allow_open_files()
+    if access_log:
+        _write_access_log()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with server:
-        shown = f"[{host}]" if ":" in host else host
-        address = f"{shown}:{server.rest_port}"
-        print(f"page:  http://{address}/", flush=True)
-        print(f"REST:  http://{address}/v1/models/{server.versions.name}:predict", flush=True)
-        print(f"gRPC:  grpc://{shown}:{server.grpc_port}/{server.versions.name}", flush=True)
+        tls = "" if certificate is None else "s"
+        rest = f"http{tls}://{host_and_port(host, server.rest_port)}{path_prefix}"
+        print(f"page:  {rest}/", flush=True)
+        print(f"REST:  {rest}/v1/models/{server.versions.name}:predict", flush=True)
+        print(f"gRPC:  grpc{tls}://{host_and_port(host, server.grpc_port)}/{server.versions.name}", flush=True)
         print(
             "for trying and tests; in production use tensorflow_model_server (see export/). Ctrl-C stops.", flush=True
         )
         if not server.versions.wait_until_available(timeout=0):
             print(f"waiting for a version that can be loaded in {model} ...", flush=True)
         stopped.wait()
+        print(f"stopping, within {drain_seconds:g} seconds ...", flush=True)
     print("stopped", flush=True)
 
 
@@ -83,3 +115,23 @@ def _labels(items):
 def _say(status):
     reason = f": {status.error_message}" if status.error_message else ""
     print(f"version {status.version}: {status.state}{reason}", flush=True)
+
+
+def _allow_open_files():
+    """Systems often allow 1024, which connections alone can use up."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; not everywhere allowed
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _write_access_log():
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("psanet_tf.serving.access")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

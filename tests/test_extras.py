@@ -18,7 +18,11 @@ from psanet_tf.runtimes.protos import serving_apis
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Modules whose names are not their packages'.
-MODULES = {"grpcio": "grpc", "tensorflow_serving_api": "tensorflow_serving"}
+MODULES = {
+    "grpcio": "grpc",
+    "grpcio_health_checking": "grpc_health",
+    "tensorflow_serving_api": "tensorflow_serving",
+}
 
 
 def modules_of_extras():
@@ -51,7 +55,8 @@ def guarded(path):
 
 def test_every_import_from_an_extra_says_which_extra_it_is():
     extras = modules_of_extras()
-    assert set(extras) == {"tensorflow_serving", "grpc", "aiohttp", "orjson", "av", "tifffile", "imagecodecs"}
+    serving = {"tensorflow_serving", "grpc", "grpc_health", "aiohttp", "orjson", "prometheus_client"}
+    assert set(extras) == serving | {"av", "tifffile", "imagecodecs"}
     found = set()
     for folder in ("psanet_tf", "psanet_cli"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -94,7 +99,7 @@ def test_libraries_of_ours_say_what_they_need(monkeypatch):
 
 COMMANDS = """
 import sys
-for name in ("grpc", "aiohttp", "orjson", "tensorflow_serving", "av"):
+for name in ("grpc", "grpc_health", "aiohttp", "orjson", "prometheus_client", "tensorflow_serving", "av"):
     sys.modules[name] = None
 from psanet_cli.app import main
 for command in (
@@ -128,7 +133,7 @@ def test_commands_name_the_extra(tmp_path):
     # The TensorFlow that is there stays.
     install_serving = f"pip install 'psanet-tf[serving]' tensorflow=={importlib.metadata.version('tensorflow')}"
     assert lines == [
-        f"psanet: error: the model server needs grpc, which is not installed: {install_serving}",
+        f"psanet: error: the model server needs aiohttp, which is not installed: {install_serving}",
         "2",
         f"psanet: error: the client of a model server needs orjson, which is not installed: {install_serving}",
         "2",

@@ -31,10 +31,12 @@ class ServingError(Exception):
 
     Attributes:
         code: name of a gRPC status code, e.g. ``"INVALID_ARGUMENT"``.
-        message: what was wrong, for the person who sent the request.
+        message: what was wrong, for the person who sent the request. It may quote the request: longer than 2000
+            characters, it is cut, and what is no Unicode in it is replaced.
     """
 
     def __init__(self, code: str, message: str) -> None:
+        message = message[:_LONGEST_MESSAGE].encode(errors="replace").decode()
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -58,4 +60,4 @@ def from_tensorflow(error: Exception) -> ServingError:
     # "assertion failed: [some text]" is how an assertion inside the graph says its text.
     assertion = re.fullmatch(r"assertion failed: \[(.*)\]\s*", message, re.DOTALL)
     message = assertion.group(1) if assertion else message
-    return ServingError(name if name in HTTP_STATUS else "UNKNOWN", message[:_LONGEST_MESSAGE] or str(error))
+    return ServingError(name if name in HTTP_STATUS else "UNKNOWN", message or str(error))

@@ -19,6 +19,7 @@ _MODULES = (
     "prediction_log_pb2",
     "prediction_service_pb2_grpc",
 )
+_POINTER_BYTES = 8
 
 
 def serving_apis(purpose: str = "TensorFlow Serving's protocol") -> types.SimpleNamespace:
@@ -50,11 +51,11 @@ def to_array(proto: Message, max_bytes: float, name: str) -> np.ndarray:
     try:
         dtype = tf.as_dtype(proto.dtype)
         shape = [dim.size for dim in proto.tensor_shape.dim]
-        size = 1 if dtype == tf.string else dtype.size
+        size = _POINTER_BYTES if dtype == tf.string else dtype.size
         if min(shape, default=1) < 0 or np.prod(shape, dtype=float) * size > max_bytes:
             raise invalid_argument(f"input {name}: a tensor of shape {shape} is larger than {max_bytes} bytes")
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise invalid_argument(f"input {name} is no valid tensor: {error}") from None
 
 

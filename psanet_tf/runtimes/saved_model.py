@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 from psanet_tf.ops.op_library import load_op_library
-from psanet_tf.runtimes.errors import ServingError, from_tensorflow, invalid_argument
+from psanet_tf.runtimes.errors import ServingError, from_tensorflow
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -28,10 +29,6 @@ class TensorSpec:
     tensor_name: str
     dtype: tf.DType
     shape: tuple[int, ...] | None
-
-    @property
-    def batched(self) -> bool:
-        return bool(self.shape) and self.shape[0] == -1
 
     def accepts(self, shape: Sequence[int]) -> bool:
         if self.shape is None:
@@ -52,11 +49,6 @@ class Signature:
     outputs: dict[str, TensorSpec]
     method_name: str
 
-    @property
-    def batched(self) -> bool:
-        """Whether requests can share one call: every tensor has a first dimension of any length."""
-        return all(spec.batched for spec in (*self.inputs.values(), *self.outputs.values()))
-
 
 class SavedModelSession:
     """A SavedModel in memory. Thread-safe.
@@ -65,8 +57,8 @@ class SavedModelSession:
         path: folder with `saved_model.pb`.
 
     Attributes:
-        signature_defs: signature name -> `SignatureDef`, without those that TensorFlow keeps for itself.
-        signatures: signature name -> `Signature`.
+        signature_defs: signature name -> `SignatureDef`, all that the SavedModel has.
+        signatures: signature name -> `Signature`, without those that TensorFlow keeps for itself.
 
     Raises:
         ServingError: the folder holds no model that this TensorFlow can load.
@@ -75,7 +67,7 @@ class SavedModelSession:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._calls = {}
+        self._tensors = {}
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
             _load_custom_ops(path)
@@ -87,60 +79,73 @@ class SavedModelSession:
         except (OSError, ValueError, RuntimeError, DecodeError) as error:
             self._session.close()
             raise ServingError("FAILED_PRECONDITION", f"cannot load {path}: {error}") from error
-        self.signature_defs = _public(meta_graph.signature_def)
-        self.signatures = {name: _signature(name, item) for name, item in self.signature_defs.items()}
+        self.signature_defs = dict(meta_graph.signature_def)
+        self.signatures = {name: _signature(name, item) for name, item in _public(self.signature_defs).items()}
 
     def signature(self, name: str | None) -> Signature:
         """The signature of that name ("" or None: the default one).
 
         Raises:
-            ServingError: INVALID_ARGUMENT, there is none.
+            ServingError: FAILED_PRECONDITION, there is none.
         """
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
             known = ", ".join(sorted(self.signatures))
-            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def; it has {known}')
+            raise ServingError(
+                "FAILED_PRECONDITION", f'Serving signature key "{name}" not found; the model has {known}'
+            )
         return self.signatures[name]
 
     def run(
-        self, signature_name: str | None, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+        self,
+        signature_name: str | None,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        seconds: float | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs a signature.
 
         Args:
             signature_name: see `signature`.
-            inputs: input name -> array, of the signature's names, dtypes and shapes.
+            inputs: input name -> array, of the signature's names and dtypes. What the graph makes of other shapes than
+                the signature's is up to the graph.
             outputs: names of the outputs wanted, all of them if empty.
+            seconds: after which the graph stops, between two operations; default: never.
 
         Returns:
             dict output name -> array.
 
         Raises:
-            ServingError: the graph refused the values.
+            ServingError: the graph refused the values, took longer, or was closed in the middle.
         """
         signature = self.signature(signature_name)
         wanted = tuple(outputs) or tuple(sorted(signature.outputs))
-        call = self._call(signature, wanted)
+        feeds = {
+            self._tensor(spec): np.asarray(inputs[name], spec.dtype.as_numpy_dtype)
+            for name, spec in signature.inputs.items()
+        }
+        fetches = [self._tensor(signature.outputs[name]) for name in wanted]
+        options = tf.compat.v1.RunOptions(timeout_in_ms=0 if seconds is None else max(1, int(1000 * seconds)))
+        buffer = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
         try:
-            values = call(*(inputs[name] for name in sorted(signature.inputs)))
+            # Session.run looks at shapes itself, which a model server leaves to the graph.
+            values = self._session._call_tf_sessionrun(buffer, feeds, fetches, [], None)
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
-        return dict(zip(wanted, values, strict=True))
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(buffer)
+        return dict(zip(wanted, map(_array, values), strict=True))
 
     def close(self) -> None:
-        """Gives its memory back; nothing may run then."""
+        """Gives its memory back; what runs then ends with CANCELLED."""
         self._session.close()
 
-    def _call(self, signature, wanted):
-        key = (signature.name, wanted)
+    def _tensor(self, spec):
         with self._lock:
-            if key not in self._calls:
-                with self._session.graph.as_default():
-                    self._calls[key] = self._session.make_callable(
-                        [signature.outputs[name].tensor_name for name in wanted],
-                        feed_list=[signature.inputs[name].tensor_name for name in sorted(signature.inputs)],
-                    )
-            return self._calls[key]
+            if spec.tensor_name not in self._tensors:
+                tensor = self._session.graph.get_tensor_by_name(spec.tensor_name)
+                self._tensors[spec.tensor_name] = tensor._as_tf_output()
+            return self._tensors[spec.tensor_name]
 
 
 def signatures_on_disk(path: str | os.PathLike) -> dict[str, Signature]:
@@ -178,6 +183,11 @@ def _without_deprecation_warning():
         yield
     finally:
         logger.setLevel(level)
+
+
+def _array(value):
+    """A session's value; one string alone comes as bytes, which NumPy would take for an array of fixed-length ones."""
+    return np.array(value, object) if isinstance(value, bytes | str) else np.asarray(value)
 
 
 def _public(definitions):

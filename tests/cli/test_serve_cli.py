@@ -46,7 +46,7 @@ def read_until(process, pattern, seconds=120):
 
 def test_serving_until_interrupted(folder):
     command = [sys.executable, "-m", "psanet_cli", "serve", folder, "--rest-port", "0", "--grpc-port", "0"]
-    command += ["--poll-seconds", "0.1"]
+    command += ["--poll-seconds", "0.1", "--access-log"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         _, text = read_until(process, "Ctrl-C stops")
@@ -55,10 +55,11 @@ def test_serving_until_interrupted(folder):
         url = re.search(r"REST:  (\S+)", text)[1]
         assert requests.post(url, json={"instances": [3]}, timeout=30).json() == {"predictions": [3.0]}
         page = re.search(r"page:  (\S+)", text)[1]
-        assert 'data-model="toy"' in requests.get(page, timeout=30).text
+        assert 'data-model="toy"' in requests.get(page, headers={"Accept": "text/html"}, timeout=30).text
         write_version(folder, 2)
-        read_until(process, "version 2: AVAILABLE")
-        process.send_signal(signal.SIGINT)
+        _, text = read_until(process, "version 2: AVAILABLE")
+        assert re.search(r"127\.0\.0\.1 REST predict OK \d+\.\d ms", text)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
         process.kill()

@@ -14,6 +14,7 @@ from psanet_tf import PSANet, SlidingWindow
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.export.saved_model import export_saved_model
+from psanet_tf.serving.server import versions
 from psanet_tf.serving.server.server import Server
 
 # One scale, which is not 1: with each one more, a server's first image takes a second longer.
@@ -39,14 +40,30 @@ def _draw(weight, generator):
     return generator.normal(0, 0.3, weight.shape)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_collections():
+    """Servers do not look for garbage: in this process, full of other tests' graphs, that takes half a second.
+
+    -> what does it, for tests that want it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        collect = versions._collect_garbage
+        patch.setattr(versions, "_collect_garbage", lambda: None)
+        yield collect
+
+
 @pytest.fixture(scope="session")
 def write_toy():
-    """`write_toy(folder, 3)` adds version 3 of a model that multiplies x [N, 2] by its version."""
+    """`write_toy(folder, 3)` adds version 3 of a model that multiplies x [N, 2] by its version.
 
-    def write(folder, version):
+    With `weights` it holds so many numbers beside.
+    """
+
+    def write(folder, version, weights=0):
         module = tf.Module()
+        module.factor = tf.Variable(tf.fill([weights + 1], float(version)))
         spec = tf.TensorSpec([None, 2], tf.float32, name="x")
-        module.multiply = tf.function(lambda x: {"y": x * version}, [spec], autograph=False)
+        module.multiply = tf.function(lambda x: {"y": x * module.factor[0]}, [spec], autograph=False)
         hidden = folder / f".{version}"
         tf.saved_model.save(module, str(hidden), signatures={"serving_default": module.multiply})
         os.rename(hidden, folder / str(version))

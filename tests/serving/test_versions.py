@@ -1,22 +1,29 @@
 """New versions take over without losing a request; what cannot be loaded changes nothing."""
 
+import os
 import shutil
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from google.protobuf import text_format
 
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.model_folder import versions_on_disk
 from psanet_tf.runtimes.protos import serving_apis
 from psanet_tf.serving.client.client import Client
+from psanet_tf.serving.server import load_retries, versions
 from psanet_tf.serving.server.server import Server
-from psanet_tf.serving.server.versions import VersionManager
+from psanet_tf.serving.server.versions import VersionConfig, VersionManager
 
+DATA = "data-00000-of-00001"
 X = np.array([[1, 2]], np.float32)
 
 
@@ -74,11 +81,21 @@ def test_several_versions_and_labels(folder, write_toy):
     assert answer_of(manager) == [[3, 6]]
     with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
         answer_of(manager, label="canary")
-    with pytest.raises(ServingError, match="assign label to 2 version"):
-        manager.set_labels({"stable": 2})
-    manager.set_labels({"stable": 3})
+    with pytest.raises(ServingError, match="assign label to version 2 of model toy, which is not currently available"):
+        manager.configure(VersionConfig(labels={"stable": 2}))
+    manager.configure(VersionConfig(labels={"stable": 3}))
     manager.poll()
     assert states(manager) == {3: "AVAILABLE", 1: "END"}
+    manager.configure(VersionConfig(latest=None))
+    manager.poll()
+    assert manager.available == (3, 2, 1)
+    manager.configure(VersionConfig(specific=(2, 9)))
+    manager.poll()
+    assert manager.available == (2,)
+    manager.configure(VersionConfig(specific=(9,)))
+    manager.poll()
+    assert manager.available == (2,)  # nothing that takes its place
+    manager.stop()
 
 
 def test_a_version_that_cannot_be_loaded_changes_nothing(folder, write_toy):
@@ -97,7 +114,107 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(folder, write_toy):
     shutil.rmtree(folder / "2")
     write_toy(folder, 2)
     manager.poll()
+    assert answer_of(manager) == [[1, 2]]  # might still be being copied
+    manager.poll()
     assert answer_of(manager) == [[2, 4]]
+    manager.stop()
+
+
+def test_the_newest_version_that_loads_is_served_from_the_start(folder, write_toy):
+    write_toy(folder, 2)
+    for version in (3, 5):
+        (folder / str(version)).mkdir()
+        (folder / str(version) / "saved_model.pb").write_bytes(b"rubbish")
+    manager = VersionManager("toy", folder)
+    manager.poll()
+    assert answer_of(manager) == [[2, 4]]
+    assert states(manager) == {5: "END", 3: "END", 2: "AVAILABLE"}
+    manager.stop()
+
+
+def test_a_version_that_is_copied_slowly_is_loaded_when_it_is_whole(folder, write_toy, tmp_path):
+    source = tmp_path / "elsewhere"
+    source.mkdir()
+    write_toy(source, 2, weights=1000)
+    seen = []
+    manager = VersionManager("toy", folder, on_change=seen.append)
+    manager.poll()
+    (folder / "2" / "variables").mkdir(parents=True)
+    parts = ("saved_model.pb", "fingerprint.pb", *(f"variables/variables.{end}" for end in ("index", DATA)))
+    for name in parts:
+        shutil.copyfile(source / "2" / name, folder / "2" / name)
+        manager.poll()
+    assert manager.available == (1,)
+    manager.poll()
+    assert answer_of(manager) == [[2, 4]]
+    # Not once per poll: the first time, and when nothing changed any more.
+    assert [status.state for status in seen if status.version == 2] == ["LOADING", "END", "LOADING", "AVAILABLE"]
+    manager.stop()
+
+
+def test_a_version_that_fails_for_a_while_is_tried_again_some_times(folder, monkeypatch):
+    monkeypatch.setattr(load_retries, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(load_retries, "RETRIES", 3)
+    tried = []
+
+    def out_of_memory(servable):
+        tried.append(servable)
+        raise ServingError("RESOURCE_EXHAUSTED", "OOM")
+
+    manager = VersionManager("toy", folder, warm_up=out_of_memory)
+    for _ in range(6):
+        manager.poll()
+    assert len(tried) == 4
+    monkeypatch.setattr(load_retries, "RETRY_SECONDS", 60.0)
+    tried.clear()
+    manager = VersionManager("toy", folder, warm_up=out_of_memory)
+    for _ in range(3):
+        manager.poll()
+    assert len(tried) == 1
+
+
+def test_polling_goes_on_after_an_error(folder, write_toy):
+    def say(status):
+        if status.version == 2:
+            raise BrokenPipeError("nobody reads this")
+
+    manager = VersionManager("toy", folder, on_change=say)
+    manager.start(0.01)
+    assert manager.wait_until_available(20)
+    write_toy(folder, 2)
+    write_toy(folder, 3)
+    end = time.monotonic() + 20
+    while manager.available != (3,):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    manager.stop()
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+def test_memory_of_versions_that_were_replaced_is_given_back(tmp_path, write_toy, few_collections, monkeypatch):
+    """20 swaps of a model with 8 MB of weights."""
+    monkeypatch.setattr(versions, "_collect_garbage", few_collections)
+    source = tmp_path / "source"
+    source.mkdir()
+    write_toy(source, 1, weights=2_000_000)
+    folder = tmp_path / "toy"
+    shutil.copytree(source / "1", folder / "1")
+    graphs = weakref.WeakSet()
+    manager = VersionManager("toy", folder, warm_up=lambda servable: graphs.add(servable._session.graph))
+    after = []
+    for version in range(2, 24):
+        manager.poll()
+        assert answer_of(manager) == [[1, 2]]
+        assert len(graphs) == 1
+        after.append(resident_bytes())
+        os.rename(folder / str(version - 1), folder / str(version))
+    manager.stop()
+    assert len(graphs) == 0
+    assert after[-1] - after[1] < 40e6  # 160 MB of weights, without the graphs
 
 
 def test_a_version_whose_warm_up_fails_is_not_served(folder):
@@ -131,13 +248,13 @@ def test_what_counts_as_a_version(tmp_path):
 def test_no_request_is_lost_while_versions_are_swapped(folder, write_toy):
     """200 requests, 8 at a time, over both protocols, while versions come and go."""
     apis = serving_apis()
-    versions = iter(range(2, 1000))
+    numbers = iter(range(2, 1000))
     enough = threading.Event()
     with Server(folder, rest_port=0, grpc_port=0, poll_seconds=0.02) as server:
 
         def swap():
             while not enough.is_set():
-                newest = next(versions)
+                newest = next(numbers)
                 write_toy(folder, newest)
                 if newest > 3:
                     shutil.rmtree(folder / str(newest - 3))
@@ -184,7 +301,29 @@ def test_labels_can_be_moved_while_serving(folder, write_toy):
             stub.HandleReloadConfigRequest(request, timeout=10)
             assert answer_of(server.versions, label="canary") == [[2, 4]]
             model.version_labels["canary"] = 9
-            with pytest.raises(grpc.RpcError, match="not currently available"):
+            with pytest.raises(grpc.RpcError, match="not currently available") as caught:
+                stub.HandleReloadConfigRequest(request, timeout=10)
+            assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert answer_of(server.versions, label="canary") == [[2, 4]]
+            model.version_labels.clear()
+            model.model_version_policy.specific.versions.append(1)
+            stub.HandleReloadConfigRequest(request, timeout=10)
+            with pytest.raises(ServingError, match="Unrecognized servable version label: canary"):
+                answer_of(server.versions, label="canary")
+            server.versions.poll()
+            assert server.versions.available == (1,)
+            for policy, available in (("all {}", (2, 1)), ("latest { num_versions: 1 }", (2,))):
+                model.model_version_policy.Clear()
+                text_format.Parse(policy, model.model_version_policy)
+                stub.HandleReloadConfigRequest(request, timeout=10)
+                server.versions.poll()
+                assert server.versions.available == available
+            model.model_version_policy.Clear()
+            text_format.Parse("specific {}", model.model_version_policy)
+            with pytest.raises(grpc.RpcError, match="specific names no versions"):
+                stub.HandleReloadConfigRequest(request, timeout=10)
+            model.base_path = "/etc"
+            with pytest.raises(grpc.RpcError, match="this server has one folder, .*, not /etc"):
                 stub.HandleReloadConfigRequest(request, timeout=10)
             model.name = "other"
             with pytest.raises(grpc.RpcError, match="must list just that"):

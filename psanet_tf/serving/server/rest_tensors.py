@@ -1,51 +1,35 @@
-"""JSON of TensorFlow Serving's REST API to arrays and back (row format "instances", column format "inputs")."""
+"""Values of TensorFlow Serving's REST API as arrays (row format "instances", column format "inputs")."""
 
 import base64
 import binascii
-import json
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.extras import needs_extra
-from psanet_tf.runtimes.errors import invalid_argument
+from psanet_tf.runtimes.errors import ServingError, invalid_argument
 from psanet_tf.runtimes.saved_model import Signature
-
-with needs_extra("serving", "the model server"):
-    import orjson
+from psanet_tf.serving.server.json_documents import RepeatedKeys, show, type_name
 
 ROW, COLUMN = "instances", "inputs"
-_LONGEST_VALUE = 80
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The object in a request's body.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT.
-    """
-    if not body:
-        raise invalid_argument("JSON Parse error: The document is empty")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        # Slower, but takes NaN and Infinity as TensorFlow Serving does, and says where the error is.
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise invalid_argument(f"JSON Parse error: {error}") from None
-    if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {_show(document)} Is not object")
-    return document
+# NumPy's arrays have up to 32 dimensions, or 64 in newer ones.
+_MOST_DIMENSIONS = 32
+# The largest integers up to which a float type holds all; TensorFlow Serving refuses larger ones.
+_EXACT_INTEGERS = {tf.float32: 2**24 - 1, tf.float64: 2**53 - 1}
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
+    """The signature that a request names, "" for the default one.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, not a string.
+    """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(
-            f"JSON Value: {_show(document)} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {show(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
 
@@ -54,17 +38,22 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict
     """Arrays for a signature's inputs.
 
     Args:
-        document: the request's object.
+        document: the request's object, from `parse_json`.
         signature: `Signature`.
 
     Returns:
         (inputs, format): input name -> array; ROW or COLUMN, which the answer must have too.
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON has no values for.
     """
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {signature.name}")
     if ROW in document and COLUMN in document:
-        raise invalid_argument("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+        raise invalid_argument(
+            f"JSON Value: {show(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys "
+            "to exist"
+        )
     if ROW in document:
         return _read_rows(document[ROW], signature), ROW
     if COLUMN in document:
@@ -72,31 +61,12 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def write_outputs(outputs: Mapping[str, np.ndarray], request_format: str) -> bytes:
-    """The answer's body for output name -> array; one output stands without its name.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, outputs of different lengths in row format.
-    """
-    columns = {name: _to_json(name, array) for name, array in sorted(outputs.items())}
-    if request_format == COLUMN:
-        value = columns if len(columns) > 1 else next(iter(columns.values()))
-        return _dump({"outputs": value})
-    lengths = {name: array.shape[0] if array.ndim else None for name, array in outputs.items()}
-    if len(set(lengths.values())) > 1 or None in lengths.values():
-        raise invalid_argument(f"outputs have inconsistent batch sizes {lengths}; use the column format ('inputs')")
-    if len(columns) == 1:
-        return _dump({"predictions": next(iter(columns.values()))})
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return _dump({"predictions": rows})
-
-
 def _read_rows(instances, signature):
     if not isinstance(instances, list):
-        raise invalid_argument(f"JSON Value: {_show(instances)} Excepting 'instances' to be an list/array")
+        raise invalid_argument(f"JSON Value: {show(instances)} Excepting 'instances' to be an list/array")
     if not instances:
         raise invalid_argument("JSON Value: [] No values in 'instances' array")
-    names = sorted(signature.inputs)
+    specs, names = signature.inputs, sorted(signature.inputs)
     if not _is_named(instances[0]):
         if len(names) > 1:
             raise invalid_argument(
@@ -106,156 +76,163 @@ def _read_rows(instances, signature):
         for index, item in enumerate(instances):
             if _is_named(item):
                 raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
-        return {names[0]: _to_array(instances, names[0], signature.inputs[names[0]].dtype)}
+        return {names[0]: _stack(instances, names[0], specs[names[0]].dtype, "")}
     for index, item in enumerate(instances):
         if not _is_named(item):
             raise invalid_argument(f"Expecting object but got list at item {index} of input list")
-        if sorted(item) != names:
+        for name in item:
+            if name not in specs:
+                raise _in_element(index, f" key: {name}", f"JSON object: does not have named input: {name}")
+        if set(item) != set(names) or isinstance(item, RepeatedKeys):
             raise invalid_argument(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {_show(item)} "
+                f"Failed to process element: {index} of 'instances' list. JSON object: {show(item)} "
                 f"keys must be equal to: {','.join(names)}"
             )
-    return {name: _to_array([item[name] for item in instances], name, signature.inputs[name].dtype) for name in names}
+    return {
+        name: _stack([item[name] for item in instances], name, specs[name].dtype, f" key: {name}") for name in names
+    }
 
 
 def _read_columns(inputs, signature):
-    names = sorted(signature.inputs)
+    specs, names = signature.inputs, sorted(signature.inputs)
     if not _is_named(inputs):
         if len(names) > 1:
             raise invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 f"tensorinfo_map: {','.join(names)}"
             )
-        return {names[0]: _to_array(inputs, names[0], signature.inputs[names[0]].dtype)}
+        return {names[0]: _to_array(inputs, names[0], specs[names[0]].dtype)}
     for name in names:
         if name not in inputs:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-    for name in inputs:
-        if name not in signature.inputs:
-            raise invalid_argument(f"JSON object: does not have named input: {name}; the inputs are {','.join(names)}")
-    return {name: _to_array(inputs[name], name, signature.inputs[name].dtype) for name in names}
+    return {name: _to_array(inputs[name], name, specs[name].dtype) for name in names}
+
+
+def _stack(items, name, dtype, key):
+    """The array of a row's elements, of which each must be an array of the first one's shape."""
+    try:
+        return _to_array(items, name, dtype)
+    except ServingError:
+        # Which element it is, and what is wrong with it by itself, is looked for only now.
+        first = None
+        for index, item in enumerate(items):
+            try:
+                array = _to_array(item, name, dtype)
+            except ServingError as error:
+                raise _in_element(index, key, error.message, error.code) from None
+            first = array if first is None else first
+            if array.size != first.size:
+                raise _in_element(index, key, f"Expecting tensor size: {first.size} but got: {array.size}") from None
+            if array.shape != first.shape:
+                raise _in_element(index, key, f"Expecting shape {_shape(first)} but got: {_shape(array)}") from None
+        raise
+
+
+def _in_element(index, key, message, code="INVALID_ARGUMENT"):
+    return ServingError(code, f"Failed to process element: {index}{key} of 'instances' list. Error: {message}")
 
 
 def _to_array(value, name, dtype):
+    leaves, shape = _flatten(value, name)
     if dtype == tf.string:
-        return _string_array(value, name)
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        raise invalid_argument(
-            f"input {name}: lists of different lengths at one level, or numbers beyond 64 bits"
-        ) from None
-    kinds = "b" if dtype.is_bool else "iu" if dtype.is_integer else "iuf"
-    if array.dtype.kind not in kinds and array.size:
-        culprit = _first_other(value, kinds)
-        raise invalid_argument(
-            f"input {name}: JSON Value: {_show(culprit)} Type: {_json_type(culprit)} "
-            f"is not of expected type: {dtype.name}"
-        )
-    if dtype.is_integer and array.size:
-        low, high = int(array.min()), int(array.max())
-        if low < dtype.min or high > dtype.max:
-            raise invalid_argument(
-                f"input {name}: {low if low < dtype.min else high} is outside the values of {dtype.name}, "
-                f"{dtype.min} to {dtype.max}"
-            )
-    return array.astype(dtype.as_numpy_dtype)
-
-
-def _string_array(value, name):
-    shape = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        if not level:
-            break
-        level = level[0]
-    flat = []
-    _flatten_strings(value, shape, name, flat)
-    array = np.empty(len(flat), object)
-    array[:] = flat
+        array = np.empty(len(leaves), object)
+        array[:] = [_bytes(leaf, name) for leaf in leaves]
+    elif dtype.is_bool or dtype.is_integer or dtype.is_floating:
+        array = _numbers(leaves, name, dtype)
+    else:
+        raise ServingError("UNIMPLEMENTED", f"Conversion of JSON Value: {show(value)} to type: {dtype.name}")
     return array.reshape(shape)
 
 
-def _flatten_strings(value, shape, name, flat):
-    if shape:
-        if not isinstance(value, list) or len(value) != shape[0]:
-            raise invalid_argument(f"input {name}: Encountered list at unexpected size, expected size: {shape[0]}")
-        for item in value:
-            _flatten_strings(item, shape[1:], name, flat)
-    elif isinstance(value, str):
-        flat.append(value.encode())
-    elif isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
-        try:
-            text = value["b64"].encode("ascii")
-            flat.append(base64.b64decode(text + b"=" * (-len(text) % 4), validate=True))
-        except (binascii.Error, ValueError):
-            raise invalid_argument(f"input {name}: Unable to base64 decode") from None
-    elif isinstance(value, dict):
-        raise invalid_argument(f"input {name}: JSON Value: {_show(value)} not formatted correctly for base64 data")
-    else:
+def _flatten(value, name):
+    """(list of all values that are no lists, shape), level by level: nothing here recurs as deep as lists may nest."""
+    level, shape = [value], []
+    while level and isinstance(level[0], list):
+        if len(shape) == _MOST_DIMENSIONS:
+            raise invalid_argument(f"input {name}: more than {_MOST_DIMENSIONS} lists in one another")
+        size = len(level[0])
+        if set(map(type, level)) != {list}:
+            item = next(item for item in level if not isinstance(item, list))
+            raise invalid_argument(
+                f"input {name}: JSON Value: {show(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM"
+            )
+        if set(map(len, level)) != {size}:
+            other = next(len(item) for item in level if len(item) != size)
+            raise invalid_argument(
+                f"input {name}: Encountered list at unexpected size: {other} at level: {len(shape)} "
+                f"expected size: {size}"
+            )
+        shape.append(size)
+        level = list(itertools.chain.from_iterable(level))
+    if list in set(map(type, level)):
         raise invalid_argument(
-            f"input {name}: JSON Value: {_show(value)} Type: {_json_type(value)} is not of expected type: string"
+            f"input {name}: Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
         )
+    return level, shape
 
 
-def _to_json(name, array):
-    if array.dtype.kind not in "OSU":
-        return array
-    if name.endswith("_bytes"):
-        encode = lambda item: {"b64": base64.b64encode(item).decode("ascii")}  # noqa: E731
-    else:
-        encode = lambda item: item.decode("utf-8", errors="replace") if isinstance(item, bytes) else item  # noqa: E731
-    return _map_nested(array, encode)
+def _numbers(leaves, name, dtype):
+    types = {bool} if dtype.is_bool else {int} if dtype.is_integer else {int, float}
+    if not set(map(type, leaves)) <= types:
+        culprit = next(leaf for leaf in leaves if type(leaf) not in types)
+        raise invalid_argument(
+            f"input {name}: JSON Value: {show(culprit)} Type: {type_name(culprit)} "
+            f"is not of expected type: {_tensorflow_name(dtype)}"
+        )
+    if dtype.is_integer and leaves:
+        for extreme in (min(leaves), max(leaves)):
+            if not dtype.min <= extreme <= dtype.max:
+                raise invalid_argument(
+                    f"input {name}: {extreme} is outside the values of {dtype.name}, {dtype.min} to {dtype.max}; "
+                    f"JSON Value: {extreme} Type: Number is not of expected type: {_tensorflow_name(dtype)}"
+                )
+    if dtype.is_floating:
+        return _decimals(leaves, name, dtype)
+    return np.array(leaves, dtype.as_numpy_dtype)
 
 
-def _map_nested(array, function):
-    if array.ndim == 0:
-        return function(array.item())
-    return [_map_nested(item, function) if isinstance(item, np.ndarray) else function(item) for item in array]
+def _decimals(leaves, name, dtype):
+    array = np.array(leaves, np.float64)
+    largest = np.max(np.abs(array), initial=0.0, where=np.isfinite(array))
+    exact, highest = _EXACT_INTEGERS.get(dtype, np.inf), float(dtype.max)
+    if largest > min(exact, highest):
+        for leaf in leaves:
+            limit = exact if isinstance(leaf, int) else highest
+            if np.isfinite(leaf) and abs(leaf) > limit:
+                raise invalid_argument(
+                    f"input {name}: Cannot convert JSON value: {show(leaf)} to {_tensorflow_name(dtype)} "
+                    "without loss of precision."
+                )
+    return array.astype(dtype.as_numpy_dtype)
 
 
-def _dump(document):
-    if _all_finite(document):
-        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY, default=_listed)
-    return json.dumps(document, default=lambda array: array.tolist()).encode()
-
-
-def _all_finite(value):
-    if isinstance(value, dict):
-        return all(_all_finite(item) for item in value.values())
-    if isinstance(value, list):
-        return all(_all_finite(item) for item in value)
-    return not isinstance(value, np.ndarray) or value.dtype.kind != "f" or bool(np.isfinite(value).all())
-
-
-def _listed(value):
-    """For arrays that orjson does not take itself: those not in C order."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(type(value).__name__)
+def _bytes(leaf, name):
+    if isinstance(leaf, str):
+        return leaf.encode()
+    if not isinstance(leaf, dict):
+        raise invalid_argument(
+            f"input {name}: JSON Value: {show(leaf)} Type: {type_name(leaf)} is not of expected type: string"
+        )
+    if _is_named(leaf):
+        raise invalid_argument(f"input {name}: JSON Value: {show(leaf)} not formatted correctly for base64 data")
+    try:
+        text = b"".join(leaf["b64"].encode("ascii").split())
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid_argument(f"input {name}: Unable to base64 decode") from None
 
 
 def _is_named(value):
-    return isinstance(value, dict) and not (set(value) == {"b64"} and isinstance(value["b64"], str))
+    """Whether a value is an object with inputs' names, not one that holds encoded bytes."""
+    if not isinstance(value, dict):
+        return False
+    return isinstance(value, RepeatedKeys) or set(value) != {"b64"} or not isinstance(value["b64"], str)
 
 
-def _first_other(value, kinds):
-    """The first leaf of nested lists that is none of the NumPy kinds."""
-    if isinstance(value, list):
-        for item in value:
-            found = _first_other(item, kinds)
-            if found is not None:
-                return found
-        return None
-    return value if np.array(value).dtype.kind not in kinds else None
+def _tensorflow_name(dtype):
+    """As C++ prints it."""
+    return {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
 
 
-def _json_type(value):
-    names = {bool: str(value), int: "Number", float: "Number", str: "String", list: "Array", dict: "Object"}
-    return names.get(type(value), "Null")
-
-
-def _show(value):
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
+def _shape(array):
+    return f"[{','.join(map(str, array.shape))}]"

@@ -15,7 +15,7 @@ let image = null; // {data: base64, bitmap}
 let asked = 0; // number of the newest question; answers to older ones are dropped
 
 $("server").value = new URLSearchParams(location.search).get("server") ||
-  (document.body.dataset.model ? `${location.origin}/v1/models/${document.body.dataset.model}` : "");
+  (document.body.dataset.model ? new URL(`v1/models/${document.body.dataset.model}`, location.href).href : "");
 
 async function predict(request) {
   const address = $("server").value.replace(/\/+$/, "");
