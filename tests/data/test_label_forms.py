@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from label_forms import COLORS, COUNT, DOCUMENT, FORMS, document_text, photo, truth
+from label_forms import COLORS, COUNT, DOCUMENT, FORMS, SIZE, document_text, photo, truth
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -198,6 +198,22 @@ def test_an_orientation_that_sizes_do_not_tell_is_said(tmp_path):
     output = run(tmp_path).output
     assert "note: 1 image to be turned (orientation tag), whose sizes do not tell" in output
     assert "images/p0.jpg" in output
+
+
+def test_images_of_many_channels_are_taken_as_they_are(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    FORMS[0].make(tmp_path / "source")
+    for index in range(COUNT):
+        (tmp_path / f"source/images/p{index}.jpg").unlink()
+        values = np.full((*SIZE, 7), index, np.uint16)
+        tifffile.imwrite(
+            tmp_path / f"source/images/p{index}.tif", values, photometric="minisblack", planarconfig="contig"
+        )
+    assert run(tmp_path / "source", "--out", tmp_path / "out", *shlex.split(FORMS[0].options)).exit_code == 0
+    data = load_config(tmp_path / "out/dataset.yaml", ["data.channels=7", "data.dtype=uint16"]).data
+    image, label = read_example(list_examples(data, "val")[0], info_of(data))
+    assert image.shape == (*SIZE, 7)
+    assert np.array_equal(label, truth(int(image[0, 0, 0])))
 
 
 def test_a_split_of_the_source_is_not_drawn_again(tmp_path):
