@@ -19,8 +19,19 @@ def predict(
         typer.Option(help=WEIGHTS),
     ] = None,
     server: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Instead of weights: a served model, e.g. grpc://127.0.0.1:8500/psanet."),
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Instead of weights: a served model, e.g. grpc://127.0.0.1:8500/psanet, encrypted grpcs:// or "
+            "https://; repeatable, servers of the same model are asked in turn.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that the server wants (Authorization: Bearer ...).")
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the authority that signed the server's certificate; default: the system's."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("predictions"),
     config: Annotated[Path | None, typer.Option(help="Configuration; default: the run folder's config.yaml.")] = None,
@@ -62,7 +73,7 @@ def predict(
         from psanet_tf.inference.video import pyav
 
         pyav()
-    segmenter = _open(weights, server, config, overrides or (), whole)
+    segmenter = _open(weights, server, token_file, ca, config, overrides or (), whole)
     if confidence or probabilities:
         check_gives_probabilities(segmenter.labelers)
     found = find_inputs(inputs, out, segmenter.images)
@@ -94,21 +105,30 @@ def predict(
         raise typer.Exit(1)
 
 
-def _open(weights, server, config, overrides, whole):
-    if (weights is None) == (server is None):
+def _open(weights, server, token_file, ca, config, overrides, whole):
+    if (weights is None) == (not server):
         raise ValueError("give either --weights or --server")
     from psanet_tf.inference.segmenter import Segmenter
 
-    if server is None:
+    if not server:
+        if token_file or ca:
+            raise ValueError("--token-file and --ca go with --server")
         return Segmenter.load(weights, config, overrides, whole)
     if config or overrides or whole:
         raise ValueError(
-            f"{server} is a served model: its sizes and scales were fixed when it was exported, "
+            f"{server[0]} is a served model: its sizes and scales were fixed when it was exported, "
             "so it takes neither a configuration nor overrides nor --whole"
         )
     from psanet_tf.serving.client.labeler import ServedLabeler
 
-    return Segmenter.of_labeler(ServedLabeler(server))
+    return Segmenter.of_labeler(ServedLabeler(server, token_file and _token(token_file), ca))
+
+
+def _token(path):
+    token = path.read_text(encoding="utf-8").strip()
+    if not token or not token.isascii() or len(token.split()) != 1:
+        raise ValueError(f"{path} must hold one token, a word of ASCII characters, and nothing else")
+    return token
 
 
 def _submission_writer(folder, info):

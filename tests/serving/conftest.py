@@ -1,6 +1,7 @@
 """A small network with weights that give every class some pixels, and its exports."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,19 @@ library.TF_GetAllRegisteredKernels.argtypes = [ctypes.c_void_p]
 kernels = library.TF_GetAllRegisteredKernels(library.TF_NewStatus()).contents
 sys.stdout.buffer.write(ctypes.string_at(kernels.data, kernels.length))
 """
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """(certificate, key): PEM files for localhost, signed by itself."""
+    folder = tmp_path_factory.mktemp("certificate")
+    paths = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here (Debian's package of that name)")
+    subprocess.run([*command, *names, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from psanet_tf.export.verification import made_image
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.serving.client.client import Client
 from psanet_tf.serving.client.tiles import label_by_tiles
+from psanet_tf.serving.client.transports import ModelAddress
+from psanet_tf.serving.server.server import Server
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,85 @@ def test_wrong_addresses(url):
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="timeout must be positive"):
         Client("http://127.0.0.1:1/psanet", timeout=0)
+
+
+def test_no_address():
+    with pytest.raises(ValueError, match="no address of a served model was given"):
+        Client([])
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "model"),
+    [
+        ("grpc://h:8500/psanet", ("grpc", "h", 8500, ""), ("psanet", None, None)),
+        ("grpcs://h/psanet/versions/3", ("grpcs", "h", 443, ""), ("psanet", 3, None)),
+        ("https://h/psanet/labels/stable/", ("https", "h", 443, ""), ("psanet", None, "stable")),
+        ("http://[::1]:8501/v1/models/p/versions/2", ("http", "[::1]", 8501, ""), ("p", 2, None)),
+        ("https://h:8443/some/where/v1/models/p/labels/a", ("https", "h", 8443, "/some/where"), ("p", None, "a")),
+    ],
+)
+def test_what_an_address_says(url, server, model):
+    assert ModelAddress.parse(url) == ModelAddress(*server, *model)
+
+
+@pytest.mark.parametrize("url", ["https://h/some/where/psanet", "grpcs://h/some/v1/models/psanet"])
+def test_a_path_before_the_model_is_for_the_rest_api_alone(url):
+    with pytest.raises(
+        ValueError, match=r"which only the REST API's own addresses may have: https://h/some(/where)?/v1"
+    ):
+        Client(url)
+
+
+def test_a_token_is_never_sent_for_everybody_to_read(tmp_path):
+    with pytest.raises(ValueError, match=r"'grpc://h:1/p' is not encrypted: everybody on the way could read the token"):
+        Client("grpc://h:1/p", token="abc")
+    Client("http://127.0.0.1:1/p", token="abc").close()
+    with pytest.raises(ValueError, match=r"\(ca\) is for grpcs:// and https://, not for 'http://h:1/p'"):
+        Client("http://h:1/p", ca=tmp_path / "ca.pem")
+    for scheme in ("grpcs", "https"):
+        with pytest.raises(FileNotFoundError, match=r"ca\.pem"):
+            Client(f"{scheme}://h/p", ca=tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_an_encrypted_server_that_wants_a_token(secret_server, certificate, scheme):
+    port = secret_server.grpc_port if scheme == "grpcs" else secret_server.rest_port
+    x = np.ones((1, 2), np.float32)
+
+    def ask(token, ca):
+        with Client(f"{scheme}://localhost:{port}/toy", token=token, ca=ca, retries=0, timeout=30) as client:
+            return client.predict("", x=x)
+
+    answer = ask("s3cret", certificate[0])
+    np.testing.assert_array_equal(next(iter(answer.values())), 3 * x)
+    for token in (None, "other"):
+        with pytest.raises(ServingError) as caught:
+            ask(token, certificate[0])
+        assert caught.value.code == "UNAUTHENTICATED"
+    with pytest.raises(ServingError) as caught:
+        ask("s3cret", None)  # a certificate that nobody has signed
+    assert caught.value.code in ("UNAUTHENTICATED", "UNAVAILABLE")
+
+
+@pytest.fixture(scope="module")
+def secret_server(write_toy, certificate, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy(folder, 3)
+    token = folder.with_name("token")
+    token.write_text("s3cret\n")
+    paths = {"certificate": certificate[0], "key": certificate[1], "token_file": token}
+    with Server(folder, name="toy", rest_port=0, grpc_port=0, **paths) as server:
+        yield server
+
+
+def test_several_servers_are_asked_in_turn(pauses):
+    client = Client(["http://127.0.0.1:1/psanet", "http://127.0.0.1:2/psanet"])
+    first, second = Unreliable(), Unreliable("UNAVAILABLE")
+    client._turns = itertools.cycle([first, second])
+    for _ in range(4):
+        assert client.predict("s") == {"y": 1}
+    # The second one's refusal went to the first.
+    assert (first.calls, second.calls, len(pauses)) == (3, 2, 1)
 
 
 def test_tensorflow_servings_own_addresses(server):
@@ -99,7 +181,7 @@ def pauses(monkeypatch):
 
 def client_with(transport, **options):
     client = Client("http://127.0.0.1:1/psanet", **options)
-    client._transport = transport
+    client._turns = itertools.repeat(transport)
     return client
 
 

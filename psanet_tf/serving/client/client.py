@@ -1,6 +1,7 @@
 """A client for a served model, over either protocol; works against TensorFlow Serving and `psanet serve`."""
 
 import io
+import itertools
 import math
 import os
 import random
@@ -30,14 +31,19 @@ class Client:
     """Images in, labels out.
 
     Args:
-        url: ``grpc://host:8500/MODEL`` or ``http://host:8501/MODEL``, with ``/versions/3`` or ``/labels/stable``
-            behind it for one version; also TensorFlow Serving's own ``http://host:8501/v1/models/MODEL``.
+        url: ``grpc://host:8500/MODEL`` or ``http://host:8501/MODEL``, encrypted ``grpcs://`` or ``https://``, with
+            ``/versions/3`` or ``/labels/stable`` behind it for one version; also TensorFlow Serving's own
+            ``http://host:8501/v1/models/MODEL``, which may have a path before it. Several of them, for servers of the
+            same model: calls go to each in turn.
         timeout: seconds for one call, its repetitions included.
         retries: how often a call is repeated that the server answered with UNAVAILABLE (it is starting, or has
-            too much to do), with growing pauses; no other error is tried again.
+            too much to do), with growing pauses, and at the next of several addresses; no other error is tried again.
+        token: sent with every request as ``Authorization: Bearer TOKEN``; never unencrypted, but to this machine.
+        ca: PEM file of the authorities that a server's certificate may be signed by; default: the system's.
 
     Raises:
-        ValueError: not such an address.
+        ValueError: not such an address; none at all; a token for an unencrypted one.
+        OSError: `ca` cannot be read.
         ImportError: a package of the extra ``serving`` is not installed.
 
     Example:
@@ -46,10 +52,21 @@ class Client:
         >>> names = client.metadata().class_names
     """
 
-    def __init__(self, url: str, timeout: float = 60.0, retries: int = 5) -> None:
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        timeout: float = 60.0,
+        retries: int = 5,
+        token: str | None = None,
+        ca: str | os.PathLike | None = None,
+    ) -> None:
         if not timeout > 0 or retries < 0:
             raise ValueError(f"timeout must be positive and retries not negative, got {timeout} and {retries}")
-        self._transport = connect(url)
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise ValueError("no address of a served model was given")
+        self._transports = [connect(each, token, ca) for each in urls]
+        self._turns = itertools.cycle(self._transports)
         self._timeout = timeout
         self._retries = retries
         self._metadata = None
@@ -64,7 +81,7 @@ class Client:
         pause = _FIRST_PAUSE
         for attempt in range(self._retries + 1):
             try:
-                return self._transport.predict(signature, inputs, max(0.001, end - time.monotonic()))
+                return next(self._turns).predict(signature, inputs, max(0.001, end - time.monotonic()))
             except ServingError as error:
                 last = attempt == self._retries or time.monotonic() + pause > end
                 if error.code != "UNAVAILABLE" or last:
@@ -148,7 +165,8 @@ class Client:
         return {name: array[0] for name, array in answer.items()}
 
     def close(self) -> None:
-        self._transport.close()
+        for transport in self._transports:
+            transport.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,8 @@
 """A served model in the place of a local one, for `psanet predict`."""
 
+import os
+from collections.abc import Sequence
+
 import numpy as np
 
 from psanet_tf.runtimes.errors import ServingError
@@ -10,7 +13,7 @@ class ServedLabeler:
     """Labels images through a server.
 
     Args:
-        url: as of `Client`.
+        url, token, ca: as of `Client`.
 
     Attributes:
         info: DatasetInfo of the model's classes.
@@ -18,12 +21,12 @@ class ServedLabeler:
 
     Raises:
         OSError: no server answers there, or it refuses.
-        ValueError: not such an address.
+        ValueError: not such an address, or not with a token.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = Client(url)
+    def __init__(self, url: str | Sequence[str], token: str | None = None, ca: str | os.PathLike | None = None) -> None:
+        self._name = url if isinstance(url, str) else ", ".join(url)
+        self._client = Client(url, token=token, ca=ca)
         metadata = self._ask(self._client.metadata)
         self.info = metadata.dataset_info()
         self.protocol, self.base_size = metadata.protocol, metadata.base_size
@@ -36,4 +39,4 @@ class ServedLabeler:
         try:
             return function(*arguments)
         except ServingError as error:
-            raise OSError(f"{self._url}: {error}") from error
+            raise OSError(f"{self._name}: {error}") from error
