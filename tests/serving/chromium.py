@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+import numpy as np
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -45,9 +47,7 @@ class Browser:
     async def open(self, url):
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=1100, height=1000, deviceScaleFactor=1, mobile=False
-        )
+        await self.show_on(1100, 1000)
         await self.call("Page.navigate", url=url)
         await self.wait_for("document.readyState === 'complete'")
 
@@ -73,6 +73,24 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    async def move(self, selector, across=0.5, down=0.5):
+        """The mouse, without a button."""
+        x, y = await self.centre(selector, across, down)
+        await self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    async def press(self, key, shift=False):
+        """A key, such as "ArrowLeft" or "Enter", for whatever has the focus."""
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 if shift else 0)
+
+    async def show_on(self, width, height, dark=False):
+        """A screen of this size, in light or dark colours."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
     async def drop_file(self, selector, path):
         x, y = await self.centre(selector)
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
@@ -84,6 +102,7 @@ class Browser:
         Path(path).write_bytes(base64.b64decode(answer["data"]))
 
 
+LEGEND = "[...document.querySelectorAll('#legend .name')].map(item => item.textContent)"
 STATUS = "document.getElementById('status')?.textContent"
 
 
@@ -122,3 +141,19 @@ async def _debugging_port(profile):
             return int((profile / "DevToolsActivePort").read_text().splitlines()[0])
         await asyncio.sleep(0.05)
     raise TimeoutError("Chromium did not start within a minute")
+
+
+async def pixels(page, selector, size):
+    """uint8 [H, W, 4] of a canvas."""
+    canvas = f"const c = document.querySelector({selector!r})"
+    values = await page.evaluate(
+        f"(() => {{ {canvas}; return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }})()"
+    )
+    return np.array(values, np.uint8).reshape(*size, 4)
+
+
+async def screenshot(page, name):
+    """Goes to the folder that PSANET_SCREENSHOTS names, or nowhere."""
+    if folder := os.environ.get("PSANET_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        await page.screenshot(Path(folder) / f"{name}.png")

@@ -4,14 +4,15 @@ import html
 from importlib import resources
 from urllib.parse import quote
 
-NAMES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
+_BESIDE = ("attention.js", "page.css", "page.js", "picture.js", "server.js")
+NAMES = {"/": "index.html", **{f"/{name}": name for name in _BESIDE}}
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _POLICY = (
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
     "img-src 'self' data: blob:",
-    "connect-src 'self' data: http: https:",  # also models on other servers; an image's labels are a data URL
+    "connect-src 'self' http: https:",  # also models on other servers
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",

@@ -1,46 +1,23 @@
-// Labels an image and shows the attention of a clicked point, through TensorFlow Serving's REST API.
-"use strict";
+// The page: labels a picture and shows the attention of a point, through TensorFlow Serving's REST API.
+
+import { heatFigure } from "./attention.js";
+import { decodeLabels, readPicture } from "./picture.js";
+import { Refusal, currentVersion, predict } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
-const CAPTIONS = {
-  collect: "Collect: where this point gathers its context from",
-  distribute: "Distribute: to where this point hands out its own features",
-};
-// Of a heat map, from little to much weight: transparent, dark red, orange, pale yellow.
-const HEAT = [[80, 0, 20, 0], [180, 20, 30, 150], [250, 140, 20, 210], [255, 250, 200, 235]];
+const NO_CLASS = [128, 128, 128];
 
-let metadata = null; // of the model at `$("server").value`
-let metadataOf = null;
-let image = null; // {data: base64, bitmap}
+let shown = null; // what is on the screen: {picture, version, labels, blob}
+let point = null; // {x, y} of the mark, in pixels of the picture
+let chosen = null; // label that the legend has been told to keep in view
 let asked = 0; // number of the newest question; answers to older ones are dropped
 
-$("server").value = new URLSearchParams(location.search).get("server") ||
-  (document.body.dataset.model ? new URL(`v1/models/${document.body.dataset.model}`, location.href).href : "");
-
-async function predict(request) {
-  const address = $("server").value.replace(/\/+$/, "");
-  if (!address) throw new Error("Enter the model's address first, such as http://127.0.0.1:8501/v1/models/psanet.");
-  let response;
-  try {
-    response = await fetch(`${address}:predict`, { method: "POST", body: JSON.stringify(request) });
-  } catch {
-    throw new Error(`No answer from ${address}. Is the server running, and does it allow this page (CORS)?`);
-  }
-  const answer = await response.json().catch(() => ({ error: `status ${response.status}` }));
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+if (document.body.dataset.model) {
+  // Beside the page, also where a proxy has put both under a path.
+  $("server").value = new URL(`v1/models/${document.body.dataset.model}`, location.href.replace(/[?#].*/, "")).href;
 }
 
-async function loadMetadata() {
-  if (metadataOf !== $("server").value) {
-    const answer = await predict({ signature_name: "metadata", instances: ["all"] });
-    metadata = JSON.parse(answer.predictions[0]);
-    metadataOf = $("server").value;
-  }
-  return metadata;
-}
-
-// One question to the server at a time on the screen: says what goes on, and shows an error as the server words it.
+// One question to the server at a time on the screen: says what goes on, and what went wrong.
 async function ask(doing, work) {
   const number = ++asked;
   say(doing);
@@ -49,6 +26,8 @@ async function ask(doing, work) {
     const done = await work(() => number === asked);
     if (number === asked) say(done);
   } catch (error) {
+    if (!(error instanceof Refusal)) console.error(error);
+    if (error.status === 401) $("token-field").hidden = false;
     if (number === asked) say(error.message, true);
   } finally {
     if (number === asked) document.body.removeAttribute("aria-busy");
@@ -63,43 +42,49 @@ function say(text, error = false) {
 function open(file) {
   if (!file) return;
   ask(`Labelling ${file.name} …`, async (current) => {
-    const started = performance.now();
-    // Labels are for the image as it is to be seen, so an orientation tag is followed.
-    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => {
-      throw new Error(`${file.name} is not an image that this browser can read.`);
-    });
-    const data = await toBase64(await asJpegOrPng(file, bitmap));
-    if (!current()) return "";
-    image = { data, bitmap };
-    showImage(bitmap);
-    const { class_names: names, colors } = await loadMetadata();
-    const answer = await predict({ signature_name: "predict_bytes", instances: [{ b64: data }] });
-    const labels = await decodeLabels(answer.predictions[0].b64);
-    if (!current()) return "";
-    const present = showLabels(labels, names, colors);
-    const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    const hint = metadata.directions.length ? " Click a point to see its attention." : "";
-    return `${bitmap.width} × ${bitmap.height} pixels, ${present} classes, ${seconds} s.${hint}`;
+    const picture = await readPicture(file);
+    return current() ? label(picture, current) : "";
   });
 }
 
-async function asJpegOrPng(file, bitmap) {
-  if (file.type === "image/jpeg" || file.type === "image/png") return file;
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  return canvas.convertToBlob({ type: "image/png" });
+async function label(picture, current) {
+  const started = performance.now();
+  const { bitmap } = picture;
+  showPicture(picture);
+  let version = await currentVersion($("server").value, $("token").value);
+  check(version.metadata, bitmap);
+  const request = { signature_name: "predict_bytes", instances: [{ b64: picture.data }] };
+  let answer;
+  try {
+    answer = await predict(version.url, $("token").value, request);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    // A newer version has taken its place since the server was asked which one there is.
+    version = await currentVersion($("server").value, $("token").value);
+    answer = await predict(version.url, $("token").value, request);
+  }
+  const decoded = await decodeLabels(answer.predictions[0].b64, bitmap);
+  if (!current()) return "";
+  shown = { picture, version, ...decoded };
+  const count = showLabels();
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const classes = count === 1 ? "one class" : `${count} classes`;
+  return `${bitmap.width} × ${bitmap.height} pixels, ${classes}, ${seconds} s, version ${version.number}.`;
 }
 
-function toBase64(blob) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
+// Before minutes of work: what the server would refuse.
+function check({ max_pixels: most, channels, dtype, mean }, { width, height }) {
+  if ((channels ?? mean.length) !== 3 || (dtype ?? "uint8") !== "uint8") {
+    throw new Refusal(`This model is for images of ${channels} channels (${dtype}); this page shows photographs alone.`);
+  }
+  if (width * height > most) {
+    const mega = (pixels) => Number((pixels / 1e6).toPrecision(2));
+    throw new Refusal(`The picture has ${mega(width * height)} megapixels, the model takes at most ${mega(most)}: reduce it first.`);
+  }
 }
 
-function showImage(bitmap) {
+function showPicture({ bitmap }) {
+  shown = point = chosen = null;
   for (const id of ["image", "overlay"]) {
     $(id).width = bitmap.width;
     $(id).height = bitmap.height;
@@ -108,45 +93,57 @@ function showImage(bitmap) {
   // As wide as there is room, as long as it stays on the screen.
   $("stage").style.width = `min(100%, ${75 * bitmap.width / bitmap.height}vh)`;
   $("drop").classList.add("filled");
-  $("hint").hidden = true;
-  $("again").hidden = false;
-  $("stage").hidden = false;
-  $("marker").hidden = true;
-  $("attention").hidden = true;
-  $("side").hidden = true;
+  $("again").hidden = $("stage").hidden = false;
+  for (const id of ["hint", "marker", "tip", "attention", "side", "keys"]) $(id).hidden = true;
 }
 
-// Uint8ClampedArray RGBA of a grey PNG: every channel is the label.
-async function decodeLabels(base64) {
-  const blob = await (await fetch(`data:image/png;base64,${base64}`)).blob();
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+function nameOf(label) {
+  return shown.version.metadata.class_names[label] ?? `no class (${label})`;
 }
 
-function showLabels(labels, names, colors) {
-  const counts = new Map();
-  const pixels = labels.data;
-  for (let i = 0; i < pixels.length; i += 4) {
-    const label = pixels[i];
-    counts.set(label, (counts.get(label) || 0) + 1);
-    const color = colors[label];
-    pixels[i] = color[0];
-    pixels[i + 1] = color[1];
-    pixels[i + 2] = color[2];
-  }
-  $("overlay").getContext("2d").putImageData(labels, 0, 0);
-  const ordered = [...counts].sort((a, b) => b[1] - a[1]);
-  $("legend").replaceChildren(...ordered.map(([label, count]) => {
+function colorOf(label) {
+  return shown.version.metadata.colors[label] ?? NO_CLASS;
+}
+
+function showLabels() {
+  const counts = new Array(256).fill(0);
+  for (const label of shown.labels) counts[label]++;
+  const present = counts.map((count, label) => [label, count]).filter(([, count]) => count);
+  present.sort((a, b) => b[1] - a[1]);
+  $("legend").replaceChildren(...present.map(([label, count]) => {
     const item = document.createElement("li");
-    item.append(element("span", "swatch"), element("span", "name", names[label]),
-      element("span", "share", `${(400 * count / pixels.length).toFixed(1)} %`));
-    item.firstChild.style.background = `rgb(${colors[label]})`;
+    const button = element("button", "class");
+    button.type = "button";
+    button.dataset.label = label;
+    button.setAttribute("aria-pressed", "false");
+    button.append(element("span", "swatch"), element("span", "name", nameOf(label)),
+      element("span", "share", `${(100 * count / shown.labels.length).toFixed(1)} %`));
+    button.firstChild.style.background = `rgb(${colorOf(label)})`;
+    item.append(button);
     return item;
   }));
+  paint(null);
   $("side").hidden = false;
-  return ordered.length;
+  $("keys").hidden = !shown.version.metadata.directions.length;
+  return present.length;
+}
+
+// The overlay; with a label that class alone, the others faint.
+function paint(label) {
+  const { width, height } = $("overlay");
+  const pixels = new Uint32Array(width * height);
+  const table = new Uint32Array(256);
+  const bytes = new Uint8Array(table.buffer);
+  for (let each = 0; each < 256; each++) {
+    bytes.set([...colorOf(each), label === null || label === each ? 255 : 40], 4 * each);
+  }
+  for (let index = 0; index < pixels.length; index++) pixels[index] = table[shown.labels[index]];
+  const image = new ImageData(new Uint8ClampedArray(pixels.buffer), width, height);
+  $("overlay").getContext("2d").putImageData(image, 0, 0);
+  for (const button of $("legend").querySelectorAll("button")) {
+    button.classList.toggle("in-view", Number(button.dataset.label) === label);
+    button.setAttribute("aria-pressed", String(Number(button.dataset.label) === chosen));
+  }
 }
 
 function element(tag, className, text = "") {
@@ -156,76 +153,80 @@ function element(tag, className, text = "") {
   return made;
 }
 
-function showAttentionAt(event) {
-  if (!metadata || !metadata.directions.length) return;
+// {x, y} in the picture, or null.
+function pixelAt({ clientX, clientY }) {
   const box = $("image").getBoundingClientRect();
-  const across = (event.clientX - box.left) / box.width;
-  const down = (event.clientY - box.top) / box.height;
-  if (across < 0 || across >= 1 || down < 0 || down >= 1) return;
-  const { bitmap, data } = image;
-  const x = Math.floor(across * bitmap.width);
-  const y = Math.floor(down * bitmap.height);
-  $("marker").style.left = `${100 * across}%`;
-  $("marker").style.top = `${100 * down}%`;
+  const across = (clientX - box.left) / box.width;
+  const down = (clientY - box.top) / box.height;
+  if (!(across >= 0 && across < 1 && down >= 0 && down < 1)) return null;
+  return { x: Math.floor(across * $("image").width), y: Math.floor(down * $("image").height) };
+}
+
+function showTip(event) {
+  const at = shown && pixelAt(event);
+  $("tip").hidden = !at;
+  if (!at) return;
+  const label = shown.labels[at.y * $("image").width + at.x];
+  $("tip").textContent = nameOf(label);
+  const box = $("stage").getBoundingClientRect();
+  const [across, down] = [event.clientX - box.left, event.clientY - box.top];
+  $("tip").style.left = `${Math.min(across + 14, Math.max(0, box.width - $("tip").offsetWidth))}px`;
+  $("tip").style.top = `${Math.max(0, down - 34)}px`;
+  for (const button of $("legend").querySelectorAll("button")) {
+    button.classList.toggle("under", Number(button.dataset.label) === label);
+  }
+}
+
+function moveMark({ x, y }) {
+  const { width, height } = $("image");
+  point = { x: Math.min(Math.max(x, 0), width - 1), y: Math.min(Math.max(y, 0), height - 1) };
+  $("marker").style.left = `${100 * (point.x + 0.5) / width}%`;
+  $("marker").style.top = `${100 * (point.y + 0.5) / height}%`;
   $("marker").hidden = false;
+}
+
+function showAttention() {
+  const { picture, version } = shown;
+  const { x, y } = point;
   ask(`Attention at ${x}, ${y} …`, async (current) => {
-    const answer = await predict({
-      signature_name: "attention",
-      inputs: { image_bytes: [{ b64: data }], points: [[[x, y]]] },
-    });
+    let answer;
+    try {
+      answer = await predict(version.url, $("token").value, {
+        signature_name: "attention",
+        inputs: { image_bytes: [{ b64: picture.data }], points: [[[x, y]]] },
+      });
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      const done = await label(picture, current);
+      return `The model has been replaced, so the image was labelled anew. ${done}`;
+    }
     if (!current()) return "";
     const { outputs } = answer;
-    $("maps").replaceChildren(...metadata.directions.map((direction) =>
-      heatFigure(direction, outputs[direction][0][0], outputs.image_box[0], x, y)));
+    $("maps").replaceChildren(...version.metadata.directions.map((direction) =>
+      heatFigure(direction, picture.bitmap, outputs[direction][0][0], outputs.image_box[0], x, y)));
+    const name = nameOf(shown.labels[y * $("image").width + x]);
+    $("attention-title").textContent = `Attention of the point at ${x}, ${y} (${name})`;
     $("attention").hidden = false;
     return `Attention at ${x}, ${y}.`;
   });
 }
 
-function heatFigure(direction, rows, [top, left, bottom, right], x, y) {
-  const height = rows.length;
-  const width = rows[0].length;
-  const most = Math.max(...rows.flat());
-  // Where the image reaches beyond the map, the map goes on as it ends.
-  const border = Math.max(0, Math.ceil(Math.max(-left, -top, right + 1 - width, bottom + 1 - height) - 0.5));
-  const map = new OffscreenCanvas(width + 2 * border, height + 2 * border);
-  const pixels = new ImageData(map.width, map.height);
-  const inside = (index, length) => Math.min(Math.max(index - border, 0), length - 1);
-  for (let row = 0; row < map.height; row++) {
-    for (let column = 0; column < map.width; column++) {
-      const weight = rows[inside(row, height)][inside(column, width)];
-      pixels.data.set(heat(most > 0 ? weight / most : 0), 4 * (row * map.width + column));
-    }
-  }
-  map.getContext("2d").putImageData(pixels, 0, 0);
-  const canvas = document.createElement("canvas");
-  canvas.width = image.bitmap.width;
-  canvas.height = image.bitmap.height;
-  canvas.dataset.direction = direction;
-  const context = canvas.getContext("2d");
-  context.filter = "grayscale(1) brightness(.6)";
-  context.drawImage(image.bitmap, 0, 0);
-  context.filter = "none";
-  context.imageSmoothingQuality = "high";
-  // Map row r has its centre at r; on the canvas that is r + 1/2 below the border.
-  const start = border + 0.5;
-  context.drawImage(map, left + start, top + start, right - left, bottom - top, 0, 0, canvas.width, canvas.height);
-  const radius = Math.max(4, canvas.width / 80);
-  context.beginPath();
-  context.arc(x + 0.5, y + 0.5, radius, 0, 2 * Math.PI);
-  context.lineWidth = radius / 2.5;
-  context.strokeStyle = "#2cf";
-  context.stroke();
-  const figure = document.createElement("figure");
-  figure.append(canvas, element("figcaption", "", CAPTIONS[direction]));
-  return figure;
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function heat(share) {
-  const place = Math.sqrt(share) * (HEAT.length - 1); // the root shows small weights too
-  const index = Math.min(Math.floor(place), HEAT.length - 2);
-  const part = place - index;
-  return HEAT[index].map((value, channel) => value + part * (HEAT[index + 1][channel] - value));
+async function saveOverlay() {
+  const { width, height } = $("image");
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.drawImage($("image"), 0, 0);
+  context.globalAlpha = $("opacity").value / 100;
+  context.drawImage($("overlay"), 0, 0);
+  save(await canvas.convertToBlob({ type: "image/png" }), `${shown.picture.name}_overlay.png`);
 }
 
 for (const id of ["file", "another"]) {
@@ -234,9 +235,54 @@ for (const id of ["file", "another"]) {
     event.target.value = "";
   });
 }
-$("opacity").addEventListener("input", () => { $("overlay").style.opacity = $("opacity").value / 100; });
-$("overlay").style.opacity = $("opacity").value / 100;
-$("stage").addEventListener("click", showAttentionAt);
+const setOpacity = () => { $("overlay").style.opacity = $("opacity").value / 100; };
+$("opacity").addEventListener("input", setOpacity);
+setOpacity();
+$("save-labels").addEventListener("click", () => save(shown.blob, `${shown.picture.name}_labels.png`));
+$("save-overlay").addEventListener("click", saveOverlay);
+
+const hasAttention = () => shown && shown.version.metadata.directions.length > 0;
+$("stage").addEventListener("pointermove", showTip);
+$("stage").addEventListener("pointerleave", () => {
+  $("tip").hidden = true;
+  for (const button of $("legend").querySelectorAll(".under")) button.classList.remove("under");
+});
+$("stage").addEventListener("click", (event) => {
+  const at = hasAttention() && pixelAt(event);
+  if (!at) return;
+  moveMark(at);
+  showAttention();
+});
+$("stage").addEventListener("keydown", (event) => {
+  if (!hasAttention()) return;
+  const { width, height } = $("image");
+  const { x, y } = point ?? { x: width >> 1, y: height >> 1 };
+  const step = Math.max(1, Math.round(Math.max(width, height) / (event.shiftKey ? 10 : 50)));
+  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  if (event.key in moves) {
+    const [right, down] = point ? moves[event.key] : [0, 0];
+    moveMark({ x: x + right, y: y + down });
+  } else if (event.key === "Enter" || event.key === " ") {
+    moveMark({ x, y });
+    showAttention();
+  } else {
+    return;
+  }
+  event.preventDefault(); // the page would scroll
+});
+
+const labelOf = (event) => {
+  const button = event.target.closest("button[data-label]");
+  return button ? Number(button.dataset.label) : chosen;
+};
+for (const name of ["pointerover", "focusin"]) $("legend").addEventListener(name, (event) => paint(labelOf(event)));
+for (const name of ["pointerleave", "focusout"]) $("legend").addEventListener(name, () => shown && paint(chosen));
+$("legend").addEventListener("click", (event) => {
+  const label = labelOf(event);
+  chosen = chosen === label ? null : label;
+  paint(chosen);
+});
+
 for (const name of ["dragenter", "dragover"]) {
   document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 }
