@@ -60,11 +60,12 @@ class Suggestion:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """Sums over the pixels of an image by the class that they were given: [K] each."""
+    """Sums over the pixels of an image by the class that they were given: [K] each; and what it looks like."""
 
     pixels: np.ndarray
     margin: np.ndarray
     entropy: np.ndarray
+    look: np.ndarray
 
     def mean(self, measure, weights):
         return float((getattr(self, measure) * weights).sum() / self.pixels.sum())
@@ -78,7 +79,7 @@ def suggest(
     measure: str = "margin",
     balanced: bool = False,
     classes: Sequence[str] = (),
-    similarity: float = 0.92,
+    similarity: float = 0.9,
     image_url: str | None = None,
 ) -> tuple[list[Suggestion], dict[Path, str]]:
     """Ranks images by how unsure a network is of them, and writes the first ones, labelled by it, to be corrected.
@@ -130,9 +131,7 @@ def suggest(
         weights = weights * _rarity(sum(item.pixels for item in seen.values()))
     scores = {image: item.mean(measure, weights) for image, item in seen.items()}
     ranking = sorted(seen, key=lambda image: (-scores[image], image.name))
-    # Of those alone that come into question.
-    looks = (look_of(segmenter.images.picture(read_image(image.path, segmenter.images))) for image in ranking)
-    chosen = thinned(looks, count, similarity)
+    chosen = thinned([seen[image].look for image in ranking], count, similarity)
     suggestions = []
     for rank, (index, look_alikes) in enumerate(chosen, start=1):
         image = ranking[index]
@@ -170,7 +169,7 @@ def _look_over(segmenter, images):
         found = labeler.uncertainty(pixels)
         labels = found.labels.ravel()
         sums = [np.bincount(labels, values, count) for values in (None, found.margin.ravel(), found.entropy.ravel())]
-        return _Seen(*sums)
+        return _Seen(*sums, look_of(segmenter.images.picture(pixels)))
 
     results = dict(on_all_devices(segmenter.labelers, images, work, "looking over"))
     failures = {image.path: result for image, result in results.items() if isinstance(result, str)}

@@ -1,10 +1,12 @@
 """The deployment files in export/: well-formed, and consistent with each other and with the exports."""
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 from google.protobuf import text_format
 from ruamel.yaml import YAML
@@ -17,26 +19,76 @@ def documents(path):
     return list(YAML(typ="safe", pure=True).load_all((EXPORT / path).read_text()))
 
 
-def test_the_models_configuration_is_one():
-    config = text_format.Parse(
-        (EXPORT / "config" / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
-    )
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("psanet", "/models/psanet")
-    assert model.model_version_policy.latest.num_versions == 2
+def server_commands():
+    """File -> arguments of the model server in it."""
+    commands = {}
+    for name in ("docker-compose.cpu.yml", "docker-compose.gpu.yml"):
+        (document,) = documents(name)
+        commands[name] = document["services"]["serving"]["command"]
+    for name in ("psanet.yaml", "psanet-gpu.yaml"):
+        (deployment,) = [item for item in documents(f"kubernetes/{name}") if item["kind"] == "Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        commands[name] = container["args"]
+    (service,) = documents("kubernetes/kserve.yaml")
+    commands["kserve.yaml"] = service["spec"]["predictor"]["model"]["args"]
+    return commands
 
 
-def test_compose_files_name_files_that_are_there():
+COMMANDS = server_commands()
+
+
+@pytest.mark.parametrize("file", COMMANDS)
+def test_the_model_server_knows_every_flag(file):
+    lines = (Path(__file__).parent / "model_server_flags.txt").read_text().splitlines()
+    known = {line for line in lines if not line.startswith("#")}
+    assert len(known) == 48
+    flags = {re.fullmatch(r"--(\w+)=.+", argument)[1] for argument in COMMANDS[file]}
+    assert flags <= known
+    for argument in COMMANDS[file]:
+        for name in re.findall(r"/config/([\w.]+)", argument):
+            assert (EXPORT / "config" / name).is_file()
+
+
+@pytest.mark.parametrize("file", ["docker-compose.cpu.yml", "psanet.yaml", "kserve.yaml"])
+def test_on_a_cpu_nothing_is_joined_and_threads_are_as_many_as_the_limit(file):
+    command = dict(argument.removeprefix("--").split("=", 1) for argument in COMMANDS[file])
+    assert not any("batching" in flag for flag in command)
+    if file == "docker-compose.cpu.yml":
+        (document,) = documents(file)
+        limit = document["services"]["serving"]["deploy"]["resources"]["limits"]["cpus"]
+    else:
+        limit = containers(file)[0]["resources"]["limits"]["cpu"]
+    assert command["tensorflow_intra_op_parallelism"] == command["tensorflow_inter_op_parallelism"] == limit
+
+
+@pytest.mark.parametrize("file", ["docker-compose.gpu.yml", "psanet-gpu.yaml"])
+def test_on_a_gpu_only_models_that_say_so_are_joined(file):
+    assert "--enable_per_model_batching_parameters=true" in COMMANDS[file]
+    text = (EXPORT / "config" / "batching.config").read_text()
+    # How requests are joined would hold for no model.
+    assert re.findall(r"^(\w+) \{ value: \S+ \}", text, re.MULTILINE) == ["thread_pool_name", "num_batch_threads"]
+
+
+@pytest.mark.parametrize(
+    ("file", "models"), [("models.config", ["psanet"]), ("models.gpu.config", ["psanet", "psanet-pixels"])]
+)
+def test_models_are_served_in_the_versions_that_are_named(file, models):
+    text = (EXPORT / "config" / file).read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    assert [(model.name, model.base_path) for model in config] == [(name, f"/models/{name}") for name in models]
+    # "latest" would unload the version that a label names when enough newer ones are there.
+    assert all(list(model.model_version_policy.specific.versions) == [1] for model in config)
+
+
+def test_compose_files_open_nothing_beyond_this_machine():
     (cpu,) = documents("docker-compose.cpu.yml")
     (gpu,) = documents("docker-compose.gpu.yml")
     assert set(gpu["services"]) <= set(cpu["services"])
-    serving = cpu["services"]["serving"]
-    for flag in serving["command"]:
-        for name in re.findall(r"/config/([\w.]+)", flag):
-            assert (EXPORT / "config" / name).is_file()
-    # Nothing listens beyond this machine unless somebody decides so.
     for service in cpu["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    serving = cpu["services"]["serving"]
+    assert serving["user"].split(":")[0] not in ("0", "root")
+    assert serving["read_only"] and serving["cap_drop"] == ["ALL"]
     (prometheus,) = documents("config/prometheus.yml")
     path = prometheus["scrape_configs"][0]["metrics_path"]
     assert f'path: "{path}"' in (EXPORT / "config" / "monitoring.config").read_text()
@@ -53,27 +105,102 @@ def test_compose_accepts_the_files():
     assert done.returncode == 0, done.stderr
 
 
+def containers(file):
+    """The containers of every pod that a manifest describes."""
+    found = []
+    for item in documents(f"kubernetes/{file}"):
+        if item["kind"] == "Deployment":
+            found += item["spec"]["template"]["spec"]["containers"]
+        elif item["kind"] == "InferenceService":
+            found.append(item["spec"]["predictor"]["model"])
+    return found
+
+
+MANIFESTS = sorted(path.name for path in (EXPORT / "kubernetes").glob("*.yaml"))
+SCHEMAS = json.loads((Path(__file__).parent / "kubernetes_schemas.json").read_text())
+
+
+def check(item):
+    jsonschema.Draft202012Validator(SCHEMAS[f"{item['apiVersion']}/{item['kind']}"]).validate(item)
+
+
+@pytest.mark.parametrize("file", MANIFESTS)
+def test_the_cluster_accepts_the_manifest(file):
+    for item in documents(f"kubernetes/{file}"):
+        check(item)
+
+
+@pytest.mark.parametrize("file", MANIFESTS)
+def test_a_wrong_manifest_is_told(file):
+    """The schemas are cut down to what the manifests touch: they must still tell a wrong key and a wrong type."""
+
+    def places(value):
+        if isinstance(value, dict):
+            yield value
+            for item in value.values():
+                yield from places(item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from places(item)
+
+    found = 0
+    for item in documents(f"kubernetes/{file}"):
+        # Of these any key may be there.
+        free = {"labels", "matchLabels", "annotations", "requests", "limits"}
+        if item["kind"] == "Service":
+            free.add("selector")
+        for place in places(item["spec"]):
+            if any(place is owner.get(name) for owner in places(item) for name in free):
+                continue
+            place["replica"] = 1
+            with pytest.raises(jsonschema.ValidationError, match="'replica' was unexpected"):
+                check(item)
+            del place["replica"]
+            found += 1
+        item["spec"] = "text"
+        with pytest.raises(jsonschema.ValidationError):
+            check(item)
+    assert found >= 6
+
+
 def test_the_manifest_hangs_together():
     items = {item["kind"]: item for item in documents("kubernetes/psanet.yaml")}
     assert set(items) == {
         "PersistentVolumeClaim",
         "Deployment",
+        "NetworkPolicy",
         "Service",
         "HorizontalPodAutoscaler",
         "PodDisruptionBudget",
     }
     deployment = items["Deployment"]
-    template = deployment["spec"]["template"]
-    labels = template["metadata"]["labels"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == items["Service"]["spec"]["selector"] == labels
+    assert items["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
     assert items["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    (container,) = template["spec"]["containers"]
-    assert container["readinessProbe"]["httpGet"] == {"path": "/v1/models/psanet", "port": "rest"}
-    assert container["resources"]["limits"]["cpu"] == container["resources"]["requests"]["cpu"]
-    volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+    (with_gpu,) = documents("kubernetes/psanet-gpu.yaml")
+    assert labels.items() <= with_gpu["spec"]["template"]["metadata"]["labels"].items()
+    assert with_gpu["metadata"]["name"] != deployment["metadata"]["name"]
+
+
+@pytest.mark.parametrize("file", ["psanet.yaml", "psanet-gpu.yaml"])
+def test_pods_may_do_no_more_than_they_need(file):
+    (deployment,) = [item for item in documents(f"kubernetes/{file}") if item["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    # The status of a model is 200 also when every version of it failed.
+    assert container["readinessProbe"]["httpGet"] == {"path": "/v1/models/psanet/metadata", "port": "rest"}
+    assert container["livenessProbe"]["grpc"] == {"port": 8500}
+    assert "--enable_grpc_healthcheck_service=true" in container["args"]
+    assert pod["terminationGracePeriodSeconds"] > int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    volumes = {volume["name"] for volume in pod["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-    (cpu,) = documents("docker-compose.cpu.yml")
-    assert set(container["args"]) <= set(cpu["services"]["serving"]["command"])
 
 
 BUILD_FILE = """
