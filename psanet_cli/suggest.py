@@ -31,7 +31,7 @@ def suggest(
     ] = None,
     similarity: Annotated[
         float, typer.Option(help="Images more alike than this (0 to 1) to a better one are left out; 1 keeps all.")
-    ] = 0.9,
+    ] = 0.92,
     image_url: Annotated[
         str | None,
         typer.Option(

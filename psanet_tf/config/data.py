@@ -89,7 +89,9 @@ class DataSection(Section):
         None, description="custom: file under root with one class name per line, in the order of the train ids"
     )
     class_colors: str | None = Field(
-        None, description="custom: file under root with red, green, blue (0..255) per class; default: distinct colours"
+        None,
+        description="custom: file under root with red, green, blue (0..255) per class; default: those of "
+        "label_palette, or distinct ones",
     )
     list_file: str | None = Field(
         None,

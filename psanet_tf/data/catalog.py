@@ -126,8 +126,13 @@ def info_of(data: DataSection) -> DatasetInfo:
         return dataclasses.replace(dataset_info(data.dataset), images=images)
     root = existing_root(data, data.class_names)
     names = _class_names(root / data.class_names)
-    colors = distinct_colors(len(names)) if data.class_colors is None else _class_colors(data, len(names))
     rule = label_rule(data, names, root / data.class_names)
+    if data.class_colors is not None:
+        colors = _class_colors(data, len(names))
+    elif rule is not None and rule.colors:
+        colors = rule.class_colors()
+    else:
+        colors = distinct_colors(len(names))
     return DatasetInfo("custom", names, colors, label_rule=rule, images=images)
 
 

@@ -197,7 +197,7 @@ def _colors_in_words(rule):
     """ "colours #000000 ignored, #804080 as class 0" """
     return "colours " + ", ".join(
         f"#{red:02x}{green:02x}{blue:02x} {'ignored' if train_id == IGNORE_LABEL else f'as class {train_id}'}"
-        for (red, green, blue), train_id in rule.colors
+        for (red, green, blue), train_id in sorted(rule.colors)
     )
 
 

@@ -110,7 +110,7 @@ def _advice_out_of_range(present, wrong, info):
             return f"if these are the classes in the order of class_names, set data.label_values={_shown(guess)}"
     return (
         f"class_names has {counted(count, 'name')}, for values 0..{count - 1}: add the missing ones, or list the value "
-        "of each class in data.label_values"
+        "of each class in data.label_values, and the values of none in data.ignore_label"
     )
 
 

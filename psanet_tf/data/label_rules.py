@@ -51,6 +51,14 @@ class LabelRule:
         """uint8 [2^24], read-only: as `value_table`, of ``red * 65536 + green * 256 + blue``."""
         return _color_table(self.colors)
 
+    def class_colors(self) -> np.ndarray:
+        """uint8 [K, 3]: the first colour of each class, of a rule of colours."""
+        first = {}
+        for color, train_id in self.colors:
+            if train_id != IGNORE_LABEL:
+                first.setdefault(train_id, color)
+        return np.array([first[train_id] for train_id in sorted(first)], np.uint8)
+
     def class_values(self) -> list[int]:
         """The values that are classes, in the order of the classes."""
         return [value for value, train_id in sorted(self.values, key=lambda pair: pair[1]) if train_id != IGNORE_LABEL]
@@ -169,7 +177,7 @@ def _color_rule(data, class_names, names_file):
             f"data.label_palette: {path} has no colour of {_listed(map(repr, absent))}: add a line for each class of "
             f"{names_file}, or take the name out there"
         )
-    return LabelRule(colors=tuple(sorted(colors.items())))
+    return LabelRule(colors=tuple(colors.items()))
 
 
 def _index_of(name, class_names):

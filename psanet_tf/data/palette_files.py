@@ -99,5 +99,8 @@ def _named(name, numbers):
 def _split(line):
     for separator in ("\t", ",", ";"):
         if separator in line:
-            return [word.strip() for word in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+            words = [word.strip() for word in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+            # "64 128 64<tab>road"
+            parts = [word.split() if re.fullmatch(r"\d+\s+\d+\s+\d+", word) else [word] for word in words if word]
+            return [part for split in parts for part in split]
     return line.split()

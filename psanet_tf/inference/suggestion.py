@@ -60,12 +60,11 @@ class Suggestion:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """Sums over the pixels of an image by the class that they were given: [K] each; and what it looks like."""
+    """Sums over the pixels of an image by the class that they were given: [K] each."""
 
     pixels: np.ndarray
     margin: np.ndarray
     entropy: np.ndarray
-    look: np.ndarray
 
     def mean(self, measure, weights):
         return float((getattr(self, measure) * weights).sum() / self.pixels.sum())
@@ -79,7 +78,7 @@ def suggest(
     measure: str = "margin",
     balanced: bool = False,
     classes: Sequence[str] = (),
-    similarity: float = 0.9,
+    similarity: float = 0.92,
     image_url: str | None = None,
 ) -> tuple[list[Suggestion], dict[Path, str]]:
     """Ranks images by how unsure a network is of them, and writes the first ones, labelled by it, to be corrected.
@@ -131,7 +130,9 @@ def suggest(
         weights = weights * _rarity(sum(item.pixels for item in seen.values()))
     scores = {image: item.mean(measure, weights) for image, item in seen.items()}
     ranking = sorted(seen, key=lambda image: (-scores[image], image.name))
-    chosen = thinned([seen[image].look for image in ranking], count, similarity)
+    # Of those alone that come into question.
+    looks = (look_of(segmenter.images.picture(read_image(image.path, segmenter.images))) for image in ranking)
+    chosen = thinned(looks, count, similarity)
     suggestions = []
     for rank, (index, look_alikes) in enumerate(chosen, start=1):
         image = ranking[index]
@@ -169,7 +170,7 @@ def _look_over(segmenter, images):
         found = labeler.uncertainty(pixels)
         labels = found.labels.ravel()
         sums = [np.bincount(labels, values, count) for values in (None, found.margin.ravel(), found.entropy.ravel())]
-        return _Seen(*sums, look_of(segmenter.images.picture(pixels)))
+        return _Seen(*sums)
 
     results = dict(on_all_devices(segmenter.labelers, images, work, "looking over"))
     failures = {image.path: result for image, result in results.items() if isinstance(result, str)}

@@ -46,7 +46,7 @@ def reliability_image(reliability: Reliability, title: str) -> np.ndarray:
         if share:
             draw.rectangle((left, base - _HISTOGRAM * share / largest, right, base), fill=_PIXELS)
     draw.line((_LEFT, base, _LEFT + _SIDE, base), fill=_INK)
-    draw.text((_LEFT, bottom + _GAP - 12), f"pixels, at most {100 * largest:.0f} % in a bin", fill=_INK, font=font(11))
+    draw.text((_LEFT, bottom + _GAP - 16), f"pixels, at most {100 * largest:.0f} % in a bin", fill=_INK, font=font(11))
     for tick in np.linspace(0, 1, 6):
         draw.text((_across(tick), bottom + 5), f"{tick:g}", fill=_INK, font=font(11), anchor="mt")
         draw.text((_across(tick), base + 5), f"{tick:g}", fill=_INK, font=font(11), anchor="mt")

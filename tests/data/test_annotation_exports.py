@@ -1,15 +1,32 @@
 """Exports of annotation tools that are damaged, or hold what has no sure meaning: refused with what to do."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
-from label_forms import COUNT, coco, corners, cvat_xml, label_studio, labelme, roboflow, supervisely
+from image_forms import png
+from label_forms import (
+    COLORS,
+    COUNT,
+    coco,
+    corners,
+    cvat_xml,
+    label_studio,
+    labelme,
+    photo,
+    roboflow,
+    supervisely,
+    truth,
+)
 from PIL import Image
 
-from psanet_tf.data.importing import inspect_source
+from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
 from psanet_tf.data.importing.class_files import read_class_files
 from psanet_tf.data.importing.detection import Where
+from psanet_tf.data.importing.rules import LabelChoices
+from psanet_tf.inference.prelabels import label_studio_task, write_cvat_masks
 
 
 def changed(root, pattern, change):
@@ -84,6 +101,90 @@ def test_exports_that_cannot_be_used(tmp_path, make, pattern, change, message):
     changed(tmp_path, pattern, change)
     with pytest.raises(ValueError, match=message):
         inspect_source(tmp_path)
+
+
+def test_what_is_written_for_annotation_tools_is_read_back(tmp_path):
+    """`psanet suggest` writes labels to be corrected; corrected they come back as exports."""
+    info = DatasetInfo("mine", ("background", "road", "car"), COLORS)
+    for index in range(COUNT):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(photo(index)).save(tmp_path / f"photos/p.{index}.png")
+    labels = [(f"p.{index}", truth(index)) for index in range(COUNT)]
+    write_cvat_masks(tmp_path / "masks.zip", labels, info)
+    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+        archive.extractall(tmp_path / "cvat")
+    tasks = []
+    for name, label in labels:
+        task = label_studio_task(f"/data/{name}.png", label, info, 0.5, "net")
+        tasks.append({**task, "annotations": [{"result": task["predictions"][0]["result"]}]})
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    for source in ("cvat", "tasks.json"):
+        inspection = inspect_source(tmp_path / source, Where(images=tmp_path / "photos"))
+        out = tmp_path / f"from_{source}"
+        import_dataset(inspection, out, ImportOptions(val_share=0.3))
+        assert (out / "classes.txt").read_text().split() == list(info.class_names)
+        for name, label in labels:
+            (path,) = out.glob(f"labels/*/{name}.png")
+            assert np.array_equal(np.asarray(Image.open(path)), label)
+
+
+def grey(*modes):
+    def make(root):
+        for index, mode in enumerate(modes):
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(root / f"images/p{index}.png")
+            (root / "masks").mkdir(exist_ok=True)
+            if mode == "pages":
+                Image.new("L", (4, 4)).save(
+                    root / "masks/p0.tif", save_all=True, append_images=[Image.new("L", (4, 4))]
+                )
+            elif mode == "deep":
+                (root / f"masks/p{index}.png").write_bytes(png(np.full((4, 4, 3), 700), 16, 2))
+            else:
+                Image.new(mode, (4, 4)).save(root / f"masks/p{index}.tif")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (grey("CMYK"), r"p0\.tif: a mask of mode CMYK has neither values nor colours of classes"),
+        (grey("pages"), r"1 mask cannot be read: .*p0\.tif holds 2 pages or frames, one was expected"),
+        (grey("deep"), r"p0\.png: colours of 16 bits, of which 8 would be lost"),
+    ],
+)
+def test_masks_of_forms_without_a_sure_meaning(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        inspect_source(tmp_path)
+
+
+def test_pictures_of_masks_beside_them(tmp_path):
+    for folder in ("images", "masks", "masks_color"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(truth(0)).save(tmp_path / folder / "p0.png")
+    with pytest.raises(ValueError, match=r"p0\.png has two masks of 'mask': .*; --masks names the folder that counts"):
+        inspect_source(tmp_path)
+    assert len(inspect_source(tmp_path, Where(masks=tmp_path / "masks", images=tmp_path / "images")).source.images) == 1
+    (tmp_path / "masks_color/p0.png").rename(tmp_path / "masks/p0_color.png")
+    with pytest.raises(
+        ValueError, match=r"p0_color\.png: the mask of one class must be 0 and one other value, this holds"
+    ):
+        inspect_source(tmp_path)
+
+
+def test_a_mask_of_another_size_than_its_image(tmp_path):
+    coco(lambda box, mask: {"size": [10, 60], "counts": [600]})(tmp_path)
+    with pytest.raises(ValueError, match=r"the mask of annotation 0 is of \[10, 60\] pixels, the image of \[20, 30\]"):
+        inspect_source(tmp_path)
+
+
+def test_names_that_a_line_cannot_hold(tmp_path):
+    labelme(tmp_path)
+    changed(tmp_path, "*.json", replaced('"road"', '" "'))
+    with pytest.raises(ValueError, match=r"' ' is no name of a class that a line can hold"):
+        import_dataset(inspect_source(tmp_path), tmp_path / "out", ImportOptions(LabelChoices(ignore=("unlabelled",))))
 
 
 def test_exports_that_lack_something(tmp_path):

@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from label_forms import COLORS, COUNT, DOCUMENT, FORMS, document_text, photo, truth
+from label_forms import COLORS, COUNT, DOCUMENT, FORMS, SIZE, document_text, photo, truth
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -96,6 +96,36 @@ def test_without_out_it_says_what_is_there(tmp_path):
     assert "nothing is written" in result.output
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grey PNG of 0, 1, 2",
+        "0 and 255",
+        "255 beside the classes, of which nothing is said",
+        "RGB, a colour that no line names",
+        "RGB, the colours in a file",
+        "folders called training, valid and test",
+        "a mask for each class, masks/road/p1.png",
+        "CVAT, Segmentation mask 1.1",
+        "shapes, and nothing said of the rest",
+        "Roboflow, semantic segmentation masks",
+    ],
+)
+def test_what_is_proposed_makes_the_import_complete(name, tmp_path):
+    next(form for form in FORMS if form.name == name).make(tmp_path / "source")
+    lines = run(tmp_path / "source").output.splitlines()
+    proposals = [line.partition(": ")[2] for line in lines if line.startswith("proposal, with names of your own: ")]
+    assert len(proposals) == (0 if name.startswith("Roboflow") else 1)
+    result = run(tmp_path / "source", "--out", tmp_path / "out", *shlex.split("".join(proposals)))
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert len(read_back(tmp_path / "out")[1]) == COUNT
+
+
+def test_nothing_is_proposed_for_masks_that_must_be_made_anew(tmp_path):
+    next(form for form in FORMS if form.name.startswith("values that were smoothed")).make(tmp_path)
+    assert "proposal" not in run(tmp_path).output
+
+
 def test_what_is_written_is_said_and_the_split_depends_on_the_seed_alone(tmp_path):
     root = tmp_path / "source"
     for index in range(20):
@@ -168,6 +198,22 @@ def test_an_orientation_that_sizes_do_not_tell_is_said(tmp_path):
     output = run(tmp_path).output
     assert "note: 1 image to be turned (orientation tag), whose sizes do not tell" in output
     assert "images/p0.jpg" in output
+
+
+def test_images_of_many_channels_are_taken_as_they_are(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    FORMS[0].make(tmp_path / "source")
+    for index in range(COUNT):
+        (tmp_path / f"source/images/p{index}.jpg").unlink()
+        values = np.full((*SIZE, 7), index, np.uint16)
+        tifffile.imwrite(
+            tmp_path / f"source/images/p{index}.tif", values, photometric="minisblack", planarconfig="contig"
+        )
+    assert run(tmp_path / "source", "--out", tmp_path / "out", *shlex.split(FORMS[0].options)).exit_code == 0
+    data = load_config(tmp_path / "out/dataset.yaml", ["data.channels=7", "data.dtype=uint16"]).data
+    image, label = read_example(list_examples(data, "val")[0], info_of(data))
+    assert image.shape == (*SIZE, 7)
+    assert np.array_equal(label, truth(int(image[0, 0, 0])))
 
 
 def test_a_split_of_the_source_is_not_drawn_again(tmp_path):

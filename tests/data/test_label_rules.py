@@ -161,6 +161,7 @@ def test_labels_by_colour(dataset, tmp_path, mode):
         assert np.array_equal(label, CLASSES_OF_COLORS[np.resize(np.array(row), CROP)])
     assert not check_splits(data, ["val"])[0].problems
     info = info_of(data)
+    assert info.colors.tolist() == [[0, 0, 255], [0, 200, 0], [255, 255, 255]]
     assert DatasetInfo.from_dict(info.to_dict()).label_rule == info.label_rule
 
 
@@ -258,6 +259,7 @@ EXPECTED = [("facade", (0, 0, 255)), ("dry land", (0, 200, 0))]
         "id;red;green;blue;class\n0;0;0;255;facade\n1;0;200;0;dry land\n",
         "# label:color_rgb:parts:actions\nfacade:0,0,255::\ndry land:0,200,0::\n",
         "0 0 255 facade\n0 200 0 dry land\n",
+        "0 0 255\tfacade\n0 200 0\t\tdry land\n",
         "facade #0000ff\ndry land #00C800\n",
         "name,color\nfacade,0000ff\ndry land,#00c800\n",
     ],

@@ -13,6 +13,9 @@ import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
+from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
+from psanet_tf.data.importing.detection import Where
+from psanet_tf.data.importing.rules import LabelChoices
 from psanet_tf.inference.inputs import InputFile
 from psanet_tf.inference.suggestion import suggest
 from psanet_tf.inference.whole_image import WholeImage
@@ -110,6 +113,25 @@ def test_what_is_written(segmenter, files, tmp_path):
     suggest(segmenter, files, tmp_path / "named", count=1, image_url="https://pictures/a?name=")
     tasks = json.loads((tmp_path / "named" / "label_studio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == ["https://pictures/a?name=1_unsure.png"]
+
+
+def test_what_comes_back_from_the_tools_is_imported_as_it_was(segmenter, files, tmp_path):
+    suggestions, _ = suggest(segmenter, files, tmp_path / "out", count=3)
+    images = tmp_path / "out" / "images"
+    with zipfile.ZipFile(tmp_path / "out" / "cvat_masks.zip") as archive:
+        archive.extractall(tmp_path / "cvat")
+    # As Label Studio exports predictions that were accepted.
+    tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    accepted = [{**task, "id": 1, "annotations": [task["predictions"][0]]} for task in tasks]
+    (tmp_path / "export.json").write_text(json.dumps(accepted))
+    for source, name, ignore in (("cvat", "of_cvat", ["background"]), ("export.json", "of_label_studio", [])):
+        options = ImportOptions(LabelChoices(classes=INFO.class_names, ignore=tuple(ignore)), val_share=0.3)
+        import_dataset(inspect_source(tmp_path / source, Where(images=images)), tmp_path / name, options)
+        found = {path.stem: np.asarray(Image.open(path)) for path in (tmp_path / name / "labels").rglob("*.png")}
+        assert sorted(found) == [item.name for item in suggestions]
+        for item in suggestions:
+            expected = segmenter.labelers[0].labels(np.asarray(Image.open(item.file.path)))
+            np.testing.assert_array_equal(found[item.name], expected)
 
 
 def test_rare_classes_and_chosen_ones_can_count_for_more(segmenter, files, tmp_path):

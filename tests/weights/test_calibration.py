@@ -52,7 +52,7 @@ def test_a_keras_file_carries_it_and_stays_the_same_otherwise(tmp_path, descript
     assert found.temperature == 1.7
     # Without a calibration nothing is said of one.
     assert "calibration" not in description.to_dict()
-    assert temperature_of(load_trained(tmp_path / "before.keras").model) == 1.0
+    assert description.temperature == temperature_of(model) == 1.0
     with pytest.raises(ValueError, match="not the calibration of a network: 'nll'"):
         Description.from_dict(
             {**found.to_dict(), "calibration": {"before": FOUND.to_lists(), "after": FOUND.to_lists()}}

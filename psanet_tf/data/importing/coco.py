@@ -52,7 +52,7 @@ def read_coco(paths: Sequence[Path], images: Path, skip: Collection[str]) -> Sou
             for annotation in things[image["id"]]:
                 if annotation["category_id"] not in categories:
                     raise ValueError(f"{where}: no category has the id {annotation['category_id']}")
-                own = _shapes(annotation, names.index(categories[annotation["category_id"]]), where)
+                own = _shapes(annotation, names.index(categories[annotation["category_id"]]), size, where)
                 if not own:
                     left_out.add("box", where)
                 shapes += [(annotation.get("area") or 0, shape) for shape in own]
@@ -80,12 +80,17 @@ def _split_of_file(path):
     return next((split for word in words if (split := split_of(word))), None) or split_of(path.parent.name)
 
 
-def _shapes(annotation, label, where):
+def _shapes(annotation, label, size, where):
     """A Shape for each part that is seen of a thing; an empty list of a box."""
     segmentation = annotation.get("segmentation")
     if not segmentation:
         return []
     if isinstance(segmentation, dict):
+        if tuple(segmentation["size"]) != size:
+            raise ValueError(
+                f"{where}: the mask of annotation {annotation.get('id')} is of {segmentation['size']} pixels, the "
+                f"image of {list(size)}: is this the file of these images?"
+            )
         return [Shape(label, mask=coco_mask(segmentation, where))]
     try:
         rings = [[(ring[place], ring[place + 1]) for place in range(0, len(ring), 2)] for ring in segmentation]

@@ -11,6 +11,7 @@ import numpy as np
 from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.configuration import configuration_text
 from psanet_tf.data.importing.detection import Where, find_source
+from psanet_tf.data.importing.proposals import proposed_options
 from psanet_tf.data.importing.rules import KeyCounts, LabelChoices, class_rule, describe_keys
 from psanet_tf.data.importing.source import Source
 from psanet_tf.data.importing.splits import with_splits
@@ -53,7 +54,9 @@ class Inspection:
         lines += [f"note: {note}" for note in source.notes]
         named = {key: source.names.get(key, key if key in source.keys.names else "?") for key in _found(self)}
         named |= dict.fromkeys(source.ignored)
-        return "\n".join([*lines, *describe_keys(source, self.counts, named)])
+        lines += describe_keys(source, self.counts, named)
+        proposal = proposed_options(source, self.counts)
+        return "\n".join(lines + ([f"proposal, with names of your own: {proposal}"] if proposal else []))
 
 
 def inspect_source(path: str | os.PathLike, where: Where | None = None) -> Inspection:

@@ -26,6 +26,7 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _LARGEST = (1 << 16) - 1
+_DEEP_COLORS = ((16, headers.RGB), (16, headers.RGB_ALPHA), (16, headers.GREY_ALPHA))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class MaskFile:
         """int32 [H, W], of the file's own size; see `Labels`."""
         contents = self.path.read_bytes()
         pixels = _pixels(contents, self.path)
+        if headers.is_png(contents) and headers.png_kind(contents) in _DEEP_COLORS:
+            raise ValueError(f"{self.path}: colours of 16 bits, of which 8 would be lost: save masks as 8-bit RGB PNG")
         by_color = self.kind == "colour"
         codes = _color_codes(pixels, self.path) if by_color else _values(pixels, contents, self.path)
         return turned(codes, headers.orientation(contents))
@@ -85,7 +88,8 @@ class ClassMasks:
             if len(found) > 2 or (len(found) == 2 and found[0] != 0):
                 raise ValueError(
                     f"{path}: the mask of one class must be 0 and one other value, this holds {found[:8].tolist()}"
-                    f"{' and more' if len(found) > 8 else ''}: save it anew, without smoothing"
+                    f"{' and more' if len(found) > 8 else ''}: save it anew, without smoothing; if it is not one of "
+                    "several masks, one for each class, --masks names the folder that counts"
                 )
             if codes is None:
                 codes, first = np.full(values.shape, unlabelled, np.int32), path
@@ -129,6 +133,8 @@ def kind_of_masks(
             with Image.open(path) as image:
                 if image.format not in _LOSSLESS:
                     lossy.append(path)
+                if getattr(image, "n_frames", 1) > 1:
+                    unreadable.append(f"{path} holds {image.n_frames} pages or frames, one was expected")
                 modes.setdefault(image.mode, path)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             unreadable.append(f"{path} is not a readable image: {error}")
@@ -139,7 +145,13 @@ def kind_of_masks(
             f"{counted(len(lossy), 'mask')} of {len(paths)} in JPEG or WebP (first: {lossy[0]}), which change values "
             "along every edge: export the masks anew as PNG; saving these files as PNG does not bring the values back"
         )
-    form = ", ".join(_MODES.get(mode, mode) for mode in sorted(modes))
+    unknown = [mode for mode in modes if mode not in _MODES]
+    if unknown:
+        raise ValueError(
+            f"{modes[unknown[0]]}: a mask of mode {unknown[0]} has neither values nor colours of classes: save masks "
+            "as grey, RGB or palette PNG"
+        )
+    form = ", ".join(_MODES[mode] for mode in sorted(modes))
     if wanted is not None:
         return wanted, form
     if modes.keys() <= {"RGB", "RGBA", "P"} and has_palette:

@@ -226,7 +226,8 @@ def _class_masks(pairing, photos, overlap):
             if name in named[photo]:
                 raise ValueError(
                     f"{photo.path} has two masks of {name!r}: {named[photo][name]} and {mask.path}; of several masks "
-                    "of an image each must be of another class, named by its folder or its name"
+                    "of an image each must be of another class, named by its folder or its name; --masks names the "
+                    "folder that counts"
                 )
             named[photo][name] = mask.path
     names = tuple(sorted({name for masks in named.values() for name in masks}))

@@ -10,7 +10,7 @@ from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.source import UNLABELLED, Source
 from psanet_tf.data.label_rules import IGNORE_LABEL, MAX_CLASSES, OUT_OF_RANGE
 
-_MANY = 20  # more keys than this without a class come from smoothing, from JPEG, or from images taken for masks
+MANY = 20  # more keys than this without a class come from smoothing, from JPEG, or from images taken for masks
 _SHOWN = 8
 _SMOOTHED = (
     "so many come from masks that were resized with smoothing, anti-aliased, or saved as JPEG on the way: export them "
@@ -99,6 +99,9 @@ def class_rule(source: Source, counts: KeyCounts, choices: LabelChoices) -> Clas
         raise ValueError("no class is left: all that occurs is ignored")
     if len(class_names) > MAX_CLASSES:
         raise ValueError(f"{len(class_names)} classes, a dataset can have {MAX_CLASSES}: map or ignore some (--map)")
+    unfit = [name for name in class_names if name != name.strip() or not name or "\n" in name]
+    if unfit:
+        raise ValueError(f"{unfit[0]!r} is no name of a class that a line can hold: --map {unfit[0]!r}=NAME")
     table = np.full(source.keys.count, OUT_OF_RANGE, np.uint8)
     for key, code in found.items():
         table[code] = IGNORE_LABEL if key in ignored else class_names.index(names[key])
@@ -139,7 +142,7 @@ def _in_order(keys, classes):
     if len(values) == len(classes):
         return {str(value): name for value, name in zip(values, classes, strict=True)}
     shown = ", ".join(map(str, values[:_SHOWN])) + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
-    smoothed = _SMOOTHED if len(values) > max(_MANY, 2 * len(classes)) else ""
+    smoothed = _SMOOTHED if len(values) > max(MANY, 2 * len(classes)) else ""
     raise ValueError(
         f"--classes gives {counted(len(classes), 'name')}, the labels hold {counted(len(values), 'value')} ({shown}): "
         f"{smoothed}say which value is which class (--map VALUE=NAME for each), or which are none (--ignore VALUE)"
@@ -202,12 +205,12 @@ def _uncovered(keys, found, counts, source):
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     kind = source.keys.kind
     text = f"{counted(len(keys), kind)} without a class: {shown}{more}; "
-    if len(keys) > _MANY:
+    if len(keys) > MANY:
         text += _SMOOTHED
     how = f"name each with --map {keys[0]}=NAME"
     if kind == "colour":
         how = f"write a line for each into a file, e.g. NAME,{_rgb(keys[0])}, and give it as --palette, or {how}"
-    elif kind == "value" and len(keys) == len(found) and len(keys) <= _MANY:
+    elif kind == "value" and len(keys) == len(found) and len(keys) <= MANY:
         how = f"give their names in this order, --classes {','.join(f'NAME{key}' for key in keys)}, or {how}"
     return f"{text}{how}; what is no class goes into --ignore, e.g. --ignore {keys[0]}"
 
@@ -221,11 +224,11 @@ def describe_keys(source: Source, counts: KeyCounts, class_of: Mapping[str, str 
     """A line for each key that occurs: its share of pixels, its files, its class."""
     total = sum(counts.pixels.values())
     lines = []
-    for code in sorted(counts.pixels)[: 4 * _MANY]:
+    for code in sorted(counts.pixels)[: 4 * MANY]:
         key = source.keys.key(code)
         share, files = 100 * counts.pixels[code] / total, counted(counts.files[code], "file")
         name = class_of.get(key, "?") or "no class"
         lines.append(f"  {source.keys.kind} {key}: {share:.3f} % of the pixels, in {files} -> {name}")
-    if len(counts.pixels) > 4 * _MANY:
-        lines.append(f"  and {len(counts.pixels) - 4 * _MANY} more")
+    if len(counts.pixels) > 4 * MANY:
+        lines.append(f"  and {len(counts.pixels) - 4 * MANY} more")
     return lines

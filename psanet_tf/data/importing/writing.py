@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from psanet_tf.data import headers
 from psanet_tf.data.importing.rules import ClassRule
@@ -113,8 +113,12 @@ def _orientation(path):
         start = file.read(1 << 18)
     if headers.is_jpeg(start) or headers.is_png(start):
         return headers.orientation(start)
-    with Image.open(path) as image:
-        tag = image.getexif().get(headers.ORIENTATION_TAG, headers.UPRIGHT)
+    try:
+        with Image.open(path) as image:
+            tag = image.getexif().get(headers.ORIENTATION_TAG, headers.UPRIGHT)
+    except UnidentifiedImageError:
+        # Of more channels than Pillow knows, which is for `psanet data check` to say.
+        return headers.UPRIGHT
     if tag != headers.UPRIGHT:
         raise ValueError(f"{path} is to be turned (orientation tag {tag}): save the image upright, as JPEG or PNG")
     return headers.UPRIGHT
