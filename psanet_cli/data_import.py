@@ -25,8 +25,8 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder of images and masks, or an unpacked export of CVAT, Label Studio, LabelMe, COCO, Supervisely "
-            "or Roboflow, or its .xml or .json file."
+            help="Folder of images and masks, or an export of CVAT, Label Studio, LabelMe, COCO, Supervisely or "
+            "Roboflow: its .zip, the folder, or its .xml or .json file."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to make; without it only what was found is said.")] = None,
@@ -77,9 +77,10 @@ def import_(
       psanet data import masks/                                          (says what is there)
       psanet data import masks/ --out dataset --classes background,road --val 0.1
       psanet data import masks/ --out dataset --labels rgb --palette classes.csv --ignore "#000000" --val 0.1
-      psanet data import export/annotations.xml --images photos/ --out dataset --map unlabelled=background --val 0.1
+      psanet data import export.zip --images photos/ --out dataset --map unlabelled=background --val 0.1
     """
     from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
+    from psanet_tf.data.importing.archives import unpacked
     from psanet_tf.data.importing.detection import Where
     from psanet_tf.data.importing.rules import LabelChoices
 
@@ -90,13 +91,14 @@ def import_(
     kinds = {None: None, LabelKind.VALUES: "value", LabelKind.RGB: "colour"}
     choices = LabelChoices(_names(classes), dict(_pairs(mapping or ())), tuple(_words(ignore or ())))
     where = Where(images, masks, kinds[labels], palette, overlap.value, tuple(skip or ()))
-    inspection = inspect_source(source, where)
-    print(inspection.text())
-    if out is None:
-        print("nothing is written: --out FOLDER makes a dataset of it")
-        return
-    for line in import_dataset(inspection, out, ImportOptions(choices, val, seed)):
-        print(line)
+    with unpacked(source, out) as folder:
+        inspection = inspect_source(folder, where)
+        print(inspection.text().replace(str(folder), str(source)))
+        if out is None:
+            print("nothing is written: --out FOLDER makes a dataset of it")
+            return
+        for line in import_dataset(inspection, out, ImportOptions(choices, val, seed)):
+            print(line)
 
 
 def _names(text):

@@ -235,11 +235,11 @@ def test_several_exports_in_one_folder(tmp_path):
 
 def test_files_that_are_no_export(tmp_path):
     (tmp_path / "a.json").write_text("{}")
-    (tmp_path / "a.zip").write_bytes(b"")
+    (tmp_path / "a.rar").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.json is no export of CVAT, Label Studio, LabelMe or COCO"):
         inspect_source(tmp_path / "a.json")
-    with pytest.raises(ValueError, match=r"a\.zip is no folder, and no \.json or \.xml: unpack an archive first"):
-        inspect_source(tmp_path / "a.zip")
+    with pytest.raises(ValueError, match=r"a\.rar is no folder, and no \.zip, \.json or \.xml: unpack other"):
+        inspect_source(tmp_path / "a.rar")
     with pytest.raises(FileNotFoundError, match="there is no folder and no file .*nowhere"):
         inspect_source(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no images are found below it"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -177,6 +178,23 @@ def test_colours_of_the_source_are_kept_and_others_differ_from_them(tmp_path):
     form.make(tmp_path / "source")
     assert run(tmp_path / "source", "--out", tmp_path / "out", *shlex.split(form.options)).exit_code == 0
     assert info_of(load_config(tmp_path / "out/dataset.yaml").data).colors.tolist() == COLORS.tolist()
+
+
+def test_archives_are_read_as_they_were_downloaded(tmp_path):
+    form = next(form for form in FORMS if form.name.startswith("CVAT for images"))
+    form.make(tmp_path / "source")
+    shutil.make_archive(tmp_path / "export", "zip", tmp_path / "source")
+    shutil.rmtree(tmp_path / "source")
+    archive, out = tmp_path / "export.zip", tmp_path / "out"
+    stopped = run(archive, "--out", out, "--val", 0.3)
+    assert f"have no label (first: {archive}/annotations.xml (image p0.jpg))" in str(stopped.exception)
+    assert run(archive, "--out", out, *shlex.split(form.options)).exit_code == 0
+    names, labels = read_back(out)
+    assert names == form.names
+    assert all(np.array_equal(labels[f"p{index}"], truth(index)) for index in range(COUNT))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.zip", "out"]
+    archive.write_bytes(archive.read_bytes()[:200])
+    assert f"{archive} cannot be unpacked: File is not a zip file" in str(run(archive).exception)
 
 
 def test_lists_of_the_source_are_its_split(tmp_path):

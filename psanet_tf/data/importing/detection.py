@@ -55,7 +55,7 @@ def find_source(path: Path, where: Where) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"there is no folder and no file {path}")
     if path.is_file() and path.suffix.lower() not in (".json", ".xml"):
-        raise ValueError(f"{path} is no folder, and no .json or .xml: unpack an archive first, and give its folder")
+        raise ValueError(f"{path} is no folder, and no .zip, .json or .xml: unpack other archives, and give the folder")
     root = path if path.is_dir() else path.parent
     images = where.images or root
     if where.masks is None:
