@@ -232,6 +232,17 @@ def test_bodies_that_are_broken_are_the_senders_fault(serve, connect):
     assert ask(server).status_code == 200
 
 
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\nBad Header\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\n\r\n" * 40])
+def test_what_is_no_http_is_a_line_of_log_at_most(serve, connect, caplog, data):
+    server = serve(grpc_port=None)
+    caplog.set_level(logging.INFO)
+    connection = connect(server, data)
+    assert connection.recv(65536).startswith(b"HTTP/1.")
+    time.sleep(0.05)
+    assert all(record.exc_info is None and record.levelno == logging.INFO for record in caplog.records)
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
 @pytest.fixture
 def stopping(serve, gate):
     """A server with a request of each protocol under way: (server, REST's answer, gRPC's, how to stop it)."""

@@ -3,6 +3,14 @@
 import asyncio
 import functools
 import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+# Up to this, parsing or writing takes less time than to hand it to a thread and back.
+_SMALL_BYTES = 65_536
 
 
 @functools.cache
@@ -28,3 +36,10 @@ def serving_loop() -> asyncio.AbstractEventLoop:
     """
     with _starting:
         return _loop_in_thread()
+
+
+async def off_loop(executor: Executor, size: int, function: Callable[..., Result], *arguments: object) -> Result:
+    """What `function` returns, run in one of `executor`'s threads if it has many bytes, `size`, to look at."""
+    if size <= _SMALL_BYTES:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)

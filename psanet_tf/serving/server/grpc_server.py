@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.errors import ServingError, invalid_argument
@@ -14,6 +14,7 @@ from psanet_tf.runtimes.protos import serving_apis, to_array, to_proto
 from psanet_tf.serving.server.access import BearerToken
 from psanet_tf.serving.server.addresses import host_and_port
 from psanet_tf.serving.server.connections import Uploads
+from psanet_tf.serving.server.event_loop import off_loop
 from psanet_tf.serving.server.inference import LONGEST_SECONDS, Inference
 from psanet_tf.serving.server.messages import (
     check_metadata_fields,
@@ -36,7 +37,7 @@ _MESSAGE_OVERHEAD = 64 * 1024
 # Of an error's text, which gRPC sends in a header of 8 KB in all, with up to three bytes per byte.
 _LONGEST_DETAILS = 1000
 
-Answer = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[Message]]
+Answer = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
 
 class GrpcServer:
@@ -146,8 +147,7 @@ class GrpcServer:
                     body = await self._uploads.read(context.read())
                     if body is grpc.aio.EOF:
                         raise invalid_argument("the request has no message")
-                    response = await answer(body, context)
-                    return await self._in_thread(response.SerializeToString)
+                    return await answer(body, context)
             except ServingError as error:
                 await _abort(context, error.code, error.message)
             except Exception as error:
@@ -160,11 +160,11 @@ class GrpcServer:
 
     async def _predict(self, body, context):
         with self._inference.admitted():
-            request = await self._in_thread(_parse, self._apis.predict_pb2.PredictRequest, body)
+            request = await off_loop(self._executor, len(body), _parse, self._apis.predict_pb2.PredictRequest, body)
             spec = model_spec(request)
             with self._inference.use(spec) as servable:
                 signature = servable.signature(request.model_spec.signature_name)
-                inputs = await self._in_thread(self._arrays, request)
+                inputs = await off_loop(self._executor, len(body), self._arrays, request)
                 outputs = await self._inference.answer(
                     servable, signature, inputs, list(request.output_filter), context.time_remaining()
                 )
@@ -172,19 +172,19 @@ class GrpcServer:
                 response.model_spec.name = spec.name
                 response.model_spec.version.value = servable.version
                 response.model_spec.signature_name = signature.name
-                await self._in_thread(_fill, response, outputs)
-                return response
+                size = sum(array.nbytes for array in outputs.values())
+                return await off_loop(self._executor, size, _filled, response, outputs)
 
     async def _metadata(self, body, context):
         request = _parse(self._apis.get_model_metadata_pb2.GetModelMetadataRequest, body)
         spec = model_spec(request)
         check_metadata_fields(request.metadata_field)
         with self._inference.use(spec) as servable:
-            return metadata_response(spec.name, servable)
+            return metadata_response(spec.name, servable).SerializeToString()
 
     async def _status(self, body, context):
         spec = model_spec(_parse(self._apis.get_model_status_pb2.GetModelStatusRequest, body))
-        return status_response(self._inference.versions.status(spec.name, spec.version))
+        return status_response(self._inference.versions.status(spec.name, spec.version)).SerializeToString()
 
     async def _reload(self, body, context):
         request = _parse(self._apis.model_management_pb2.ReloadConfigRequest, body)
@@ -192,13 +192,10 @@ class GrpcServer:
         versions.configure(version_config(request.config, versions))
         response = self._apis.model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()  # OK
-        return response
+        return response.SerializeToString()
 
     def _arrays(self, request):
         return {key: to_array(value, self._max_request_bytes, key) for key, value in request.inputs.items()}
-
-    async def _in_thread(self, function, *arguments):
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
 def _parse(kind, body):
@@ -208,9 +205,10 @@ def _parse(kind, body):
         raise invalid_argument(f"no {kind.DESCRIPTOR.name}: {error}") from None
 
 
-def _fill(response, outputs):
+def _filled(response, outputs):
     for key, array in outputs.items():
         response.outputs[key].CopyFrom(to_proto(array))
+    return response.SerializeToString()
 
 
 def _unsupported(method):

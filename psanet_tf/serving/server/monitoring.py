@@ -11,12 +11,26 @@ from psanet_tf.runtimes.errors import ServingError
 
 with needs_extra("serving", "the model server"):
     import prometheus_client
+    from aiohttp.http_exceptions import HttpProcessingError
     from prometheus_client.core import GaugeMetricFamily
 
 access_logger = logging.getLogger("psanet_tf.serving.access")
+http_logger = logging.getLogger("psanet_tf.serving.http")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+def _senders_errors_in_a_line(record):
+    """What is no HTTP is its sender's fault, which no traceback explains."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args = "%s: %s", (record.getMessage(), " ".join(str(error).split())[:200])
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    return True
+
+
+http_logger.addFilter(_senders_errors_in_a_line)
 
 
 class Monitoring:

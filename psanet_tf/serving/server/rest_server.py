@@ -15,9 +15,10 @@ from psanet_tf.runtimes.saved_model import DEFAULT_SIGNATURE
 from psanet_tf.serving.server import messages, page_files, rest_tensors
 from psanet_tf.serving.server.access import BearerToken, BrowserCheck
 from psanet_tf.serving.server.connections import HttpConnections, Uploads
+from psanet_tf.serving.server.event_loop import off_loop
 from psanet_tf.serving.server.inference import Inference, ModelSpec
 from psanet_tf.serving.server.json_documents import parse_json
-from psanet_tf.serving.server.monitoring import CONTENT_TYPE, Monitoring
+from psanet_tf.serving.server.monitoring import CONTENT_TYPE, Monitoring, http_logger
 from psanet_tf.serving.server.rest_answers import write_outputs
 
 with needs_extra("serving", "the model server"):
@@ -111,6 +112,7 @@ class RestServer:
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             application,
+            logger=http_logger,
             access_log=None,
             handler_cancellation=True,  # of a sender who hangs up
             keepalive_timeout=_IDLE_SECONDS,  # also for a head that does not arrive
@@ -217,9 +219,10 @@ class RestServer:
             self._inference.admitted(),
             self._inference.use(spec) as servable,
         ):
-            signature, inputs, request_format = await self._in_thread(_read, servable, body)
+            signature, inputs, request_format = await off_loop(self._executor, len(body), _read, servable, body)
             outputs = await self._inference.answer(servable, signature, inputs)
-            answer = await self._in_thread(write_outputs, outputs, request_format)
+            size = sum(array.nbytes for array in outputs.values())
+            answer = await off_loop(self._executor, size, write_outputs, outputs, request_format)
         return web.Response(body=answer, content_type="application/json", headers=self._headers)
 
     async def _body(self, request):
@@ -257,9 +260,6 @@ class RestServer:
 
     def _redirect(self):
         return web.Response(status=308, headers={**self._headers, "Location": f"{self._prefix}/"})
-
-    async def _in_thread(self, function, *arguments):
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     def _json(self, document, status=200):
         body = orjson.dumps(document)
