@@ -57,7 +57,7 @@ def serve(
 
     Example: psanet serve models/psanet --rest-port 8501 --grpc-port 8500
     """
-    from psanet_tf.serving.server.addresses import host_and_port
+    from psanet_tf.serving.server.addresses import host_and_port, is_loopback
     from psanet_tf.serving.server.server import Server
 
     server = Server(
@@ -95,6 +95,8 @@ def serve(
         print(
             "for trying and tests; in production use tensorflow_model_server (see export/). Ctrl-C stops.", flush=True
         )
+        if token_file is not None and certificate is None and not is_loopback(host):
+            print("note: tokens come here as anybody on the way can read them; --certificate and --key", flush=True)
         if not server.versions.wait_until_available(timeout=0):
             print(f"waiting for a version that can be loaded in {model} ...", flush=True)
         stopped.wait()

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.saved_model import Signature, TensorSpec
+from psanet_tf.serving.server import rest_tensors
 from psanet_tf.serving.server.json_documents import parse_json
 from psanet_tf.serving.server.rest_answers import write_outputs
 from psanet_tf.serving.server.rest_tensors import COLUMN, ROW, read_inputs, signature_name
@@ -146,6 +147,23 @@ def test_errors(body, wanted, message):
         read_inputs(document, wanted)
     assert caught.value.code == "INVALID_ARGUMENT"
     assert len(caught.value.message) < 500
+
+
+def test_the_culprit_among_many_elements_is_found_in_few_steps(monkeypatch):
+    count = 0
+    convert = rest_tensors._to_array
+
+    def counting(*arguments):
+        nonlocal count
+        count += 1
+        return convert(*arguments)
+
+    monkeypatch.setattr(rest_tensors, "_to_array", counting)
+    for place in (0, 1, 7_000, 9_999):
+        document = {"instances": [[1]] * place + [["a"]] + [[2, 3]] * (9_999 - place)}
+        with pytest.raises(ServingError, match=f'element: {place} of .* JSON Value: "a"'):
+            read_inputs(document, ONE)
+    assert count < 4 * 25
 
 
 def test_complex_numbers_have_no_json():

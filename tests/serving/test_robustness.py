@@ -1,5 +1,6 @@
 """Nobody stops the server: idle, slow and vanishing clients, too many of them, and the order to stop itself."""
 
+import gzip
 import http.client
 import itertools
 import logging
@@ -18,6 +19,8 @@ from psanet_tf.serving.server.servable import Servable
 from psanet_tf.serving.server.server import Server
 from psanet_tf.serving.server.versions import VersionManager
 
+# 10 MB of spaces
+BOMB = gzip.compress(b" " * 10_000_000)
 BODY = b'{"instances": [[1, 2]]}'
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -215,7 +218,7 @@ def test_a_deadline_ends_what_waits(serve, gate):
 
 
 def test_bodies_that_are_broken_are_the_senders_fault(serve, connect):
-    server = serve(grpc_port=None)
+    server = serve(grpc_port=None, max_request_bytes=1_000_000)
     start = b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
     for data in (
@@ -223,12 +226,14 @@ def test_bodies_that_are_broken_are_the_senders_fault(serve, connect):
         start + chunked + b"2\r\n{}3\r\n",
         start + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
         start + b"Content-Encoding: deflate\r\nContent-Length: 5\r\n\r\nhello",
+        start + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB,
         b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b"GET /v1/\xed\xa0\x80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b"GET /v1/models/%ff%ed%a0%80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ):
         answer = connect(server, data).recv(65536)
-        assert answer[9:12] in (b"400", b"404"), (data, answer)
+        assert answer[9:12] in (b"400", b"404", b"413"), (data, answer)
+        assert (answer[9:12] == b"413") == data.endswith(BOMB)
     assert ask(server).status_code == 200
 
 

@@ -114,18 +114,32 @@ def _stack(items, name, dtype, key):
         return _to_array(items, name, dtype)
     except ServingError:
         # Which element it is, and what is wrong with it by itself, is looked for only now.
-        first = None
-        for index, item in enumerate(items):
-            try:
-                array = _to_array(item, name, dtype)
-            except ServingError as error:
-                raise _in_element(index, key, error.message, error.code) from None
-            first = array if first is None else first
-            if array.size != first.size:
-                raise _in_element(index, key, f"Expecting tensor size: {first.size} but got: {array.size}") from None
-            if array.shape != first.shape:
-                raise _in_element(index, key, f"Expecting shape {_shape(first)} but got: {_shape(array)}") from None
+        index = _first_unlike(items, name, dtype)
+        try:
+            array, first = (_to_array(item, name, dtype) for item in (items[index], items[0]))
+        except ServingError as error:
+            raise _in_element(index, key, error.message, error.code) from None
+        if array.size != first.size:
+            raise _in_element(index, key, f"Expecting tensor size: {first.size} but got: {array.size}") from None
+        if array.shape != first.shape:
+            raise _in_element(index, key, f"Expecting shape {_shape(first)} but got: {_shape(array)}") from None
         raise
+
+
+def _first_unlike(items, name, dtype):
+    """Index of the first element that makes no array together with those before it.
+
+    By halves: to look at millions of elements one by one would take minutes.
+    """
+    good, bad = 0, len(items)  # so many first elements do, or do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            _to_array(items[:middle], name, dtype)
+            good = middle
+        except ServingError:
+            bad = middle
+    return good
 
 
 def _in_element(index, key, message, code="INVALID_ARGUMENT"):

@@ -1,11 +1,8 @@
 """One version of a model in the server, kept loaded while anybody uses it."""
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-
-from typing_extensions import Self
+from collections.abc import Callable
 
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.saved_model import SavedModelSession
@@ -30,16 +27,8 @@ class Servable(SavedModelSession):
         self._on_closed = None
         self._users_lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[Self]:
-        """Keeps the version loaded for the length of the block."""
-        self.acquire()
-        try:
-            yield self
-        finally:
-            self.release()
-
     def acquire(self) -> None:
+        """Keeps the version loaded until `release`."""
         with self._users_lock:
             if self._retired and not self._users:
                 raise ServingError("UNAVAILABLE", f"version {self.version} has been unloaded")
