@@ -16,12 +16,14 @@ from psanet_tf.export.signatures import ServingModule
 from psanet_tf.export.verification import Agreement, verify_export
 from psanet_tf.export.warmup import write_warm_up
 from psanet_tf.files import atomic_folder
-from psanet_tf.inference.whole_image import any_size
+from psanet_tf.inference.attention import LONGEST_SIDE, attention_grid
+from psanet_tf.inference.whole_image import any_size, padded_length
 from psanet_tf.keras_api import needs_keras_3
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
-from psanet_tf.runtimes.metadata import ASSET_NAME, MAX_WHOLE_PIXELS, ModelMetadata, max_pixels_of
+from psanet_tf.runtimes.limits import request_limits
+from psanet_tf.runtimes.metadata import ASSET_NAME, ModelMetadata
 from psanet_tf.runtimes.model_folder import versions_on_disk
 from psanet_tf.runtimes.protos import serving_apis
 from psanet_tf.runtimes.saved_model import signatures_on_disk
@@ -133,7 +135,7 @@ def export_metadata(
         mean=info.images.mean,
         std=info.images.std,
         **protocol,
-        max_pixels=MAX_WHOLE_PIXELS if protocol["protocol"] is None else max_pixels_of(info.images),
+        **dataclasses.asdict(_limits(model, info, protocol, takes_any_size)),
         precision=precision,
         implementation=implementation,
         directions=_directions(model),
@@ -173,6 +175,23 @@ def _protocol(evaluate, whole, info, model):
         return fields | {"mode": "whole"}
     crop_size = tuple(model.input_shape[1:3])
     return fields | {"mode": "slide", "crop_size": crop_size, "stride_rate": evaluate.stride_rate}
+
+
+def _limits(model, info, protocol, takes_any_size):
+    """`RequestLimits` of an export with the fields `protocol` of its metadata."""
+    resized_pixels = 0
+    if protocol["protocol"] is None:
+        resized_pixels = None
+    elif protocol["protocol"] == "semseg" and protocol["mode"] == "whole":
+        long_side = round(max(protocol["scales"]) * protocol["base_size"])
+        resized_pixels = padded_length(long_side) * padded_length(-(-long_side // 2))
+    directions, positions = _directions(model), 1
+    if directions:
+        size = (LONGEST_SIDE, LONGEST_SIDE) if takes_any_size else tuple(model.input_shape[1:3])
+        map_size, *_ = attention_grid(model, size, model.feature_size(size))
+        positions = int(tf.reduce_prod(map_size))
+    input_size = None if takes_any_size else tuple(model.input_shape[1:3])
+    return request_limits(info.images, info.num_classes, input_size, resized_pixels, positions, len(directions))
 
 
 def _check(model, info, precision, implementation, takes_any_size, device):

@@ -9,15 +9,16 @@ import tensorflow as tf
 
 from psanet_tf.export.folding import ParameterPool, fold_batch_norm
 from psanet_tf.export.graph.attention import GraphAttention
-from psanet_tf.export.graph.decoding import decode_checked
+from psanet_tf.data.decoding import decode_image
+from psanet_tf.export.graph.decoding import check_request
 from psanet_tf.export.graph.protocols import build_graph_labeler, pads_images
-from psanet_tf.export.graph.whole import pad_to_stride
+from psanet_tf.export.graph.whole import check_seen, pad_to_stride
 from psanet_tf.inference.attention import attention_grid
 from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 from psanet_tf.ops.convolution import stock_convolutions
 from psanet_tf.ops.psa_attention import auto_blocks_for
-from psanet_tf.runtimes.metadata import MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.runtimes.metadata import ModelMetadata
 from psanet_tf.weights.calibration import tempered
 
 
@@ -40,8 +41,9 @@ class ServingModule(tf.Module):
     probability of the label times 255, rounded. `attention` is there if the network has the module, with the directions
     that it has.
 
-    For a network that takes any size, H, W may be anything up to 1025 * 2049 pixels, and images in one request to
-    `attention` need equal sizes. `predict_bytes` labels as the metadata says.
+    For a network that takes any size, images in one request to `attention` need equal sizes. `predict_bytes` labels as
+    the metadata says. How many images, pixels and points a request may have, the metadata say too
+    (`psanet_tf.runtimes.limits`); more is refused before there is any work.
 
     Args:
         network: `PSANet`.
@@ -104,7 +106,7 @@ class ServingModule(tf.Module):
         return {name: tf.function(*argument, autograph=False) for name, argument in arguments.items()}
 
     def label_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = self._image_logits(images)
+        logits = self._image_logits(images, self._metadata.max_label_pixels)
         largest = tf.reduce_max(logits, axis=-1)
         # The softmax of the largest logit, without the other classes' divisions.
         scores = 1 / tf.reduce_sum(tf.exp(logits - largest[..., None]), axis=-1)
@@ -114,9 +116,12 @@ class ServingModule(tf.Module):
         }
 
     def probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.nn.softmax(self._image_logits(images))}
+        logits = self._image_logits(images, self._metadata.max_probability_pixels)
+        return {"probabilities": tf.nn.softmax(logits)}
 
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_bytes = self._checked(image_bytes)
+
         def label(index):
             return tf.io.encode_png(self._labeler.labels(self._image(image_bytes, index))[..., None])
 
@@ -127,14 +132,18 @@ class ServingModule(tf.Module):
             tf.equal(tf.shape(points)[0], tf.size(image_bytes)),
             ["points must have a list of points for each of image_bytes"],
         )
+        count, limit = tf.size(points) // 2, self._metadata.max_points
+        message = f"points has {{}} points of all images together, a request may have {limit}"
+        few = tf.debugging.Assert(count <= limit, [tf.strings.format(message, count)])
+        with tf.control_dependencies([same, few]):
+            image_bytes = self._checked(image_bytes)
 
         def maps(index):
             name = tf.strings.format("points[{}]", index)
             return self._attention.maps(self._image(image_bytes, index), points[index], name)
 
         specs = {name: tf.TensorSpec([None, None, None]) for name in self._metadata.directions}
-        with tf.control_dependencies([same]):
-            return _map_images(maps, image_bytes, {**specs, "image_box": tf.TensorSpec([4])})
+        return _map_images(maps, image_bytes, {**specs, "image_box": tf.TensorSpec([4])})
 
     def metadata_values(self, keys: tf.Tensor) -> dict[str, tf.Tensor]:
         """The JSON of metadata fields; the key "all" stands for the object of all fields."""
@@ -149,21 +158,25 @@ class ServingModule(tf.Module):
         with tf.control_dependencies([known]):
             return {"values": tf.gather(texts, tf.argmax(tf.cast(found, tf.int32), axis=1))}
 
-    def _image(self, image_bytes, index):
-        name = tf.strings.format("image_bytes[{}]", index)
-        return decode_checked(image_bytes[index], self._metadata.max_pixels, name, self._images)
+    def _checked(self, image_bytes):
+        metadata = self._metadata
+        return check_request(image_bytes, metadata.max_images, metadata.max_pixels, self._images)
 
-    def _image_logits(self, images):
-        normalized = self._images.normalize(images)
-        if self._input_size is not None:
-            return self._logits(normalized)["logits"]
-        pixels = tf.reduce_prod(tf.shape(images)[1:3])
-        limit = tf.debugging.Assert(
-            pixels <= MAX_WHOLE_PIXELS, [f"images may have {MAX_WHOLE_PIXELS} pixels each at most, they have", pixels]
-        )
-        with tf.control_dependencies([limit]):
-            inputs = tf.identity(normalized)
-        if not self._padded:
+    def _image(self, image_bytes, index):
+        return decode_image(image_bytes[index], tf.strings.format("image_bytes[{}]", index), self._images)
+
+    def _image_logits(self, images, max_pixels):
+        size = tf.shape(images)
+        pixels = tf.reduce_prod(tf.cast(size[:3], tf.int64))
+        text = tf.strings.format("images have {} x {} x {}", tuple(tf.unstack(size[:3])))
+        message = tf.strings.join([text, f" pixels, a request to this signature may have {max_pixels} of all images"])
+        limits = [tf.debugging.Assert(pixels <= max_pixels, [message])]
+        if self._input_size is None:
+            limits.append(check_seen(size[1:3], self._padded, self._metadata.max_seen_pixels))
+        with tf.control_dependencies(limits):
+            images = tf.identity(images)
+        inputs = self._images.normalize(images)
+        if self._input_size is not None or not self._padded:
             return self._logits(inputs)["logits"]
         padded = self._logits(pad_to_stride(inputs))["logits"]
         return padded[:, : tf.shape(images)[1], : tf.shape(images)[2]]

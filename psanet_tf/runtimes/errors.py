@@ -55,7 +55,8 @@ def from_tensorflow(error: Exception) -> ServingError:
     code = type(error).__name__.removesuffix("Error")
     name = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in code).lstrip("_")
     name = {"CANCELLED": "CANCELLED", "OP": "UNKNOWN"}.get(name, name)
-    lines = [line for line in error.message.splitlines() if line.strip() and "[[{{node" not in line]
+    # "[[{{node network/Conv2D}}]]" and "[[StatefulPartitionedCall]]" say where in the graph it was.
+    lines = [line for line in error.message.splitlines() if line.strip() and not line.lstrip().startswith("[[")]
     message = "\n".join(line for line in lines if not line.startswith(_ABOUT_NODES))
     # "assertion failed: [some text]" is how an assertion inside the graph says its text.
     assertion = re.fullmatch(r"assertion failed: \[(.*)\]\s*", message, re.DOTALL)

@@ -6,13 +6,9 @@ import json
 import numpy as np
 
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
+from psanet_tf.data.image_format import ImageFormat
 
 ASSET_NAME = "metadata.json"
-# A decoded photograph of this size takes 96 MB; more is refused before it is decoded.
-MAX_PIXELS = 32_000_000
-# The same for what a network sees at its own size: the attention's memory grows with the square, 0.5 GB for this.
-MAX_WHOLE_PIXELS = 1025 * 2049
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +32,8 @@ class ModelMetadata:
         stride: of protocol "mmseg", mode "slide": distance of crops, (down, across); else None.
         scales: factors of the size at scale 1.
         flip: whether mirror images are averaged with.
-        max_pixels: largest image that `predict_bytes` and `attention` take.
+        max_pixels, max_images, max_seen_pixels, max_label_pixels, max_probability_pixels, max_points: of one request;
+            see `psanet_tf.runtimes.limits.RequestLimits`.
         precision: "float32" or "bfloat16".
         implementation: "stock" or "custom", of the attention's window gather.
         directions: of the attention: "collect", "distribute"; empty for a network without it.
@@ -76,6 +73,11 @@ class ModelMetadata:
     bands: tuple[int, ...] = (1, 2, 3)
     display_range: tuple[float, float] | None = None
     temperature: float = 1.0
+    max_images: int | None = None
+    max_seen_pixels: int | None = None
+    max_label_pixels: int | None = None
+    max_probability_pixels: int | None = None
+    max_points: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -111,11 +113,6 @@ class ModelMetadata:
             long_side=self.training_long_side,
             images=self.images,
         )
-
-
-def max_pixels_of(images: ImageFormat) -> int:
-    """Pixels of the largest image of a format that is decoded: as many bytes as `MAX_PIXELS` of a photograph."""
-    return min(MAX_PIXELS, MAX_PIXELS * PHOTOGRAPHS.bytes_per_pixel // images.bytes_per_pixel)
 
 
 def _tuples(value):

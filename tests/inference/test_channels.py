@@ -17,7 +17,8 @@ from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.video import label_video
 from psanet_tf.inference.whole_image import WholeImage
 from psanet_tf.keras_api import keras
-from psanet_tf.runtimes.metadata import ModelMetadata, max_pixels_of
+from psanet_tf.runtimes.limits import max_pixels_of
+from psanet_tf.runtimes.metadata import ModelMetadata
 from psanet_tf.weights.description import Description, describe, images_of
 
 CLASSES = 3

@@ -92,9 +92,10 @@ def test_a_whole_model_takes_any_size(network, whole):
 
 
 def test_a_whole_model_refuses_what_would_take_all_memory(whole):
-    with pytest.raises(ServingError, match="2100225 pixels each at most, they have.*2250000") as caught:
-        whole.run("serving_default", {"images": np.zeros((1, 1500, 1500, 3), np.uint8)})
-    assert caught.value.code == "INVALID_ARGUMENT"
+    for size, padded in (((1600, 1500), "1601 rows x 1505 columns"), ((1, 2_100_225), "9 rows x 2100225 columns")):
+        with pytest.raises(ServingError, match=f"padded to {padded}; its network may see 2370753 pixels") as caught:
+            whole.run("serving_default", {"images": np.zeros((1, *size, 3), np.uint8)})
+        assert caught.value.code == "INVALID_ARGUMENT"
 
 
 def test_variables_are_stored_once(network, model_folder):

@@ -18,7 +18,8 @@ from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.mmseg_protocol import fitted_size as eager_fitted_size
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.whole_image import WholeImage, any_size
-from psanet_tf.runtimes.metadata import MAX_WHOLE_PIXELS, ModelMetadata
+from psanet_tf.runtimes.limits import MAX_WHOLE_PIXELS
+from psanet_tf.runtimes.metadata import ModelMetadata
 from psanet_tf.runtimes.saved_model import SavedModelSession, operations_on_disk
 from psanet_tf.serving.client.client import Client
 from psanet_tf.serving.client.tiles import label_by_tiles

@@ -29,6 +29,49 @@ def decode_checked(
     Raises:
         tf.errors.InvalidArgumentError: when run, for anything else.
     """
+    with tf.control_dependencies([checked_size(data, max_pixels, name, images)]):
+        data = tf.identity(data)
+    return decode_image(data, name, images)
+
+
+def check_request(
+    image_bytes: tf.Tensor, max_images: int, max_pixels: int, images: ImageFormat = PHOTOGRAPHS
+) -> tf.Tensor:
+    """The image files of a request, after all of their headers were looked at; none is decoded before.
+
+    Args:
+        image_bytes: string [B]; in messages they are called ``image_bytes[0]`` and so on.
+        max_images: the largest B.
+        max_pixels: of all images together.
+        images: `ImageFormat`.
+
+    Returns:
+        `image_bytes`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, for too many images, too many pixels, or what `decode_checked`
+            refuses by its header.
+    """
+    count = tf.size(image_bytes)
+    message = f"image_bytes has {{}} images, a request may have {max_images}: send them in several requests"
+    few = tf.debugging.Assert(count <= max_images, [tf.strings.format(message, count)])
+    with tf.control_dependencies([few]):
+        image_bytes = tf.identity(image_bytes)
+
+    def pixels(index):
+        size = checked_size(image_bytes[index], max_pixels, tf.strings.format("image_bytes[{}]", index), images)
+        return tf.reduce_prod(tf.cast(size, tf.int64))
+
+    spec = tf.TensorSpec([], tf.int64)
+    total = tf.reduce_sum(tf.map_fn(pixels, tf.range(count), fn_output_signature=spec, parallel_iterations=1))
+    message = f"image_bytes have {{}} pixels together, a request may have {max_pixels}: send them in several requests"
+    small = tf.debugging.Assert(total <= max_pixels, [tf.strings.format(message, total)])
+    with tf.control_dependencies([small]):
+        return tf.identity(image_bytes)
+
+
+def checked_size(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor, images: ImageFormat) -> tf.Tensor:
+    """int32 [2], rows and columns that the header of an image file says; arguments and errors as of `decode_checked`."""
     known, message = is_jpeg(data) | is_png(data), " is no JPEG or PNG image (its first bytes say what it is)"
     if not images.is_photograph:
         known |= starts_with(data, NPY_MAGIC)
@@ -46,8 +89,7 @@ def decode_checked(
         [tf.strings.join([name, " has ", text, f"; 1 to {max_pixels} pixels are allowed"])],
     )
     with tf.control_dependencies([small]):
-        data = tf.identity(data)
-    return decode_image(data, name, images)
+        return tf.identity(size)
 
 
 def _jpeg_size(data):

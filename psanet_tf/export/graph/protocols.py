@@ -37,6 +37,7 @@ def build_graph_labeler(predict: Network, network: PSANet, metadata: ModelMetada
             metadata.scales,
             metadata.flip,
             metadata.images,
+            metadata.max_seen_pixels,
         )
     return GraphWindow(
         predict,

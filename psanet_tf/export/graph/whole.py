@@ -18,6 +18,7 @@ class GraphWhole(GraphLabeler):
         base_size: long side, in pixels, at scale 1; None: images are taken as they are, at scale 1 alone.
         scales: factors of `base_size`, over which probabilities are averaged.
         flip: average with the mirror image.
+        max_seen_pixels: rows times columns, padding included, of what the network may see; None: any number.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class GraphWhole(GraphLabeler):
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         images: ImageFormat = PHOTOGRAPHS,
+        max_seen_pixels: int | None = None,
     ) -> None:
         super().__init__(network, num_classes, images)
         if base_size is None and tuple(scales) != (1.0,):
@@ -37,6 +39,7 @@ class GraphWhole(GraphLabeler):
         self._base_size = base_size
         self._scales = tuple(scales)
         self._flip = flip
+        self._max_seen_pixels = max_seen_pixels
 
     def _maps(self, image):
         return [self._scaled_probabilities(image, scale) for scale in self._scales]
@@ -46,8 +49,14 @@ class GraphWhole(GraphLabeler):
 
     def _scaled_probabilities(self, image, scale):
         """float32 [h, w, K] of the image resized for one scale."""
+        size = tf.shape(image)[:2]
         if self._base_size is not None:
-            image = tf.image.resize(image, scaled_size(image, self._base_size, scale))
+            size = scaled_size(image, self._base_size, scale)
+        limit = self._max_seen_pixels
+        with tf.control_dependencies([] if limit is None else [check_seen(size, self._padded, limit)]):
+            image = tf.identity(image)
+        if self._base_size is not None:
+            image = tf.image.resize(image, size)
         inputs = self._images.normalize(image)[None]
         padded = pad_to_stride(inputs) if self._padded else inputs
         return probabilities(self._network, padded, self._flip)[: tf.shape(image)[0], : tf.shape(image)[1]]
@@ -55,9 +64,26 @@ class GraphWhole(GraphLabeler):
 
 def pad_to_stride(images: tf.Tensor) -> tf.Tensor:
     """[N, H, W, C] with rows and columns of zeros added at the end, up to sizes of the form 8n + 1, at least 9."""
-    paddings = []
-    for axis in (1, 2):
-        length = tf.shape(images)[axis]
-        target = tf.maximum(1, -(-(length - 1) // OUTPUT_STRIDE)) * OUTPUT_STRIDE + 1
-        paddings.append([0, target - length])
-    return tf.pad(images, [[0, 0], *paddings, [0, 0]])
+    size = tf.shape(images)[1:3]
+    below, right = tf.unstack(padded_size(size) - size)
+    return tf.pad(images, [[0, 0], [0, below], [0, right], [0, 0]])
+
+
+def padded_size(size: tf.Tensor) -> tf.Tensor:
+    """int32 [2]: rows and columns of what `pad_to_stride` makes of an image of `size`, int32 [2]."""
+    return tf.maximum(1, -(-(size - 1) // OUTPUT_STRIDE)) * OUTPUT_STRIDE + 1
+
+
+def check_seen(size: tf.Tensor, padded: bool, limit: int) -> tf.Operation:
+    """Refuses what would take all memory, when run.
+
+    Args:
+        size: int32 [2], rows and columns of what the network is to see.
+        padded: whether that is padded to sizes of the form 8n + 1.
+        limit: rows times columns, padding included.
+    """
+    seen = padded_size(size) if padded else size
+    text = tf.strings.format("{} rows x {} columns", (seen[0], seen[1]))
+    how = "padded to " if padded else "seen as "
+    message = tf.strings.join(["an image is ", how, text, f"; its network may see {limit} pixels at once"])
+    return tf.debugging.Assert(tf.reduce_prod(tf.cast(seen, tf.int64)) <= limit, [message])
