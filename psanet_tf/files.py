@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, then renamed."""
+"""Files that appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
 import errno
@@ -48,7 +48,7 @@ def atomic_file(
     path = Path(path)
     suffix = path.suffix if suffix is None else suffix
     temporary = None
-    with _no_space_explained(path, needed_bytes):
+    with no_space_explained(path, needed_bytes):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=suffix, dir=path.parent)
@@ -56,12 +56,12 @@ def atomic_file(
             temporary = Path(name)
             yield temporary
             # mkstemp gives 0600; a finished file gets what any other new file would get.
-            os.chmod(temporary, 0o666 & ~_umask())
-            _to_disk(temporary)
+            os.chmod(temporary, 0o666 & ~umask())
+            file_to_disk(temporary)
             if keep_as is not None and path.exists():
                 os.replace(path, keep_as)
             os.replace(temporary, path)
-            _folder_to_disk(path.parent)
+            folder_to_disk(path.parent)
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
@@ -80,35 +80,6 @@ def check_writable(path: str | os.PathLike) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         reason = "no folder" if existing.is_file() else "read-only"
         raise PermissionError(f"{path} cannot be written: {existing} is {reason}")
-
-
-@contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; renames it to `path` when the block ends without an error.
-
-    Raises:
-        FileExistsError: `path` exists already; nothing is replaced.
-        NoSpaceError: there is no room; see `atomic_file`.
-    """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already; remove it or choose another place")
-    temporary = None
-    with _no_space_explained(path, None):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            yield temporary
-            os.chmod(temporary, 0o777 & ~_umask())
-            for folder, _, files in os.walk(temporary):
-                for name in files:
-                    _to_disk(Path(folder) / name)
-                _folder_to_disk(folder)
-            os.rename(temporary, path)
-            _folder_to_disk(path.parent)
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_unfinished(path: str | os.PathLike) -> None:
@@ -163,7 +134,8 @@ def readable_size(count: float) -> str:
 
 
 @contextlib.contextmanager
-def _no_space_explained(path, needed_bytes):
+def no_space_explained(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """A full disk within becomes a `NoSpaceError` that names `path`, what it needs and what is free."""
     try:
         yield
     except NoSpaceError:
@@ -188,12 +160,14 @@ def _no_space(path, needed_bytes):
     )
 
 
-def _to_disk(path):
+def file_to_disk(path: str | os.PathLike) -> None:
+    """Returns when a file's contents are on the disk."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def _folder_to_disk(path):
+def folder_to_disk(path: str | os.PathLike) -> None:
+    """Returns when the names in a folder are on the disk."""
     # Windows can't open folders.
     if os.name == "nt":
         return
@@ -208,7 +182,8 @@ def _folder_to_disk(path):
         os.close(descriptor)
 
 
-def _umask():
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 import errno
 import hashlib
@@ -12,7 +12,6 @@ from psanet_tf import files
 from psanet_tf.files import (
     NoSpaceError,
     atomic_file,
-    atomic_folder,
     check_space,
     check_writable,
     hash_file,
@@ -42,28 +41,6 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["scores.json"]
 
 
-def test_folder_appears_whole(tmp_path):
-    path = tmp_path / "data" / "scenes"
-    with atomic_folder(path) as temporary:
-        (temporary / "a").write_text("a")
-        assert not path.exists()
-    assert (path / "a").read_text() == "a"
-    assert [entry.name for entry in path.parent.iterdir()] == ["scenes"]
-
-
-def test_failure_leaves_no_folder(tmp_path):
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "scenes") as temporary:
-        (temporary / "a").write_text("a")
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
-
-
-def test_existing_folder_is_never_replaced(tmp_path):
-    (tmp_path / "scenes").mkdir()
-    with pytest.raises(FileExistsError, match="scenes exists already"), atomic_folder(tmp_path / "scenes"):
-        pass
-
-
 @pytest.fixture
 def calls(monkeypatch):
     """Names of the calls that put things on the disk, in their order."""
@@ -78,12 +55,6 @@ def test_contents_are_on_the_disk_before_the_name_and_the_name_before_the_end(tm
     with atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("a")
     assert calls == ["fsync", "replace", "fsync"]
-    calls.clear()
-    with atomic_folder(tmp_path / "folder") as temporary:
-        (temporary / "part").mkdir()
-        (temporary / "part" / "b").write_text("b")
-    # The file, both folders; then the name, and the folder that it is in.
-    assert calls == ["fsync", "fsync", "fsync", "rename", "fsync"]
 
 
 def test_the_file_before_is_kept(tmp_path):
@@ -169,8 +140,6 @@ def test_a_full_disk_is_explained_and_changes_nothing(tmp_path, monkeypatch, err
         temporary.write_text("half")
         raise error
     with pytest.raises(NoSpaceError, match=r"120.0 MB are free \(a quota, .*is used up\)"), atomic_file(path):
-        raise error
-    with pytest.raises(NoSpaceError, match=r"no space left to write .*folder:"), atomic_folder(tmp_path / "folder"):
         raise error
     assert [file.name for file in tmp_path.iterdir()] == ["state.npz"]
     assert path.read_text() == "old"

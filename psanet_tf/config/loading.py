@@ -82,12 +82,17 @@ class Config(Section):
         return self
 
 
-def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Config:
+# Of a configuration that is read for other things; where its data are wanted all the same, a message has this text.
+_NO_ROOT = "(it is not set)"
+
+
+def load_config(path: str | os.PathLike, overrides: Iterable[str] = (), needs_root: bool = True) -> Config:
     """Reads and checks a configuration.
 
     Args:
         path: a YAML file (YAML 1.2: ``1e-4`` is a number).
         overrides: strings ``"section.key=value"``; the value is read as YAML.
+        needs_root: False for those who read no data: `data.root` may be missing then.
 
     Returns:
         Config.
@@ -108,6 +113,8 @@ def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Confi
         raise ValueError(f"{path} must hold sections such as 'data:' and 'train:', got {type(tree).__name__}")
     for override in overrides:
         _apply_override(tree, override)
+    if not needs_root and isinstance(tree.get("data"), dict):
+        tree["data"].setdefault("root", _NO_ROOT)
     try:
         # JSON mode is strict about types but takes a list for a tuple, as YAML writes it.
         return Config.model_validate_json(json.dumps(tree, default=str))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from psanet_tf.data import scenes, signposts
-from psanet_tf.files import atomic_folder
+from psanet_tf.folders import atomic_folder
 from psanet_tf.progress import track
 
 # `data.dataset` -> training and validation images that are written if nothing else is said.

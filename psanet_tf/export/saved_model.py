@@ -15,7 +15,7 @@ from psanet_tf.data.scale import with_base_size
 from psanet_tf.export.signatures import ServingModule
 from psanet_tf.export.verification import Agreement, verify_export
 from psanet_tf.export.warmup import write_warm_up
-from psanet_tf.files import atomic_folder
+from psanet_tf.folders import atomic_numbered_folder
 from psanet_tf.inference.attention import LONGEST_SIDE, attention_grid
 from psanet_tf.inference.whole_image import any_size, padded_length
 from psanet_tf.keras_api import needs_keras_3
@@ -55,7 +55,8 @@ def export_saved_model(
 ) -> Export:
     """Writes the next version of a model into `out_dir`, loads it back and compares it with the Keras model.
 
-    The folder appears whole or not at all, so that a server that polls `out_dir` never sees half a model.
+    The folder appears whole or not at all, so that a server that polls `out_dir` never sees half a model. Exports into
+    one `out_dir` at the same time become different versions; what a killed one has left there is removed.
 
     Args:
         model: `PSANet`, trained.
@@ -83,6 +84,7 @@ def export_saved_model(
         ImportError: `warm_up` without tensorflow-serving-api; Keras 2.
         ValueError: an argument out of its range, a network that cannot take any size where it has to, classes that do
             not fit the network; or the SavedModel does not answer as the Keras model does (nothing is left then).
+        OSError: `out_dir` cannot be written, or is on a full disk.
     """
     needs_keras_3("an export")
     metadata = export_metadata(model, info, evaluate, precision, implementation, whole, device)
@@ -91,18 +93,19 @@ def export_saved_model(
         serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
     network = serving_network(model, precision, takes_any_size=metadata.input_size is None)
     out_dir = Path(out_dir)
-    path = out_dir / str(max(versions_on_disk(out_dir), default=0) + 1)
-    with atomic_folder(path) as temporary:
+    with atomic_numbered_folder(out_dir, max(versions_on_disk(out_dir), default=0) + 1) as version:
+        temporary = version.temporary
         asset = temporary / ASSET_NAME
         asset.write_text(metadata.to_json(), encoding="utf-8")
         with _psa_mask(implementation):
             module = ServingModule(network, metadata, asset)
-        tf.saved_model.save(module, str(temporary), signatures=module.signatures())
-        asset.unlink()  # it is in assets/ now
-        if warm_up:
-            write_warm_up(temporary, signatures_on_disk(temporary), metadata)
+        with _tensorflow_writes(out_dir):
+            tf.saved_model.save(module, str(temporary), signatures=module.signatures())
+            asset.unlink()  # it is in assets/ now
+            if warm_up:
+                write_warm_up(temporary, signatures_on_disk(temporary), metadata)
         agreement = verify_export(temporary, model, metadata)
-    return Export(path, agreement)
+    return Export(version.path, agreement)
 
 
 def export_metadata(
@@ -221,6 +224,15 @@ def _check(model, info, precision, implementation, takes_any_size, device):
             f"a network of any size, {model.input_shape}, has no crop size: export it with whole=True, or by "
             "evaluate.protocol=mmseg"
         )
+
+
+@contextlib.contextmanager
+def _tensorflow_writes(out_dir):
+    """TensorFlow's own errors of writing files, within, become those of Python."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write an export into {out_dir}: {error.message}") from error
 
 
 @contextlib.contextmanager

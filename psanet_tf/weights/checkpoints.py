@@ -74,10 +74,16 @@ def load_trained(
     path = fetch_weights(os.fspath(source)) if is_remote(source) else checkpoint_file(source)
     run = next((run for run in map(RunFolder, path.parents[:2]) if run.config_file.is_file()), None)
     known = run and run.read_info()
-    info = None
+    info, missing = None, None
     if config is not None:
-        config = config if isinstance(config, Config) else load_config(config, overrides)
-        info = info_of(config.data)
+        config = config if isinstance(config, Config) else load_config(config, overrides, needs_root=False)
+        try:
+            info = info_of(config.data)
+        except FileNotFoundError as error:
+            if known is None and path.suffix != ".keras":
+                raise
+            # The data, with the names of their classes, are elsewhere: the network's own file may know them.
+            info, missing = known, error
         if known is not None:
             _check_classes(path, known, info, run)
             info = dataclasses.replace(info, long_side=known.long_side, images=_images(path, known, config.data))
@@ -94,6 +100,8 @@ def load_trained(
         long_side = description.info.long_side or info.long_side
         info = dataclasses.replace(info, long_side=long_side, images=_images(path, description.info, config.data))
     info = info or (description and description.info)
+    if info is None and missing is not None:
+        raise missing
     if info is not None and info.num_classes != model.num_classes:
         raise ValueError(
             f"{path} has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"

@@ -57,6 +57,22 @@ def test_a_lone_file_is_exported_with_numbered_classes_or_those_of_a_configurati
     assert classes == {"1": [f"class {index}" for index in range(21)], "2": list(dataset_info("voc2012").class_names)}
 
 
+def test_a_configuration_without_a_folder_of_data_does(run_folder, tmp_path, networkless_exports):
+    lone = tmp_path / "a" / "b" / "model.keras"
+    lone.parent.mkdir(parents=True)
+    lone.write_bytes((run_folder / "best.keras").read_bytes())
+    config = tmp_path / "config.yaml"
+    config.write_text("data: {dataset: voc2012, crop_size: [33, 33]}\n")
+    result = run("--weights", lone, "--config", config, "--out", tmp_path / "m", "--no-warm-up")
+    assert result.exit_code == 0, result.output
+    metadata = json.loads((tmp_path / "m" / "1" / "assets" / "metadata.json").read_text())
+    assert metadata["class_names"] == list(dataset_info("voc2012").class_names)
+    config.write_text("data: {dataset: custom, class_names: names.txt}\n")
+    result = run("--weights", lone, "--config", config, "--out", tmp_path / "m", "--no-warm-up")
+    assert isinstance(result.exception, (OSError, ValueError))
+    assert "it is not set" in str(result.exception)
+
+
 def test_wrong_weights(tmp_path):
     result = run("--weights", tmp_path / "none", "--out", tmp_path / "m")
     assert isinstance(result.exception, FileNotFoundError)

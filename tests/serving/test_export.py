@@ -172,6 +172,45 @@ def test_a_failed_check_leaves_nothing(baseline, classes, evaluate, tmp_path, ne
     assert list((tmp_path / "m").iterdir()) == []
 
 
+def test_exports_at_the_same_time_become_different_versions(
+    baseline, classes, evaluate, tmp_path, networkless_exports, monkeypatch
+):
+    from psanet_tf.export import saved_model as export
+
+    folder, check, paths = tmp_path / "m", export.verify_export, []
+
+    def export_another_one(*arguments):
+        if not paths:
+            paths.append(None)
+            paths[0] = export_saved_model(baseline, folder, classes, evaluate, warm_up=False).path
+        return check(*arguments)
+
+    (folder / "1").mkdir(parents=True)  # empty: somebody has made room
+    monkeypatch.setattr(export, "verify_export", export_another_one)
+    paths.append(export_saved_model(baseline, folder, classes, evaluate, warm_up=False).path)
+    assert paths == [folder / "1", folder / "2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "m/variables; No space left on device"), "no space left to write"),
+        (tf.errors.PermissionDeniedError(None, None, "m; Permission denied"), "cannot write an export into .*denied"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    baseline, classes, evaluate, tmp_path, networkless_exports, monkeypatch, error, message
+):
+    def fail(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match=message):
+        export_saved_model(baseline, tmp_path / "m", classes, evaluate, warm_up=False)
+    assert list((tmp_path / "m").iterdir()) == []
+
+
 def test_the_check_tells_another_network(make_network, model_folder, tmp_path):
     metadata = ModelMetadata.from_json((model_folder / "1" / "assets" / "metadata.json").read_text())
     other = make_network(seed=3)
