@@ -23,8 +23,8 @@ app = typer.Typer(
 )
 
 WEIGHTS = (
-    "Name of psanet weights list, URL, run folder, .keras, .pth or .safetensors file, checkpoint of Model Garden, or "
-    "folder of an exported SavedModel."
+    "Name of psanet weights list, URL, run folder, .keras, .pth or .safetensors file, checkpoint of Model Garden, "
+    "folder of an exported SavedModel, or exported .onnx, .xml or .tflite file."
 )
 
 

@@ -33,7 +33,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already; remove it or choose another place")
-    with no_space_explained(path), _hidden_folder(path.parent, path.name, glob.escape(path.name)) as temporary:
+    with no_space_explained(path), hidden_folder(path.parent, path.name) as temporary:
         yield temporary
         _contents_to_disk(temporary)
         os.rename(temporary, path)
@@ -72,7 +72,7 @@ def atomic_numbered_folder(parent: str | os.PathLike, first: int) -> Iterator[Nu
         PosixPath('models/psanet/1')
     """
     parent = Path(parent)
-    with no_space_explained(parent / str(first)), _hidden_folder(parent, str(first), "[0-9]*") as temporary:
+    with no_space_explained(parent / str(first)), hidden_folder(parent, str(first), "[0-9]*") as temporary:
         folder = NumberedFolder(temporary)
         yield folder
         _contents_to_disk(temporary)
@@ -81,12 +81,17 @@ def atomic_numbered_folder(parent: str | os.PathLike, first: int) -> Iterator[Nu
 
 
 @contextlib.contextmanager
-def _hidden_folder(parent, name, siblings):
-    """A new folder ``.NAME.random.unfinished`` in `parent`, locked while it is written, and removed if it is left then.
+def hidden_folder(parent: Path, name: str, siblings: str | None = None) -> Iterator[Path]:
+    """Yields a new folder ``.NAME.random.unfinished``, which is removed at the end if it is still there.
 
-    Those that match ``.SIBLINGS.random.unfinished`` and that nobody has locked were left by killed processes: they are
-    removed first.
+    It is locked until then. Such folders that nobody has locked were left by killed processes: they are removed first.
+
+    Args:
+        parent: where it is; made if it is not there.
+        name: of what is written.
+        siblings: pattern of the names of which what was left is removed; default: this one.
     """
+    siblings = glob.escape(name) if siblings is None else siblings
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f".{siblings}.*{_UNFINISHED}"):
         with contextlib.suppress(OSError):

@@ -29,7 +29,7 @@ def modules_of_extras():
     """Module -> the extra that brings it, of the extras that this package imports from."""
     return {
         MODULES.get(name, name): extra
-        for extra in ("serving", "tiff", "video")
+        for extra in ("serving", "tiff", "video", "openvino-int8", "onnx", "openvino", "litert")
         for requirement in PROJECT["optional-dependencies"][extra]
         for name in [re.match(r"[\w-]+", requirement)[0].replace("-", "_")]
     }
@@ -56,7 +56,8 @@ def guarded(path):
 def test_every_import_from_an_extra_says_which_extra_it_is():
     extras = modules_of_extras()
     serving = {"tensorflow_serving", "grpc", "grpc_health", "aiohttp", "orjson", "prometheus_client"}
-    assert set(extras) == serving | {"av", "tifffile", "imagecodecs"}
+    of_formats = {"onnx", "onnxruntime", "tf2onnx", "openvino", "nncf", "ai_edge_litert"}
+    assert set(extras) == serving | of_formats | {"av", "tifffile", "imagecodecs"}
     found = set()
     for folder in ("psanet_tf", "psanet_cli"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -24,7 +24,7 @@ from psanet_tf.evaluation.score_tables import summarize, summed_reliability, wri
 from psanet_tf.evaluation.trained_on import check_trained_on
 from psanet_tf.files import atomic_file
 from psanet_tf.inference.segmenter import Segmenter
-from psanet_tf.runtimes.model_folder import saved_model_folder
+from psanet_tf.runtimes.model_file import exported_model
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.visualization.reliability import reliability_image
 from psanet_tf.weights.checkpoints import checkpoint_file
@@ -71,7 +71,7 @@ def run_evaluation(
         raise ValueError(f"limit must be at least 1 image, got {limit}")
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
-    exported = saved_model_folder(weights)
+    exported = exported_model(weights)
     if not is_remote(weights) and not exported:
         checkpoint_file(weights)
     config_path = config_path or config_beside(weights)

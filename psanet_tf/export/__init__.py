@@ -3,9 +3,13 @@
 import importlib
 from typing import Any
 
-_LAZY = {"Export": "psanet_tf.export.saved_model", "export_saved_model": "psanet_tf.export.saved_model"}
+_LAZY = {
+    "Export": "psanet_tf.export.saved_model",
+    "export_file": "psanet_tf.export.model_file",
+    "export_saved_model": "psanet_tf.export.saved_model",
+}
 
-__all__ = ["Export", "export_saved_model"]
+__all__ = ["Export", "export_file", "export_saved_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,9 +29,14 @@ class FoldedGraph:
     parameters: dict[str, tuple]
     functions: tuple[tf.types.experimental.ConcreteFunction, ...] = ()
 
-    def __call__(self, images: tf.Tensor, pool: "ParameterPool") -> dict[str, tf.Tensor]:
-        """The outputs (name -> tensor) for `images`; call it inside a `tf.function`."""
-        input_map = {name: pool[key].read_value() for name, key in self.parameters.items()}
+    def __call__(self, images: tf.Tensor, parameter: Callable[[tuple], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The outputs (name -> tensor) for `images`; call it while a graph is made.
+
+        Args:
+            images: the network's input.
+            parameter: key into the pool -> the parameter's value in that graph, e.g. `ParameterPool.read`.
+        """
+        input_map = {name: parameter(key) for name, key in self.parameters.items()}
         input_map[self.input_name] = images
         names = list(self.output_names)
         tensors = tf.graph_util.import_graph_def(
@@ -52,9 +57,15 @@ class ParameterPool(dict):
             self[key] = tf.Variable(tf.cast(value(), dtype), trainable=False, name=name)
         return key
 
+    def read(self, key: tuple) -> tf.Tensor:
+        return self[key].read_value()
+
 
 def fold_batch_norm(
-    concrete: tf.types.experimental.ConcreteFunction, pool: ParameterPool, products: bool = False
+    concrete: tf.types.experimental.ConcreteFunction,
+    pool: ParameterPool,
+    products: bool = False,
+    dilate: bool = False,
 ) -> FoldedGraph:
     """Takes a network's trace apart into nodes and parameters; folds where a normalization follows a convolution.
 
@@ -71,6 +82,8 @@ def fold_batch_norm(
             bfloat16 network has bfloat16 ones).
         products: convolutions before a normalization become the sums of products that are faster on CPUs, where
             `has_product_form` says so.
+        dilate: convolutions before a normalization that stand between a space-to-batch and a batch-to-space become
+            dilated ones, as those in bfloat16 do always.
 
     Returns:
         FoldedGraph.
@@ -80,7 +93,7 @@ def fold_batch_norm(
     parameters, replaced = {}, {}
     by_products = _ProductForm() if products else None
     for node in reader.graph_def.node:
-        folded = _fold(node, nodes, reader, pool, by_products)
+        folded = _fold(node, nodes, reader, pool, by_products, dilate)
         if folded is not None:
             new_nodes, new_parameters = folded
             replaced.update(new_nodes)
@@ -130,7 +143,7 @@ class _TraceReader:
         return tf.as_dtype(node.attr[attribute].type)
 
 
-def _fold(norm, nodes, reader, pool, by_products):
+def _fold(norm, nodes, reader, pool, by_products, dilate):
     """({name: node that takes its place}, {tensor name: key}) or None where there is nothing to fold."""
     if norm.op != "FusedBatchNormV3" or norm.attr["is_training"].b:
         return None
@@ -171,7 +184,7 @@ def _fold(norm, nodes, reader, pool, by_products):
     )
     bias_add.attr["T"].CopyFrom(conv.attr["T"])
     bias_add.attr["data_format"].CopyFrom(conv.attr["data_format"])
-    if len(chain) == 2 and dtype == tf.bfloat16 and _dilate(new_conv, chain[0], nodes):
+    if len(chain) == 2 and (dilate or dtype == tf.bfloat16) and _dilate(new_conv, chain[0], nodes):
         bias_add.input[0] = conv.name
     parameters = {f"{norm.name}/folded_kernel:0": kernel_key, f"{norm.name}/folded_bias:0": bias_key}
     return {conv.name: new_conv, norm.name: bias_add}, parameters

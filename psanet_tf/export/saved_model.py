@@ -7,31 +7,22 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from psanet_tf import __version__
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.data.findings import counted
-from psanet_tf.data.scale import with_base_size
+from psanet_tf.export.metadata import export_metadata
 from psanet_tf.export.signatures import ServingModule
 from psanet_tf.export.verification import Agreement, verify_export
 from psanet_tf.export.warmup import write_warm_up
 from psanet_tf.folders import atomic_numbered_folder
-from psanet_tf.inference.attention import LONGEST_SIDE, attention_grid
-from psanet_tf.inference.whole_image import any_size, padded_length
+from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import needs_keras_3
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
-from psanet_tf.runtimes.limits import request_limits
-from psanet_tf.runtimes.metadata import ASSET_NAME, ModelMetadata
+from psanet_tf.runtimes.metadata import ASSET_NAME
 from psanet_tf.runtimes.model_folder import versions_on_disk
 from psanet_tf.runtimes.protos import serving_apis
 from psanet_tf.runtimes.saved_model import signatures_on_disk
-from psanet_tf.weights.description import description_of
-
-PRECISIONS = ("float32", "bfloat16")
-IMPLEMENTATIONS = ("stock", "custom")
-DEVICES = ("cpu", "gpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,51 +99,6 @@ def export_saved_model(
     return Export(version.path, agreement)
 
 
-def export_metadata(
-    model: PSANet,
-    info: DatasetInfo,
-    evaluate: EvaluateSection | None = None,
-    precision: str = "float32",
-    implementation: str = "stock",
-    whole: bool = False,
-    device: str | None = None,
-) -> ModelMetadata:
-    """What an export will say of itself; arguments and errors as of `export_saved_model`, before any work.
-
-    Returns:
-        ModelMetadata.
-    """
-    known = description_of(model) if isinstance(model, PSANet) else None
-    evaluate = evaluate or (known and known.evaluate) or EvaluateSection()
-    takes_any_size = whole or evaluate.protocol == "mmseg"
-    if device is None:
-        device = "gpu" if tf.config.get_visible_devices("GPU") else "cpu"
-    _check(model, info, precision, implementation, takes_any_size, device)
-    protocol = _protocol(evaluate, whole, info, model)
-    return ModelMetadata(
-        dataset=info.name,
-        class_names=info.class_names,
-        colors=tuple(tuple(color) for color in info.colors.tolist()),
-        ignore_label=info.ignore_label,
-        input_size=None if takes_any_size else tuple(model.input_shape[1:3]),
-        mean=info.images.mean,
-        std=info.images.std,
-        **protocol,
-        **dataclasses.asdict(_limits(model, info, protocol, takes_any_size)),
-        precision=precision,
-        implementation=implementation,
-        directions=_directions(model),
-        package_version=__version__,
-        training_long_side=info.long_side,
-        device=device,
-        channels=info.images.channels,
-        dtype=info.images.dtype,
-        bands=info.images.bands,
-        display_range=info.images.display_range,
-        temperature=1.0 if known is None else known.temperature,
-    )
-
-
 def serving_network(model: PSANet, precision: str, takes_any_size: bool) -> PSANet:
     """The network that is traced: `model` itself, or one with its weights in another precision or for any size."""
     network = any_size(model) if takes_any_size else model
@@ -162,68 +108,6 @@ def serving_network(model: PSANet, precision: str, takes_any_size: bool) -> PSAN
     other = PSANet.from_config(arguments)
     other.set_weights(network.get_weights())
     return other
-
-
-def _protocol(evaluate, whole, info, model):
-    """The fields of `ModelMetadata` that say how predict_bytes labels images."""
-    fields = dict.fromkeys(("crop_size", "base_size", "stride_rate", "scale", "stride"))
-    fields |= {"protocol": evaluate.protocol, "scales": evaluate.scales, "flip": evaluate.flip}
-    if evaluate.protocol == "mmseg":
-        if whole:
-            return fields | {"protocol": None, "mode": "whole", "scales": (1.0,), "flip": False}
-        own = {name: getattr(evaluate, name) for name in ("mode", "scale", "crop_size", "stride")}
-        return fields | own
-    fields["base_size"] = with_base_size(evaluate, info).base_size
-    if whole:
-        return fields | {"mode": "whole"}
-    crop_size = tuple(model.input_shape[1:3])
-    return fields | {"mode": "slide", "crop_size": crop_size, "stride_rate": evaluate.stride_rate}
-
-
-def _limits(model, info, protocol, takes_any_size):
-    """`RequestLimits` of an export with the fields `protocol` of its metadata."""
-    resized_pixels = 0
-    if protocol["protocol"] is None:
-        resized_pixels = None
-    elif protocol["protocol"] == "semseg" and protocol["mode"] == "whole":
-        long_side = round(max(protocol["scales"]) * protocol["base_size"])
-        resized_pixels = padded_length(long_side) * padded_length(-(-long_side // 2))
-    directions, positions = _directions(model), 1
-    if directions:
-        size = (LONGEST_SIDE, LONGEST_SIDE) if takes_any_size else tuple(model.input_shape[1:3])
-        map_size, *_ = attention_grid(model, size, model.feature_size(size))
-        positions = int(tf.reduce_prod(map_size))
-    input_size = None if takes_any_size else tuple(model.input_shape[1:3])
-    return request_limits(info.images, info.num_classes, input_size, resized_pixels, positions, len(directions))
-
-
-def _check(model, info, precision, implementation, takes_any_size, device):
-    if not isinstance(model, PSANet):
-        raise ValueError(f"model must be a psanet_tf.PSANet, got {type(model).__name__}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
-    if device not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
-    if info.num_classes != model.num_classes:
-        raise ValueError(
-            f"the network has {model.num_classes} classes, but the dataset {info.name!r} has {info.num_classes}"
-        )
-    _ = info.images.fill  # refuses where nothing says how they are normalized
-    if info.images.channels != model.input_shape[-1]:
-        raise ValueError(
-            f"the network takes {counted(model.input_shape[-1], 'channel')}, but the images of {info.name!r} have "
-            f"{info.images.channels}"
-        )
-    zoom_factor = model.get_config()["zoom_factor"]
-    if zoom_factor != 8:
-        raise ValueError(f"the network must answer at input size (zoom_factor 8), got {zoom_factor}")
-    if not takes_any_size and None in model.input_shape[1:3]:
-        raise ValueError(
-            f"a network of any size, {model.input_shape}, has no crop size: export it with whole=True, or by "
-            "evaluate.protocol=mmseg"
-        )
 
 
 @contextlib.contextmanager
@@ -242,10 +126,3 @@ def _psa_mask(implementation):
             yield
     except OpUnavailableError as error:
         raise ValueError(f"implementation 'custom' needs the compiled op: {error}") from error
-
-
-def _directions(model):
-    arguments = model.get_config()
-    if not arguments["use_psa"]:
-        return ()
-    return ("collect", "distribute") if arguments["psa_type"] == "bi-direction" else (arguments["psa_type"],)

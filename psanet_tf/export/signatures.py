@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from psanet_tf.data.decoding import decode_image
 from psanet_tf.export.folding import ParameterPool, fold_batch_norm
 from psanet_tf.export.graph.attention import GraphAttention
-from psanet_tf.data.decoding import decode_image
 from psanet_tf.export.graph.decoding import check_request
 from psanet_tf.export.graph.protocols import build_graph_labeler, pads_images
 from psanet_tf.export.graph.whole import check_seen, pad_to_stride
@@ -87,7 +87,7 @@ class ServingModule(tf.Module):
         with stock_convolutions(), auto_blocks_for(self._metadata.device):
             concrete = trace.get_concrete_function()
         graph = fold_batch_norm(concrete, pool, products=self._metadata.device == "cpu")
-        return tf.function(lambda images: graph(images, pool), [self._image_spec], autograph=False)
+        return tf.function(lambda images: graph(images, pool.read), [self._image_spec], autograph=False)
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name -> `tf.function` with its input signature, for `tf.saved_model.save`."""

@@ -10,17 +10,21 @@ from psanet_tf.config import EvaluateSection
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_label
 from psanet_tf.data.plain_copies import encoded_plainly
+from psanet_tf.export.frozen import pads_own_images
 from psanet_tf.inference.protocols import build_labeler
-from psanet_tf.inference.whole_image import any_size
+from psanet_tf.inference.whole_image import WholeImage, any_size
 from psanet_tf.models import PSANet
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.runtimes.model_file import open_model_file
 from psanet_tf.runtimes.saved_model import SavedModelSession
 from psanet_tf.runtimes.warmup import replay
+from psanet_tf.weights.calibration import tempered
 
 # (largest mean difference of probabilities, lead of the first class over the second that must not be overturned)
-_TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25)}
+_TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25), "float16": (0.02, 0.25), "int8": (0.05, 0.5)}
 _LEAST_AGREEMENT = 0.999
+_COMPARED = 4  # images of a calibration
 # For models without an input size: one of the form 8n + 1, to which images are padded, or, where they are not, another.
 _ANY_SIZE = {"semseg": (97, 129), "mmseg": (90, 123)}
 
@@ -79,8 +83,62 @@ def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadat
         session.close()
     except ServingError as error:
         raise ValueError(f"the exported model does not run: {error.message}") from error
+    return _agreement(answer, expected, pairs, metadata.precision)
+
+
+def verify_file(
+    path: str | os.PathLike, model: PSANet, metadata: ModelMetadata, images: Sequence[np.ndarray] = ()
+) -> Agreement:
+    """Loads a model file with the runtime that it is for and compares its answers with those of `model`.
+
+    Args:
+        path: as of `open_model_file`.
+        model: the `PSANet` that was exported.
+        metadata: `ModelMetadata`.
+        images: [H, W, C] each, of which the first few are compared; default: a made one.
+
+    Returns:
+        Agreement.
+
+    Raises:
+        ValueError: it cannot be loaded, says something else of itself, or its answers differ by more than its precision
+            explains.
+    """
+    file = open_model_file(path)
+    if file.metadata != metadata:
+        raise ValueError(f"the exported model says other things of itself than it should: {file.metadata}")
+    if metadata.input_size is None:
+        model = any_size(model)
+    if not len(images):
+        sizes = _ANY_SIZE.values() if metadata.input_size is None else [metadata.input_size]
+        images = [made_image(size, images=metadata.images) for size in sizes]
+    inference = model.inference()
+    reference = WholeImage(
+        lambda inputs: tempered(inference(inputs, training=False), metadata.temperature),
+        model.num_classes,
+        pads_own_images(model, metadata),
+        metadata.images,
+    )
+    images = images[:_COMPARED]
+    answers = [file.run(image[None]) for image in images]
+    expected = [reference(image) for image in images]
+    pairs = [(answer["labels"][0], wanted) for answer, wanted in zip(answers, expected, strict=True)]
+    pairs += [(answer["labels"], answer["probabilities"]) for answer in answers]
+    found, wanted = (
+        np.concatenate([values.reshape(-1, metadata.num_classes) for values in arrays])
+        for arrays in ([answer["probabilities"] for answer in answers], expected)
+    )
+    return _agreement(found, wanted, pairs, metadata.precision)
+
+
+def _agreement(answer, expected, pairs, precision):
+    """The `Agreement` of probabilities, and of pairs of labels and probabilities.
+
+    Raises:
+        ValueError: they differ by more than the precision explains.
+    """
     difference = np.abs(answer - expected)
-    allowed, lead = _TOLERANCE[metadata.precision]
+    allowed, lead = _TOLERANCE[precision]
     shares, decided_shares = zip(*(_equal_shares(*pair, lead) for pair in pairs), strict=True)
     agreement = Agreement(min(shares), float(difference.mean()), float(difference.max()))
     if not agreement.probabilities <= allowed or min(decided_shares) < _LEAST_AGREEMENT:

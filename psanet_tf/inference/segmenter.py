@@ -18,10 +18,11 @@ from psanet_tf.data.scale import with_base_size
 from psanet_tf.inference.attention import AttentionMaps, attention_maps
 from psanet_tf.inference.given_images import GivenImage, as_pixels
 from psanet_tf.inference.labeler import LabelsImages
+from psanet_tf.inference.model_file import ModelFileLabeler
 from psanet_tf.inference.protocols import OnDevice, build_labeler
 from psanet_tf.inference.saved_model import SavedModelLabeler
 from psanet_tf.models import PSANet
-from psanet_tf.runtimes.model_folder import saved_model_folder
+from psanet_tf.runtimes.model_file import exported_model
 from psanet_tf.visualization.overlay import overlay
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.description import description_of, images_of, temperature_of
@@ -105,7 +106,8 @@ class Segmenter:
 
         Args:
             source: name of published weights (``psanet weights list``) or a URL, which are fetched; run folder;
-                ``.keras``, ``.pth`` or ``.safetensors`` file; or folder of a SavedModel that `psanet export` wrote.
+                ``.keras``, ``.pth`` or ``.safetensors`` file; or the folder of a SavedModel, or ``.onnx``, ``.xml`` or
+                ``.tflite`` file, that `psanet export` wrote.
             config: `Config`, or the path of one; default: that of the run folder, or what the weights bring along.
             overrides: strings ``"evaluate.key=value"``.
             whole: one pass per image at its own size.
@@ -113,14 +115,16 @@ class Segmenter:
         Raises:
             ValueError, OSError: weights, configuration or overrides that cannot be used; the message says why.
         """
-        if folder := saved_model_folder(source):
+        if exported := exported_model(source):
+            kind = "a SavedModel" if exported.is_dir() else "an exported model"
             if config or overrides or whole:
                 raise ValueError(
-                    f"{source} is a SavedModel: its sizes and scales were fixed when it was exported, "
+                    f"{source} is {kind}: its sizes and scales were fixed when it was exported, "
                     "so it takes neither a configuration nor overrides nor --whole"
                 )
-            segmenter = cls.of_labeler(SavedModelLabeler(folder))
-            segmenter.path = folder
+            labeler = (SavedModelLabeler if exported.is_dir() else ModelFileLabeler)(exported)
+            segmenter = cls.of_labeler(labeler)
+            segmenter.path = exported
             return segmenter
         with tf.device(_devices()[0]):
             trained = load_trained(source, config, overrides)
@@ -189,13 +193,13 @@ class Segmenter:
         """float32 [H, W, K], summing to 1 over the classes; arguments and errors as of `labels`.
 
         Raises:
-            ValueError: also for an exported or served model, which gives labels only.
+            ValueError: also for an exported SavedModel or a served model, which give labels only.
         """
-        return self._of_network("probabilities")(as_pixels(image, self.images))
+        return self._giving("probabilities")(as_pixels(image, self.images))
 
     def confidence(self, image: GivenImage) -> np.ndarray:
         """The probability of the label of every pixel, float32 [H, W]; arguments and errors as of `probabilities`."""
-        return self._of_network("confidence").confidence(as_pixels(image, self.images))
+        return self._giving("confidence").confidence(as_pixels(image, self.images))
 
     def overlay(self, image: GivenImage, legend: bool = True) -> np.ndarray:
         """The image with its labels laid over, and a legend of the classes in it where there is room for one.
@@ -215,15 +219,17 @@ class Segmenter:
             points: sequence of (x, y), pixels from the left and from the top.
 
         Raises:
-            ValueError: a network without attention, or a served model; a point outside of the image.
+            ValueError: a network without attention, a model file or a served model; a point outside of the image.
         """
         if isinstance(self._labeler, SavedModelLabeler):
             return self._labeler.attention(as_pixels(image, self.images), points)
-        self._of_network("attention")
+        if isinstance(self._labeler, ModelFileLabeler):
+            raise ValueError(f"{self.path} holds no attention to ask for: load the weights that it was made of")
+        self._giving("attention")
         return attention_maps(self.model, as_pixels(image, self.images), points, self.images)
 
-    def _of_network(self, what):
-        if self.model is None:
+    def _giving(self, what):
+        if self.model is None and not isinstance(self._labeler, ModelFileLabeler):
             raise ValueError(
                 f"an exported or served model gives labels only: for {what} load the weights that it was made of"
             )

@@ -1,6 +1,7 @@
-"""An image in one pass at its own size, without the sliding window."""
+"""An image in one pass, at its own size or resized, without the sliding window."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,8 @@ import tensorflow as tf
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.feature_sizes import OUTPUT_STRIDE, shrunk_size
 from psanet_tf.inference.labeler import Labeler
-from psanet_tf.inference.pixel_logits import PixelLogits
+from psanet_tf.inference.pixel_logits import PixelLogits, bilinear_neighbours
+from psanet_tf.inference.sliding_window import scaled_size
 from psanet_tf.models import PSANet
 
 
@@ -51,6 +53,66 @@ class WholeImage(Labeler):
             # The mean colour is 0 once normalized.
             inputs = tf.pad(inputs, [[0, padded_length(height) - height], [0, padded_length(width) - width], [0, 0]])
         return self._predicted(inputs[None])[0, :height, :width]
+
+
+class ScaledImage(Labeler):
+    """Labels images of any size in one pass per scale, resized as `SlidingWindow` does, without its crops.
+
+    Args:
+        predict: maps normalized images, float32 [B, h, w, C], to logits of that size.
+        num_classes: K.
+        base_size: long side, in pixels, at scale 1.
+        scales: factors of `base_size`, over which probabilities are averaged.
+        flip: average with the mirror image.
+        images: `ImageFormat` of what is labelled.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[tf.Tensor], tf.Tensor],
+        num_classes: int,
+        base_size: int,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = True,
+        images: ImageFormat = PHOTOGRAPHS,
+    ) -> None:
+        super().__init__(predict, num_classes, images)
+        self.base_size = base_size
+        self.scales = tuple(scales)
+        self.flip = flip
+
+    def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
+        image = self.images.checked(image)
+        total = None
+        for scale in self.scales:
+            maps = self._logit_maps(image, scale)
+            probabilities = tf.add_n([tf.nn.softmax(logits) for logits in maps]) / len(maps)
+            full = tf.image.resize(probabilities, image.shape[:2])
+            total = full if total is None else total + full
+        yield 0, total / len(self.scales)
+
+    def pixel_logits(self, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> PixelLogits:
+        image = self.images.checked(image)
+        entries = []
+        for scale in self.scales:
+            maps = self._logit_maps(image, scale)
+            size = maps[0].shape[:2]
+            along = [bilinear_neighbours(*axis) for axis in zip((rows, columns), image.shape[:2], size, strict=True)]
+            for (y, down), (x, across) in itertools.product(*along):
+                weight = down * across / (len(maps) * len(self.scales))
+                pixels = np.flatnonzero(weight > 0)
+                places = np.stack([y[pixels], x[pixels]], axis=1)
+                entries += [(pixels, weight[pixels], tf.gather_nd(logits, places).numpy()) for logits in maps]
+        return PixelLogits.of_entries(entries)
+
+    def _logit_maps(self, image, scale):
+        """float32 [h, w, K] of the resized image, and of its mirror image, mirrored back."""
+        resized = tf.image.resize(image, scaled_size(image.shape[:2], self.base_size, scale))
+        inputs = self.images.normalize(resized)[None]
+        maps = [self._predicted(inputs)[0]]
+        if self.flip:
+            maps.append(tf.reverse(self._predicted(tf.reverse(inputs, [2]))[0], [1]))
+        return maps
 
 
 def padded_length(length: int) -> int:

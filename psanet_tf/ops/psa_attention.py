@@ -6,6 +6,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from psanet_tf.ops.portable import traced_portably
 from psanet_tf.ops.position_blocks import Length
 from psanet_tf.ops.psa_attention_blocks import attend_in_blocks, fit_kernel
 from psanet_tf.ops.psa_mask import DTYPES, chosen_implementation, psa_mask
@@ -52,10 +53,11 @@ def psa_attention(
         direction: "collect" or "distribute".
         softmax: False takes the logits themselves as weights.
         block_size: positions that are looked at together: (rows, columns), or rows as wide as the map; None for the
-            whole map at once. "auto" is None where the mask of an image has at most 8.4 million entries (32 MiB in
-            float32; 30 x 30 positions have 3.1 million, 45 x 45 16 million), where a GPU is visible 134 million
-            (512 MiB; 60 x 60 have 51 million, 64 x 128 265 million), and (16, 16) for larger ones and where the map's
-            size is dynamic; but always None with the implementation "custom".
+            whole map at once, which it always is within `portable_operations`. "auto" is None where the mask of an
+            image has at most 8.4 million entries (32 MiB in float32; 30 x 30 positions have 3.1 million, 45 x 45 16
+            million), where a GPU is visible 134 million (512 MiB; 60 x 60 have 51 million, 64 x 128 265 million), and
+            (16, 16) for larger ones and where the map's size is dynamic; but always None with the implementation
+            "custom".
         implementation: of the window gather, see `psa_mask`; blocks consist of stock TensorFlow ops.
 
     Returns:
@@ -75,8 +77,8 @@ def psa_attention(
     features, predictors = tf.convert_to_tensor(features), tf.convert_to_tensor(predictors)
     kernel = tf.cast(tf.convert_to_tensor(kernel), features.dtype)
     _check(features, predictors, kernel, direction)
-    if block_size == "auto" and chosen_implementation(implementation) == "custom":
-        block_size = None  # the op was asked for, and blocks have no use for it
+    if traced_portably() or (block_size == "auto" and chosen_implementation(implementation) == "custom"):
+        block_size = None  # no loops there; here the op was asked for, and blocks have no use for it
     blocks = resolved_block_size(block_size, features.shape[1:3], kernel.shape[1:])
     if blocks is not None:
         outputs = attend_in_blocks(

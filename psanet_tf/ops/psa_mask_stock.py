@@ -17,8 +17,9 @@ def psa_mask_stock(mask: tf.Tensor, mask_size: tuple[int, int]) -> tf.Tensor:
         [N, H * W, H * W], the dtype of `mask`.
     """
     mask_h, mask_w = mask_size
-    n, h, w = tf.unstack(tf.shape(mask)[:3])
     static_n, static_h, static_w = mask.shape[:3]
+    dynamic = tf.shape(mask)
+    n, h, w = (dynamic[axis] if length is None else length for axis, length in enumerate(mask.shape[:3]))
     x = tf.reshape(mask, tf.stack([n, h, w, mask_h, mask_w]))
     x = tf.transpose(x, [0, 2, 1, 3, 4])
     x = _relative_to_absolute(tf.reshape(x, tf.stack([n * w, h, mask_h, mask_w])), h, mask_h)
@@ -40,12 +41,16 @@ def _relative_to_absolute(x, size, mask_size):
     before = (mask_size - 1) // 2
     behind = mask_size - 1 - before
     reach = size - 1
-    x = x[:, :, tf.maximum(before - reach, 0) : mask_size - tf.maximum(behind - reach, 0)]
+    x = x[:, :, _at_least_zero(before - reach) : mask_size - _at_least_zero(behind - reach)]
     # ... plus one column: rows of 2 * size, so that size = 1 needs no case of its own.
-    x = tf.pad(x, [(0, 0), (0, 0), (tf.maximum(reach - before, 0), tf.maximum(reach - behind, 0) + 1), (0, 0)])
+    x = tf.pad(x, [(0, 0), (0, 0), (_at_least_zero(reach - before), _at_least_zero(reach - behind) + 1), (0, 0)])
     # Element (i, j - i + size - 1) sits at i * 2 * size + j - i + size - 1 = i * (2 * size - 1) + j + (size - 1):
     # in rows one shorter, behind the first size - 1 elements, j is the column.
     flat = tf.reshape(x, tf.stack([tf.shape(x)[0], 2 * size * size, x.shape[3]]))
     flat = flat[:, size - 1 : size - 1 + size * (2 * size - 1)]
     rows = tf.reshape(flat, tf.stack([tf.shape(x)[0], size, 2 * size - 1, x.shape[3]]))
     return rows[:, :, :size]
+
+
+def _at_least_zero(length):
+    return tf.maximum(length, 0) if isinstance(length, tf.Tensor) else max(length, 0)

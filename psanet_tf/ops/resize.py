@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from psanet_tf.ops.compiling import traced_for_xla
+from psanet_tf.ops.portable import traced_portably
 
 
 def resize_bilinear(
@@ -16,7 +17,7 @@ def resize_bilinear(
     i * (H - 1) / (height - 1), and a single output row samples row 0. With half-pixel centres the edges of the pixels
     at the border do: output row i samples input row (i + 0.5) * H / height - 0.5, no farther out than the outermost
     centres. The gradient is two matrix products: deterministic on a GPU, and on a CPU faster than TensorFlow's own.
-    Inside XLA the resize is two as well.
+    Inside XLA, and within `portable_operations`, the resize is two as well.
 
     Args:
         images: [N, H, W, C], float16, bfloat16, float32 or float64; C static.
@@ -41,7 +42,7 @@ def resize_bilinear(
     # TensorFlow's kernel answers in float32 whatever it is given, and must know the kind of resize beforehand. XLA
     # makes a gather of it, nine times as large as what comes out, and enlarges wrongly with half-pixel centres (the
     # last rows of 5 -> 9).
-    by_kernel = images.dtype != tf.float64 and decided and not traced_for_xla()
+    by_kernel = images.dtype != tf.float64 and decided and not traced_for_xla() and not traced_portably()
     resized = _resize(images, input_size, size, align_corners, by_kernel)
     resized.set_shape([images.shape[0], *(_static(length) for length in size), images.shape[3]])
     return resized
@@ -109,7 +110,7 @@ def _resize(images, input_size, size, align_corners, by_kernel):
 def _interpolate(images, rows, columns, transpose=False):
     """R_h . images . R_w' with the interpolation matrices R [output, input], or with their transposes."""
     height, width = (_length(matrix, 1 if transpose else 0) for matrix in (rows, columns))
-    n, h, w = tf.unstack(tf.shape(images)[:3])
+    n, h, w = (_length(images, axis) for axis in range(3))
     channels = images.shape[3]
     tall = tf.matmul(rows[None], tf.reshape(images, tf.stack([n, h, w * channels])), transpose_a=transpose)
     wide = tf.matmul(columns[None], tf.reshape(tall, tf.stack([n * height, w, channels])), transpose_a=transpose)

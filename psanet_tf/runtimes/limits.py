@@ -58,8 +58,8 @@ def request_limits(
         images: `ImageFormat` of what it takes.
         num_classes: K.
         input_size: (rows, columns) of the network's input; None if it takes any.
-        resized_pixels: of an image in one piece, twice as wide as high, as the export's own protocol resizes it, padding
-            included: such images are always taken. None where they are seen at their own size.
+        resized_pixels: of an image in one piece, twice as wide as high, as the export's own protocol resizes it,
+            padding included: such images are always taken. None where they are seen at their own size.
         map_positions: of the attention map of the largest input.
         directions: of the attention; 0 for a network without it.
     """
@@ -74,9 +74,7 @@ def request_limits(
         MAX_IMAGES,
         max_seen,
         max_label_pixels=max(min(MAX_LOGIT_BYTES // (4 * num_classes), MAX_BATCH_PIXELS), always),
-        max_probability_pixels=max(
-            MAX_PROBABILITY_BYTES // (4 * num_classes), 0 if input_size is None else always
-        ),
+        max_probability_pixels=max(MAX_PROBABILITY_BYTES // (4 * num_classes), 0 if input_size is None else always),
         max_points=MAX_MAP_BYTES // (4 * map_positions * directions) if directions else None,
     )
 

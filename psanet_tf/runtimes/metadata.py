@@ -1,4 +1,4 @@
-"""What a client must know of an exported model; travels in the SavedModel as an asset and as a signature."""
+"""What a client must know of an exported model; travels in the SavedModel, as an asset and as a signature, or file."""
 
 import dataclasses
 import json
@@ -30,16 +30,17 @@ class ModelMetadata:
         stride_rate: of protocol "semseg", mode "slide": distance of crops over their size; else None.
         scale: of protocol "mmseg": (long side, short side), in pixels, that an image is fitted into; else None.
         stride: of protocol "mmseg", mode "slide": distance of crops, (down, across); else None.
+        align_corners: of protocol "mmseg": whether the resize of the logits aligns corners.
         scales: factors of the size at scale 1.
         flip: whether mirror images are averaged with.
         max_pixels, max_images, max_seen_pixels, max_label_pixels, max_probability_pixels, max_points: of one request;
             see `psanet_tf.runtimes.limits.RequestLimits`.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16", "float16" or "int8", of the weights; the answers are float32 in each.
         implementation: "stock" or "custom", of the attention's window gather.
         directions: of the attention: "collect", "distribute"; empty for a network without it.
         package_version: of psanet_tf, which exported the model.
         training_long_side: median long side of the training images, in pixels; None if it is not known.
-        device: "cpu" or "gpu", what the graph is fast on; it runs on both.
+        device: "cpu" or "gpu", what the graph is fast on; it runs on both. "any" of files for other programs.
         channels, dtype: of images, uint8 [H, W, 3], RGB, by default.
         bands, display_range: what a picture of an image shows; see `psanet_tf.data.ImageFormat`.
         temperature: what logits are divided by in the graph, before the softmax; 1 without a calibration.
@@ -73,6 +74,7 @@ class ModelMetadata:
     bands: tuple[int, ...] = (1, 2, 3)
     display_range: tuple[float, float] | None = None
     temperature: float = 1.0
+    align_corners: bool | None = None
     max_images: int | None = None
     max_seen_pixels: int | None = None
     max_label_pixels: int | None = None

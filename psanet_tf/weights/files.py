@@ -26,7 +26,8 @@ def weights_identity(path: str | os.PathLike) -> str:
     per GB.
 
     Args:
-        path: a file of weights: `.keras`, ``.pth``, or another; or the folder of a SavedModel.
+        path: a file of weights: `.keras`, ``.pth``, ``.xml`` with its ``.bin``, or another; or the folder of a
+            SavedModel.
 
     Returns:
         64 hexadecimal digits: SHA-256 of network and weights in a `.keras` file, of the bytes of any other, and of
@@ -49,7 +50,10 @@ def weights_identity(path: str | os.PathLike) -> str:
                     config = b""
                 digest.update(chunk)
         return digest.hexdigest()
-    for file_path in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    if path.suffix == ".xml":
+        files.append(path.with_suffix(".bin"))  # OpenVINO's, with the numbers
+    for file_path in files:
         if file_path.is_file():
             if path.is_dir():
                 digest.update(f"{file_path.relative_to(path)}\0".encode())

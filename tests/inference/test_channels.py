@@ -12,7 +12,7 @@ from psanet_tf.data.image_format import ImageFormat
 from psanet_tf.export.graph.mmseg import GraphMMSeg
 from psanet_tf.export.graph.whole import GraphWhole
 from psanet_tf.export.graph.window import GraphWindow
-from psanet_tf.export.saved_model import export_metadata
+from psanet_tf.export.metadata import export_metadata
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.video import label_video
 from psanet_tf.inference.whole_image import WholeImage

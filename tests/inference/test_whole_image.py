@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from psanet_tf import PSANet
 from psanet_tf.data.normalization import normalize
-from psanet_tf.inference.whole_image import WholeImage, any_size, padded_length
+from psanet_tf.export.graph.whole import GraphWhole
+from psanet_tf.inference.whole_image import ScaledImage, WholeImage, any_size, padded_length
 
 
 def _network(**arguments):
@@ -58,3 +59,24 @@ def test_labels_are_those_of_the_padded_image(whole, size):
 def test_predict_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"logits of shape \(1, 9, 9, 4\)"):
         WholeImage(lambda images: images, 4).labels(np.zeros((9, 9, 3), "uint8"))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_resized_images_are_labelled_as_by_an_exports_graph(flip):
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(size=(3, 3, 3, 6)).astype("float32")
+
+    def predict(images):
+        place = tf.linspace(-1.0, 1.0, tf.shape(images)[1])[:, None, None] * tf.linspace(-1.0, 1.0, 6)
+        return tf.nn.conv2d(images, kernel, 1, "SAME") + place
+
+    image = generator.integers(0, 256, (44, 61, 3)).astype("uint8")
+    labeler = ScaledImage(predict, 6, 50, (0.5, 1.25), flip)
+    probabilities = labeler(image)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    graph = GraphWhole(predict, 6, False, 50, (0.5, 1.25), flip)
+    expected = tf.function(graph.labels, [tf.TensorSpec([None, None, 3], tf.uint8)], autograph=False)(image).numpy()
+    assert (labeler.labels(image) == expected).mean() > 0.999
+    rows, columns = np.array([0, 43, 20]), np.array([60, 0, 33])
+    found = labeler.pixel_logits(image, rows, columns).probabilities()
+    np.testing.assert_allclose(found, probabilities[rows, columns], atol=1e-5)

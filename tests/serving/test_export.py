@@ -12,7 +12,8 @@ from psanet_tf import __version__, attention_maps
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import read_image
-from psanet_tf.export.saved_model import export_metadata, export_saved_model
+from psanet_tf.export.metadata import export_metadata
+from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.export.verification import made_image, model_logits, verify_export
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import keras
@@ -195,7 +196,10 @@ def test_exports_at_the_same_time_become_different_versions(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (tf.errors.ResourceExhaustedError(None, None, "m/variables; No space left on device"), "no space left to write"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "m/variables; No space left on device"),
+            "no space left to write",
+        ),
         (tf.errors.PermissionDeniedError(None, None, "m; Permission denied"), "cannot write an export into .*denied"),
     ],
 )
@@ -285,7 +289,7 @@ def test_truncated_images_are_refused(servable):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "float16"}, "precision must be one of float32, bfloat16, got 'float16'"),
+        ({"precision": "float16"}, "precision of saved_model must be one of float32, bfloat16, got 'float16'"),
         ({"device": "tpu"}, "device must be one of cpu, gpu, got 'tpu'"),
         ({"implementation": "cuda"}, "implementation must be one of stock, custom, got 'cuda'"),
         ({"info": dataset_info("cityscapes")}, "the network has 21 classes, but the dataset 'cityscapes' has 19"),

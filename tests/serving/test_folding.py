@@ -35,7 +35,7 @@ def test_answers_stay_the_same(make_network, network, folded, use_psa):
     model = network if use_psa else make_network(use_psa=False)
     graph, pool = folded if use_psa else fold(model)
     expected = model.inference()(images()).numpy()
-    answer = tf.function(lambda x: graph(x, pool)["logits"])(images()).numpy()
+    answer = tf.function(lambda x: graph(x, pool.read)["logits"])(images()).numpy()
     assert np.abs(answer - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
@@ -62,7 +62,7 @@ def test_convolutions_of_many_channels_become_products_on_cpus(network, folded, 
         (3, head.shape[2], 3 * head.shape[3])
     ]
     expected = network.inference()(images()).numpy()
-    traced = tf.function(lambda x: graph(x, pool)["logits"], [tf.TensorSpec([None, 33, 33, 3])])
+    traced = tf.function(lambda x: graph(x, pool.read)["logits"], [tf.TensorSpec([None, 33, 33, 3])])
     assert traced.get_concrete_function().output_shapes.as_list() == [None, 33, 33, 21]
     assert np.abs(traced(images()).numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -85,7 +85,7 @@ def test_bfloat16_parameters_and_dilated_convolutions(network):
     dilations = {tuple(node.attr["dilations"].list.i) for node in graph.graph_def.node if node.op == "Conv2D"}
     assert dilations == {(1, 1, 1, 1), (1, 2, 2, 1), (1, 4, 4, 1)}
     expected = model.inference()(images()).numpy()
-    answer = tf.function(lambda x: graph(x, pool)["logits"])(images()).numpy()
+    answer = tf.function(lambda x: graph(x, pool.read)["logits"])(images()).numpy()
     # Eight bits of mantissa through some 15 layers.
     assert np.abs(answer - expected).max() <= 0.05 * np.abs(expected).max()
 
@@ -101,4 +101,4 @@ def test_a_normalization_that_follows_no_convolution_stays():
     graph = fold_batch_norm(trace.get_concrete_function(), pool)
     assert "FusedBatchNormV3" in [node.op for node in graph.graph_def.node]
     x = images(size=5)
-    np.testing.assert_allclose(tf.function(lambda x: graph(x, pool)["logits"])(x), model(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tf.function(lambda x: graph(x, pool.read)["logits"])(x), model(x), rtol=1e-5, atol=1e-6)

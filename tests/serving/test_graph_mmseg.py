@@ -12,7 +12,8 @@ from psanet_tf.data.pixels import decode_image
 from psanet_tf.export.graph import labeler as graph_labeler
 from psanet_tf.export.graph.mmseg import GraphMMSeg, fitted_size
 from psanet_tf.export.graph.whole import GraphWhole
-from psanet_tf.export.saved_model import export_metadata, export_saved_model
+from psanet_tf.export.metadata import export_metadata
+from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.export.verification import made_image, verify_export
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.mmseg_protocol import fitted_size as eager_fitted_size

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.export.graph.whole import GraphWhole
-from psanet_tf.export.saved_model import export_metadata
+from psanet_tf.export.metadata import export_metadata
 from psanet_tf.export.verification import made_image
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.limits import MAX_IMAGES, MAX_PIXELS, MAX_SEEN_PIXELS, MAX_WHOLE_PIXELS, request_limits
@@ -84,7 +84,9 @@ def test_padding_counts():
         labeler = GraphWhole(lambda images: images, 3, True, max_seen_pixels=limit)
         labels.append(tf.function(labeler.labels, spec, autograph=False))
     assert labels[0](image).shape == (1, 200)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="padded to 9 rows x 201 columns; its network may see 1808"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="padded to 9 rows x 201 columns; its network may see 1808"
+    ):
         labels[1](image)
 
 

@@ -71,7 +71,7 @@ def check_request(
 
 
 def checked_size(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor, images: ImageFormat) -> tf.Tensor:
-    """int32 [2], rows and columns that the header of an image file says; arguments and errors as of `decode_checked`."""
+    """int32 [2], rows and columns that a file's header says; arguments and errors as of `decode_checked`."""
     known, message = is_jpeg(data) | is_png(data), " is no JPEG or PNG image (its first bytes say what it is)"
     if not images.is_photograph:
         known |= starts_with(data, NPY_MAGIC)

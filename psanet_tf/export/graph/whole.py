@@ -57,9 +57,13 @@ class GraphWhole(GraphLabeler):
             image = tf.identity(image)
         if self._base_size is not None:
             image = tf.image.resize(image, size)
-        inputs = self._images.normalize(image)[None]
-        padded = pad_to_stride(inputs) if self._padded else inputs
-        return probabilities(self._network, padded, self._flip)[: tf.shape(image)[0], : tf.shape(image)[1]]
+        return probabilities(self._seen_logits, self._images.normalize(image)[None], self._flip)
+
+    def _seen_logits(self, images):
+        """Logits [N, h, w, K]; mirror images are padded on the same sides as the others."""
+        if not self._padded:
+            return self._network(images)
+        return self._network(pad_to_stride(images))[:, : tf.shape(images)[1], : tf.shape(images)[2]]
 
 
 def pad_to_stride(images: tf.Tensor) -> tf.Tensor:
@@ -71,7 +75,8 @@ def pad_to_stride(images: tf.Tensor) -> tf.Tensor:
 
 def padded_size(size: tf.Tensor) -> tf.Tensor:
     """int32 [2]: rows and columns of what `pad_to_stride` makes of an image of `size`, int32 [2]."""
-    return tf.maximum(1, -(-(size - 1) // OUTPUT_STRIDE)) * OUTPUT_STRIDE + 1
+    # Of positive numbers: ONNX divides negative ones otherwise.
+    return tf.maximum(1, (size + OUTPUT_STRIDE - 2) // OUTPUT_STRIDE) * OUTPUT_STRIDE + 1
 
 
 def check_seen(size: tf.Tensor, padded: bool, limit: int) -> tf.Operation:

@@ -1,0 +1,55 @@
+"""From a network's graph to an ONNX file, by tf2onnx."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.extras import needs_extra
+from psanet_tf.runtimes.metadata import ModelMetadata
+from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, OUTPUTS
+
+# Runtimes of 2022 and later have it, onnxruntime-web too.
+_OPSET = 17
+
+
+def check_converter(precision: str) -> None:
+    """Raises ImportError where tf2onnx or what loads its files again is missing."""
+    _packages()
+
+
+def write(
+    graph_def: tf.compat.v1.GraphDef, metadata: ModelMetadata, path: Path, calibration: Sequence[np.ndarray] = ()
+) -> None:
+    """Writes an ``.onnx`` file with the metadata in it.
+
+    Args:
+        graph_def: see `frozen_graph`.
+        metadata: `ModelMetadata`.
+        path: the file.
+        calibration: has no use here; there is float32 alone.
+    """
+    onnx, tf2onnx = _packages()
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    tensors = {f"{name}:0": name for name in (INPUT, *OUTPUTS)}
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph_def,
+        name="psanet",
+        input_names=[f"{INPUT}:0"],
+        output_names=[f"{name}:0" for name in OUTPUTS],
+        opset=_OPSET,
+        tensors_to_rename=tensors,
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def _packages():
+    with needs_extra("onnx", "an ONNX export"):
+        import onnx
+        import onnxruntime  # noqa: F401
+        import tf2onnx
+    return onnx, tf2onnx

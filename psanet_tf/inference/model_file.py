@@ -1,0 +1,106 @@
+"""Labels images with a model file of another program, by the protocol that its metadata say."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from psanet_tf.inference.labeler import Labeler, Uncertainty
+from psanet_tf.inference.mmseg_protocol import MMSegProtocol
+from psanet_tf.inference.sliding_window import SlidingWindow
+from psanet_tf.inference.whole_image import ScaledImage, WholeImage
+from psanet_tf.runtimes.model_file import ModelFile, open_model_file
+
+# A crop and its mirror image.
+_BATCH_SIZE = 2
+
+
+class ModelFileLabeler:
+    """A file that `psanet export` wrote for another program.
+
+    Args:
+        path: ``.onnx``, ``.xml`` or ``.tflite``.
+
+    Attributes:
+        info: DatasetInfo of its classes.
+        protocol, base_size: as of `Segmenter`.
+
+    Raises:
+        ValueError, ImportError: as of `ModelFile`.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        file = open_model_file(path)
+        self.info = file.metadata.dataset_info()
+        self.protocol, self.base_size = file.metadata.protocol, file.metadata.base_size
+        self._labeler = model_file_labeler(file)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Probabilities; arguments, results and errors of all of these as of `Labeler`."""
+        return self._labeler(image)
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        return self._labeler.labels(image)
+
+    def confidence(self, image: np.ndarray) -> np.ndarray:
+        return self._labeler.confidence(image)
+
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._labeler.labels_and_confidence(image)
+
+    def uncertainty(self, image: np.ndarray) -> Uncertainty:
+        return self._labeler.uncertainty(image)
+
+
+def model_file_labeler(file: ModelFile) -> Labeler:
+    """The labeler of a model file: the same protocol as in the network's own `build_labeler`.
+
+    The file takes stored values. Where these are integers, what was resized is rounded to them: next to edges a few
+    labels in ten thousand differ from those of the network itself.
+    """
+    metadata = file.metadata
+    predict, count, images = _log_probabilities(file), metadata.num_classes, metadata.images
+    if metadata.protocol is None:
+        # Padding is done in the file.
+        return WholeImage(predict, count, padded=False, images=images)
+    if metadata.protocol == "mmseg":
+        return MMSegProtocol(
+            predict,
+            count,
+            metadata.scale,
+            metadata.align_corners,
+            metadata.crop_size,
+            metadata.stride,
+            metadata.scales,
+            metadata.flip,
+            _BATCH_SIZE,
+            images,
+        )
+    if metadata.mode == "whole":
+        return ScaledImage(predict, count, metadata.base_size, metadata.scales, metadata.flip, images)
+    return SlidingWindow(
+        predict,
+        count,
+        metadata.crop_size,
+        metadata.base_size,
+        metadata.scales,
+        metadata.flip,
+        metadata.stride_rate,
+        _BATCH_SIZE,
+        images,
+    )
+
+
+def _log_probabilities(file):
+    """Normalized images -> logarithms of probabilities.
+
+    These differ from the logits by one number per pixel, the same for all classes; no softmax knows it, nor does one of
+    logits that are averaged or resized.
+    """
+    images, least = file.metadata.images, np.finfo(np.float32).tiny
+
+    def predict(normalized: tf.Tensor) -> tf.Tensor:
+        probabilities = file.predict(images.denormalized(np.asarray(normalized)))
+        return tf.convert_to_tensor(np.log(np.maximum(probabilities, least)))
+
+    return predict
