@@ -51,6 +51,14 @@ def predict(
         bool,
         typer.Option("--probabilities", help="Also write the probabilities of all classes: float16 [H, W, K] in .npz."),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Label the share of the I-th of N machines only, into a folder that they share; what is there already "
+            "is not done again.",
+        ),
+    ] = None,
 ):
     """Label images of any size: class indices (palette PNG), overlay with legend, and both side by side.
 
@@ -63,11 +71,17 @@ def predict(
       psanet predict photo.jpg --weights runs/psanet
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
+      psanet predict 'photos/**' --weights runs/psanet --out SHARED/labelled --shard 1/8   (the first of eight machines)
     """
     from psanet_tf.data.scale import median_long_side, scale_warning
-    from psanet_tf.inference.image_files import check_gives_probabilities, label_images
+    from psanet_tf.inference.image_files import check_gives_probabilities, is_labelled, label_images
     from psanet_tf.inference.inputs import find_inputs, is_video
+    from psanet_tf.inference.shards import Shard
+    from psanet_tf.inference.shared_results import share_results
 
+    part = None if shard is None else Shard.parse(shard)
+    if part and server:
+        raise ValueError("--shard goes with --weights: what a server answers with may change while machines work")
     # Errors now, not when the weights are there and the images are done.
     if any(is_video(file.path) for file in find_inputs(inputs, out).files):
         from psanet_tf.inference.video import pyav
@@ -78,6 +92,18 @@ def predict(
         check_gives_probabilities(segmenter.labelers)
     found = find_inputs(inputs, out, segmenter.images)
     files = found.files
+    if part:
+
+        def is_done(file):
+            if is_video(file.path):
+                return _video_file(file, out).is_file()
+            return is_labelled(file, out, confidence, probabilities, submission)
+
+        written = {"submission": submission, "confidence": confidence, "probabilities": probabilities}
+        share_results(out, _what_makes_them(segmenter, whole) | written)
+        mine = part.take(files, key=lambda file: file.name)
+        files = [file for file in mine if not is_done(file)]
+        print(f"shard {part}: {len(mine)} of {len(found.files)} files, {len(mine) - len(files)} of them done already")
     labelers, info = segmenter.labelers, segmenter.info
     videos = [file for file in files if is_video(file.path)]
     images = [file for file in files if not is_video(file.path)]
@@ -103,6 +129,18 @@ def predict(
         for message in failures.values():
             print(f"  {message}")
         raise typer.Exit(1)
+
+
+def _video_file(video, out):
+    return out / "videos" / f"{video.name}.mp4"
+
+
+def _what_makes_them(segmenter, whole):
+    from psanet_tf.weights.files import weights_identity
+
+    evaluate = segmenter.evaluate and segmenter.evaluate.model_dump(mode="json", exclude={"batch_size"})
+    identity = weights_identity(segmenter.path)
+    return {"weights": identity, "evaluate": evaluate, "whole": whole, "temperature": segmenter.temperature}
 
 
 def _open(weights, server, token_file, ca, config, overrides, whole):
@@ -140,7 +178,7 @@ def _submission_writer(folder, info):
 def _label_video(labeler, video, out, info, failures):
     from psanet_tf.inference.video import label_video
 
-    target = out / "videos" / f"{video.name}.mp4"
+    target = _video_file(video, out)
     try:
         frames = label_video(labeler, video.path, target, info)
     except ValueError as error:

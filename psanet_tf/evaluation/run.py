@@ -21,9 +21,11 @@ from psanet_tf.evaluation.labelled import check_labelled
 from psanet_tf.evaluation.report import write_report
 from psanet_tf.evaluation.results import EvaluationFolder
 from psanet_tf.evaluation.score_tables import summarize, summed_reliability, write_tables
+from psanet_tf.evaluation.shards import merge_shards, shard_folder, write_failures
 from psanet_tf.evaluation.trained_on import check_trained_on
 from psanet_tf.files import atomic_file
 from psanet_tf.inference.segmenter import Segmenter
+from psanet_tf.inference.shards import Shard
 from psanet_tf.runtimes.model_file import exported_model
 from psanet_tf.visualization.confusion import confusion_image
 from psanet_tf.visualization.reliability import reliability_image
@@ -43,6 +45,8 @@ def run_evaluation(
     limit: int | None = None,
     worst: int = 10,
     submission: bool = False,
+    shard: Shard | None = None,
+    merge: bool = False,
 ) -> tuple[EvaluationFolder, dict[str, Any]]:
     """Scores a network on a split and writes everything there is to say about it.
 
@@ -59,9 +63,12 @@ def run_evaluation(
         limit: score so many images only, evenly spread over the split.
         worst: how many images the sheet of the worst shows.
         submission: also write predictions as the dataset's test server takes them.
+        shard: score its images only, into a folder below `out`, and write no report: for one of several machines.
+        merge: put together what all shards have scored.
 
     Returns:
-        (EvaluationFolder, summary); see `summarize`.
+        (EvaluationFolder, summary); see `summarize`. For a shard the summary is ``{"images": how many are scored,
+        "failed": {name: message}}``.
 
     Raises:
         ValueError, OSError: bad weights, configuration or data; a split without labels; other classes than the network
@@ -69,6 +76,8 @@ def run_evaluation(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 image, got {limit}")
+    if shard and merge:
+        raise ValueError("a shard is scored or shards are merged, not both in one call")
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
     exported = exported_model(weights)
@@ -82,7 +91,15 @@ def run_evaluation(
     split = split or config.data.val_split
     examples = spread(list_examples(config.data, split), limit)
     check_labelled(examples, info, split)
-    folder = EvaluationFolder(out or default_folder(weights))
+    out = out or default_folder(weights)
+    folder = EvaluationFolder(out)
+    if merge:
+        merge_shards(folder, [example.name for example in examples])
+    if shard:
+        folder = shard_folder(out, shard)
+        examples = shard.take(examples, key=lambda example: example.name)
+        if not examples:
+            return folder, {"images": 0, "failed": {}}
     # An export takes no settings of its network; those of the data are the evaluation's own.
     own = [text for text in overrides if not text.startswith("data.")] if exported else overrides
     segmenter = Segmenter.load(weights, None if exported else config, own, whole)
@@ -107,9 +124,15 @@ def run_evaluation(
         "temperature": segmenter.temperature,
     }
     fingerprint = data_fingerprint(config.data, split, folder.hashes_file, examples)
-    for line in folder.start(settings, config.data, info, fingerprint):
+    changes = folder.start(settings, config.data, info, fingerprint)
+    if merge and changes:
+        raise ValueError(f"what the shards have scored does not hold any more: {'; '.join(changes)}")
+    for line in changes:
         print(line, file=sys.stderr)
     records, failures = evaluate(segmenter.labelers, examples, info, folder, fingerprint, submission)
+    if shard:
+        write_failures(folder, failures)
+        return folder, {"images": len(records), "failed": failures}
     if not records:
         raise ValueError("not one image could be read:\n  " + "\n  ".join(failures.values()))
     fingerprint.subset(records).save(folder.fingerprint_file)

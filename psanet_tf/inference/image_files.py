@@ -22,6 +22,20 @@ from psanet_tf.visualization.sheet import image_sheet
 _SHEET_CELL_WIDTH = 1024
 
 
+def is_labelled(
+    image: InputFile,
+    out: str | os.PathLike,
+    confidence: bool = False,
+    probabilities: bool = False,
+    submission: bool = False,
+) -> bool:
+    """Whether everything that is asked for is in the folder `out` for an image; arguments as of `label_images`."""
+    kinds = {"labels": True, "overlays": True, "side_by_side": True, "confidence": confidence, "submission": submission}
+    files = [f"{kind}/{image.name}.png" for kind, wanted in kinds.items() if wanted]
+    files += [f"probabilities/{image.name}.npz"] if probabilities else []
+    return all((Path(out) / file).is_file() for file in files)
+
+
 def label_images(
     labelers: Sequence[LabelsImages],
     images: Sequence[InputFile],

@@ -1,5 +1,6 @@
 """`psanet predict`, as a user calls it."""
 
+import re
 import sys
 
 import numpy as np
@@ -75,6 +76,28 @@ def test_broken_files_are_said_at_the_end_with_status_1(evaluated_runs, folder):
     assert "c.png is not a readable image" in result.output
     assert "d.mp4 is not a readable video" in result.output
     assert sorted(file.name for file in (folder / "out" / "labels").iterdir()) == ["a.png", "b.png"]
+
+
+def test_shards_share_a_folder_and_do_nothing_twice(evaluated_runs, folder):
+    for name in "ghij":
+        Image.open(folder / "in" / "a.jpg").save(folder / "in" / f"{name}.png")
+    out = folder / "out"
+    arguments = (folder / "in", "--weights", evaluated_runs / "fcn", "--out", out, "--whole", "--shard")
+    counts = []
+    for index in (1, 2):
+        result = run(*arguments, f"{index}/2")
+        assert result.exit_code == 0, result.output
+        counts.append(int(re.search(rf"shard {index}/2: (\d) of 6 files, 0 of them done already", result.output)[1]))
+    assert sum(counts) == 6 and 0 not in counts
+    assert sorted(file.stem for file in (out / "side_by_side").iterdir()) == list("abghij")
+    (out / "labels" / "a.png").unlink()
+    again = [run(*arguments, f"{index}/2").output for index in (1, 2)]
+    assert sum(int(re.search(r"(\d) of them done already", text)[1]) for text in again) == 5
+    assert (out / "labels" / "a.png").is_file()
+    result = run(folder / "in", "--weights", evaluated_runs / "fcn", "--out", out, "--shard", "1/2")
+    assert "holds results made otherwise (evaluate: " in str(result.exception)
+    result = run(folder / "in", "--server", "grpc://h:1/p", "--shard", "1/2")
+    assert "--shard goes with --weights" in str(result.exception)
 
 
 def test_a_video(evaluated_runs, tmp_path):
