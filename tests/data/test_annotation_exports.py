@@ -160,6 +160,29 @@ def test_masks_of_forms_without_a_sure_meaning(tmp_path, make, message):
         inspect_source(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("car", "train"), ("ground", "target")])
+def test_classes_that_are_called_as_folders_are(tmp_path, names):
+    for index in range(COUNT):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(photo(index)).save(tmp_path / f"images/p{index}.png")
+        for value, name in enumerate(names, start=1):
+            (tmp_path / "masks" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(truth(index) == value).save(tmp_path / f"masks/{name}/p{index}.png")
+    source = inspect_source(tmp_path).source
+    assert source.keys.names == names
+    assert {image.split for image in source.images} == {None}
+
+
+def test_masks_alone_in_folders_of_splits(tmp_path):
+    for index, split in enumerate(("train", "val")):
+        for folder, array in (("images", photo(index)), (f"masks/{split}", truth(index))):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / folder / f"p{index}.png")
+    source = inspect_source(tmp_path).source
+    assert [image.split for image in source.images] == ["train", "val"]
+    assert source.keys.kind == "value"
+
+
 def test_pictures_of_masks_beside_them(tmp_path):
     for folder in ("images", "masks", "masks_color"):
         (tmp_path / folder).mkdir()

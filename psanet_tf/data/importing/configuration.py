@@ -11,6 +11,7 @@ from psanet_tf.data.stored_values import image_size
 _LARGEST_CROP, _SMALLEST_CROP = 241, 33
 _BATCH = 8
 _STEPS = 2000  # of the whole training, about
+_VALIDATIONS = 20
 _MEASURED = 200
 
 _TEXT = """\
@@ -34,6 +35,7 @@ train:
   learning_rate: 1e-3
   # init: imagenet  # ... and take this line in
   epochs: {epochs}  # {steps} steps
+  validate_every: {every}  # epochs
   batch_size: {batch}  # 16 with PSANet-50; psanet train --dry-run --fit-memory 12GB says what fits
 """
 
@@ -62,6 +64,7 @@ def configuration_text(
         colors="  class_colors: colors.txt\n" if has_colors else "",
         crop=_crop_size(images),
         epochs=epochs,
+        every=max(1, epochs // _VALIDATIONS),
         steps=epochs * steps_per_epoch,
         batch=batch,
     )

@@ -87,13 +87,10 @@ def _annotations(path, root, images, skip):
     files = [path] if path.is_file() else sorted(root.rglob("*"))
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     cvat = [file for file in files if file.suffix.lower() == ".xml" and _is_cvat(file)]
-    trees = {}
-    for file in files:
-        if file.suffix.lower() == ".json":
-            trees[file] = read_json(file)
-    coco = [file for file, tree in trees.items() if is_coco(tree)]
-    studio = [file for file, tree in trees.items() if is_label_studio(tree)]
-    labelme = [file for file, tree in trees.items() if is_labelme(tree)]
+    kinds = {file: _kind(file) for file in files if file.suffix.lower() == ".json"}
+    coco, studio, labelme = (
+        [file for file, kind in kinds.items() if kind is test] for test in (is_coco, is_label_studio, is_labelme)
+    )
     for kind, found in (("CVAT", cvat), ("Label Studio", studio)):
         if len(found) > 1:
             raise ValueError(f"{path} holds {len(found)} exports of {kind} ({_shown(found)}): give one of the files")
@@ -107,6 +104,12 @@ def _annotations(path, root, images, skip):
     if coco:
         readers[f"files of COCO ({_shown(coco)})"] = lambda: read_coco(coco, images, skip)
     return readers
+
+
+def _kind(path):
+    """The test that the contents of a JSON file pass, or None; large files are not kept."""
+    tree = read_json(path)
+    return next((test for test in (is_coco, is_label_studio, is_labelme) if test(tree)), None)
 
 
 def _is_cvat(path):

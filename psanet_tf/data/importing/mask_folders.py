@@ -14,8 +14,7 @@ from psanet_tf.data.importing.source import Keys, Source, SourceImage, split_of,
 
 _MASK_WORDS = {
     "mask", "masks", "label", "labels", "labelids", "annotation", "annotations", "ann", "anns", "gt", "groundtruth",
-    "ground", "truth", "seg", "segs", "segmentation", "segmentations", "segmentationclass", "segmentationclassaug",
-    "target", "targets",
+    "truth", "seg", "segs", "segmentation", "segmentations", "segmentationclass", "segmentationclassaug", "targets",
 }  # fmt: skip
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "photo", "photos", "input", "inputs", "rgb"}
 # Pictures of masks, and masks of instances.
@@ -99,7 +98,7 @@ def find_masks(
         kind = f"{counted(len(found), 'image')} with masks ({form}), read by their {read}s"
         named = class_files.colors if read == "colour" else class_files.values
     items = [
-        SourceImage(name, file.path, label, file.split or listed.get(file.path.stem))
+        SourceImage(name, file.path, label, file.split or pairing.masks[file][0][0].split or listed.get(file.path.stem))
         for name, file, label in zip(names, found, label_files, strict=True)
     ]
     by_color = keys.kind == "colour"
@@ -131,11 +130,11 @@ def _files(root, images, masks):
     return list(found.values())
 
 
-def _file(path, relative, role):
+def _file(path, relative, role, with_splits=True):
     split, rest = None, []
     for part in relative.parts[:-1]:
         words = [word for word in re.split(r"[^a-z0-9]+", part.lower()) if word]
-        splits = [name for word in words if (name := split_of(word))]
+        splits = [name for word in words if (name := split_of(word))] if with_splits else []
         own_role = "mask" if set(words) & _MASK_WORDS else "image" if set(words) & _IMAGE_WORDS else None
         split = splits[0] if splits else split
         role = role or own_role
@@ -157,11 +156,13 @@ def _roles(files, explicit):
 
     masks = [file for file in files if is_mask(file)]
     taken = {file.path for file in masks}
+    photos = [file for file in files if file.path not in taken]
     kept = {*MASK_SUFFIXES, *LOSSY_SUFFIXES}
-    return (
-        [file for file in files if file.path not in taken],
-        [file for file in masks if file.path.suffix.lower() in kept],
-    )
+    masks = [file for file in masks if file.path.suffix.lower() in kept]
+    if not any(photo.split for photo in photos) and any(file.rest for file in masks):
+        # masks/car/p1.png and masks/train/p1.png: the train is a class.
+        masks = [_file(file.path, file.relative, file.role, with_splits=False) for file in masks]
+    return photos, masks
 
 
 def _owners(stem):
