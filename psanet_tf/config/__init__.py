@@ -1,6 +1,6 @@
 """Typed, validated configurations: YAML files with overrides."""
 
-from psanet_tf.config.data import AugmentationSection, DataSection
+from psanet_tf.config.data import AugmentationSection, ColorJitterSection, DataSection
 from psanet_tf.config.evaluate import EvaluateSection
 from psanet_tf.config.loading import Config, dump_config, flat_config, load_config, override_evaluate
 from psanet_tf.config.model import ModelSection
@@ -8,6 +8,7 @@ from psanet_tf.config.train import TrainSection
 
 __all__ = [
     "AugmentationSection",
+    "ColorJitterSection",
     "Config",
     "DataSection",
     "EvaluateSection",

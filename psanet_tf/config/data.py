@@ -42,12 +42,34 @@ def _splits(values):
     return _SPLITS[values.get("dataset", "ade20k")]
 
 
+class ColorJitterSection(Section):
+    brightness: float = Field(0.0, ge=0, allow_inf_nan=False, description="b: a random factor from 1 - b to 1 + b")
+    contrast: float = Field(0.0, ge=0, allow_inf_nan=False, description="... of the difference from the mean grey")
+    saturation: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="... of the difference from each pixel's grey"
+    )
+    hue: float = Field(0.0, ge=0, le=0.5, description="h: a random turn from -h to h of the colour circle")
+
+    @property
+    def is_used(self) -> bool:
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+
 class AugmentationSection(Section):
     scale: tuple[float, float] = Field((0.5, 2.0), description="smallest and largest random scale")
     rotate_degrees: float = Field(10.0, ge=0, le=180, description="largest rotation to either side")
     rotate_probability: float = Field(0.5, ge=0, le=1)
     blur_probability: float = Field(0.5, ge=0, le=1)
     flip_probability: float = Field(0.5, ge=0, le=1)
+    cat_max_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="a crop is drawn again, up to 10 times, where one class has this share of it or more",
+    )
+    color_jitter: ColorJitterSection = Field(
+        ColorJitterSection(), description="of photographs: random brightness, contrast, saturation and hue"
+    )
 
     @field_validator("scale")
     @classmethod
@@ -162,6 +184,11 @@ class DataSection(Section):
         check_statistics(self.mean, self.std, self.channels)
         check_bands(self.display.bands or (1,), self.channels)
         check_range(self.display.range)
+        if self.augmentation.color_jitter.is_used and (self.channels, self.dtype) != (3, "uint8"):
+            raise ValueError(
+                "augmentation.color_jitter is for photographs, three channels of uint8, got channels: "
+                f"{self.channels}, dtype: {self.dtype}; leave it out"
+            )
         return self
 
     @field_validator("root")

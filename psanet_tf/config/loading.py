@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def _known_keys(location):
     section = Config
     for part in location[:-1]:
         field = section.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
+        kinds = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        if section is None:
             return ""
-        section = field.annotation
     return f"; known here: {', '.join(section.model_fields)}"

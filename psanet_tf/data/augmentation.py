@@ -1,8 +1,9 @@
 """Random augmentation of an image with its labels: parameters are drawn first, then applied.
 
 The chain of the paper's public implementation: scale, rotate, blur, mirror, crop. Scaling and rotation are one
-resampling here, of the pixels that the crop keeps and no others. All of it is TensorFlow operations without state, so
-it runs in a tf.data pipeline on any number of threads.
+resampling here, of the pixels that the crop keeps and no others. On demand, crops of mostly one class are drawn again
+before that, and colours are changed after it. All of it is TensorFlow operations without state, so it runs in a tf.data
+pipeline on any number of threads.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.config import AugmentationSection
+from psanet_tf.data.catalog import IGNORE_LABEL
 from psanet_tf.data.channels import per_channel
+from psanet_tf.data.color_jitter import ColorJitter, draw_color_jitter, jitter_colors
+from psanet_tf.data.resampling import Warp, cond, crop_window, frame_size
 
+_CROP_STREAM, _JITTER_STREAM = 1, 2
+_CROP_TRIES = 10
 _BLUR_MARGIN = 2  # pixels that a 5x5 kernel looks beyond the one it computes
 
 
@@ -26,6 +32,7 @@ class AugmentationParameters(NamedTuple):
         blur: bool scalar, whether the 5x5 Gaussian filter is applied.
         flip: bool scalar, whether left and right are exchanged.
         offset_yx: int32 [2], row and column where the crop starts, after mirroring and padding.
+        color_jitter: ColorJitter, or None for none.
     """
 
     scale: tf.Tensor
@@ -33,6 +40,7 @@ class AugmentationParameters(NamedTuple):
     blur: tf.Tensor
     flip: tf.Tensor
     offset_yx: tf.Tensor
+    color_jitter: ColorJitter | None = None
 
 
 def draw_augmentation(
@@ -40,17 +48,26 @@ def draw_augmentation(
     image_size: Sequence[int] | tf.Tensor,
     crop_size: Sequence[int],
     augmentation: AugmentationSection,
+    classes: tf.Tensor | None = None,
 ) -> AugmentationParameters:
     """Draws the parameters for one image.
+
+    Where `cat_max_ratio` is below 1, the place of the crop is drawn again while its labelled pixels are of a single
+    class, or one class has that share of them or more; after 10 times the last one is taken, whatever it holds
+    (as MMSegmentation's `RandomCrop`).
 
     Args:
         seed: two integers; the same seed draws the same parameters.
         image_size: rows and columns of the image.
         crop_size: rows and columns of the crop.
         augmentation: `AugmentationSection`, the ranges and probabilities.
+        classes: uint8 [H, W], train ids, 255 where there is none; needed where `cat_max_ratio` is below 1.
 
     Returns:
         AugmentationParameters.
+
+    Raises:
+        ValueError: `classes` is missing.
 
     Example:
         >>> parameters = draw_augmentation([0, 1], image.shape[:2], (465, 465), AugmentationSection())
@@ -65,15 +82,29 @@ def draw_augmentation(
     scale = tf.maximum(smallest + (largest - smallest) * draws[0], least)
     rotated = _happens(draws[1], augmentation.rotate_probability)
     angle = (2 * draws[2] - 1) * augmentation.rotate_degrees
-    room = tf.maximum(_frame(image_size, scale) - tf.constant(crop_size, tf.int32), 0)
-    return AugmentationParameters(
+    room = tf.maximum(frame_size(image_size, scale) - tf.constant(crop_size, tf.int32), 0)
+    drawn = AugmentationParameters(
         scale=scale,
-        angle_degrees=_cond(rotated, lambda: angle, lambda: tf.constant(0.0)),
+        angle_degrees=cond(rotated, lambda: angle, lambda: tf.constant(0.0)),
         blur=_happens(draws[3], augmentation.blur_probability),
         flip=_happens(draws[4], augmentation.flip_probability),
-        # A draw just below 1 times a large number may round up to that number.
-        offset_yx=tf.minimum(tf.cast(draws[5:7] * tf.cast(room + 1, tf.float32), tf.int32), room),
+        offset_yx=_place(draws[5:7], room),
     )
+    # What came later has seeds of its own, so that the draws above stay what they were.
+    if augmentation.cat_max_ratio < 1:
+        if classes is None:
+            raise ValueError(
+                f"cat_max_ratio {augmentation.cat_max_ratio}: classes are needed to draw a crop of several"
+            )
+        crop_seed = tf.random.experimental.stateless_fold_in(seed, _CROP_STREAM, alg="philox")
+        offset = _mixed_crop(
+            crop_seed, drawn, room, tf.convert_to_tensor(classes), crop_size, augmentation.cat_max_ratio
+        )
+        drawn = drawn._replace(offset_yx=offset)
+    if augmentation.color_jitter.is_used:
+        jitter_seed = tf.random.experimental.stateless_fold_in(seed, _JITTER_STREAM, alg="philox")
+        drawn = drawn._replace(color_jitter=draw_color_jitter(jitter_seed, augmentation.color_jitter))
+    return drawn
 
 
 def apply_augmentation(
@@ -88,13 +119,15 @@ def apply_augmentation(
     crop_size: Sequence[int],
     fill: Sequence[float] | np.ndarray | tf.Tensor,
     ignore_label: int,
+    color_jitter: ColorJitter | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scales, rotates, blurs, mirrors and crops an image and its labels.
 
     The scaled image has round(scale * size) rows and columns. It is rotated inside that frame about
     (columns / 2, rows / 2), blurred by the kernel 1 4 6 4 1 / 16 along rows and columns (border reflected without the
-    edge pixel), mirrored, padded where it is smaller than the crop (half of the padding, rounded down, at the top and
-    left), and cut. Images are interpolated bilinearly, labels take the nearest pixel, both at pixel centres.
+    edge pixel), mirrored, changed in colour, padded where it is smaller than the crop (half of the padding, rounded
+    down, at the top and left), and cut. Images are interpolated bilinearly, labels take the nearest pixel, both at
+    pixel centres.
 
     Args:
         image: uint8, uint16 or float32 [H, W, C].
@@ -107,6 +140,7 @@ def apply_augmentation(
         crop_size: rows and columns (h, w) of the result; two Python integers.
         fill: C values, the colour where there is no image.
         ignore_label: the label there.
+        color_jitter: ColorJitter for photographs, of which the mean grey is the crop's; None for none.
 
     Returns:
         float32 [h, w, C], in units of the image's values, and uint8 [h, w].
@@ -127,6 +161,7 @@ def apply_augmentation(
         crop_size=crop_size,
         fill=fill,
         ignore_label=ignore_label,
+        color_jitter=color_jitter,
     )
     return per_channel(tf.add, difference, fill), crop_label
 
@@ -143,6 +178,7 @@ def augmented_difference(
     crop_size: Sequence[int],
     fill: Sequence[float] | np.ndarray | tf.Tensor,
     ignore_label: int,
+    color_jitter: ColorJitter | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """As `apply_augmentation`, but of the image its difference from `fill`, which is where the work is done.
 
@@ -154,19 +190,20 @@ def augmented_difference(
     blur, flip = tf.cast(blur, tf.bool), tf.cast(flip, tf.bool)
     offset_yx = tf.cast(offset_yx, tf.int32)
     fill = tf.cast(fill, tf.float32)
-    frame = _frame(tf.shape(image)[:2], scale)
+    frame = frame_size(tf.shape(image)[:2], scale)
     crop = tf.constant(crop_size, tf.int32)
     with tf.control_dependencies([_check(image, label, frame, offset_yx, crop)]):
         kept = tf.minimum(frame, crop)
     padding = tf.maximum(crop - frame, 0) // 2
 
-    # Resampling works in the frame before it is mirrored.
-    column = tf.where(flip, frame[1] - offset_yx[1] - kept[1], offset_yx[1])
-    window = tf.stack([offset_yx[0], column, kept[0], kept[1]])
-    warp = _Warp(frame, scale, angle_degrees)
+    window = crop_window(frame, offset_yx, kept, flip)
+    warp = Warp(frame, scale, angle_degrees)
     pixels = _warp_and_blur(image, warp, window, blur, fill)
+    if color_jitter is not None:
+        changed = jitter_colors(per_channel(tf.add, pixels, fill), color_jitter)
+        pixels = per_channel(tf.subtract, changed, fill)
     values = warp.labels(label, window, ignore_label)
-    pixels, values = _cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
+    pixels, values = cond(flip, lambda: (tf.reverse(pixels, [1]), tf.reverse(values, [1])), lambda: (pixels, values))
 
     around = tf.stack([padding, crop - kept - padding], axis=1)
     # Of the difference from the fill, padding is 0.
@@ -175,21 +212,36 @@ def augmented_difference(
     return tf.reshape(pixels, (*crop_size, fill.shape[0])), tf.reshape(values, crop_size)
 
 
+def _place(draws, room):
+    """int32 [2], a place of the crop's first pixel; `draws` are two numbers from 0 to 1."""
+    # A draw just below 1 times a large number may round up to that number.
+    return tf.minimum(tf.cast(draws * tf.cast(room + 1, tf.float32), tf.int32), room)
+
+
+def _mixed_crop(seed, drawn, room, classes, crop_size, cat_max_ratio):
+    """int32 [2], the place of the first crop of which no class has too large a share."""
+    frame = frame_size(tf.shape(classes), drawn.scale)
+    kept = tf.minimum(frame, tf.constant(crop_size, tf.int32))
+    warp = Warp(frame, drawn.scale, drawn.angle_degrees)
+    draws = tf.random.stateless_uniform([_CROP_TRIES, 2], seed, alg="philox")
+
+    def is_mixed(offset):
+        window = crop_window(frame, offset, kept, drawn.flip)
+        values = tf.reshape(tf.cast(warp.labels(classes, window, IGNORE_LABEL), tf.int32), [-1])
+        counts = tf.math.bincount(values, minlength=256, maxlength=256)[:IGNORE_LABEL]
+        largest, total = tf.cast(tf.reduce_max(counts), tf.float32), tf.cast(tf.reduce_sum(counts), tf.float32)
+        return (tf.math.count_nonzero(counts) > 1) & (largest < cat_max_ratio * total)
+
+    def next_try(index, offset, _):
+        offset = _place(draws[index], room)
+        return index + 1, offset, is_mixed(offset)
+
+    start = (tf.constant(0), drawn.offset_yx, is_mixed(drawn.offset_yx))
+    return tf.while_loop(lambda index, _, mixed: ~mixed & (index < _CROP_TRIES), next_try, start)[1]
+
+
 def _happens(draw, probability):
     return tf.constant(probability == 1) if probability in (0, 1) else draw < probability
-
-
-def _cond(condition, if_true, if_false):
-    """`tf.cond`, or the branch itself where the condition is known when the graph is made: a smaller graph."""
-    known = tf.get_static_value(condition)
-    if known is None:
-        return tf.cond(condition, if_true, if_false)
-    return if_true() if known else if_false()
-
-
-def _frame(image_size, scale):
-    """Rows and columns of the scaled image, int32 [2]."""
-    return tf.cast(tf.round(tf.cast(image_size, tf.float32) * scale), tf.int32)
 
 
 def _check(image, label, frame, offset_yx, crop):
@@ -209,14 +261,14 @@ def _warp_and_blur(image, warp, window, blur, fill):
     before = tf.minimum(window[:2], _BLUR_MARGIN)
     after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
     larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
-    pixels = warp.pixels(image, _cond(blur, lambda: larger, lambda: window), fill)
+    pixels = warp.pixels(image, cond(blur, lambda: larger, lambda: window), fill)
 
     def blurred():
         missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
-        reflected = _cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
+        reflected = cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
         return _binomial(reflected)
 
-    return _cond(blur, blurred, lambda: pixels)
+    return cond(blur, blurred, lambda: pixels)
 
 
 def _binomial(pixels):
@@ -250,95 +302,3 @@ def _reflect(pixels, margins):
         places = tf.math.floormod(tf.range(-margins[axis, 0], size + margins[axis, 1]), period)
         pixels = tf.gather(pixels, tf.minimum(places, period - places), axis=axis)
     return pixels
-
-
-class _Warp:
-    """Scaling and rotation: samples of the image at the pixels of a window of the frame.
-
-    A window is int32 [4]: first row, first column, rows, columns. Coordinates x and y count from the outer edge of
-    the first pixel, so that pixel i is centred at i + 0.5.
-    """
-
-    def __init__(self, frame, scale, angle_degrees):
-        self.frame = frame
-        self.scale = scale
-        self.rotated = tf.not_equal(angle_degrees, 0)
-        angle = angle_degrees * (np.pi / 180)
-        # From the frame to the image: turned back about the centre (given in pixel indices), then scaled back.
-        matrix = tf.stack([[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
-        center = tf.cast(frame[::-1], tf.float32) / 2 + 0.5
-        self._matrix = matrix / scale
-        self._shift = (center - tf.linalg.matvec(matrix, center)) / scale
-
-    def pixels(self, image, window, fill):
-        """Bilinear samples minus `fill`; 0 outside of the image. float32 [height, width, C]."""
-        part, origin = self._part(image, window)
-
-        def scaled():
-            # Edge pixels are repeated, for samples between the outermost centres and the border; `tf.pad` would take
-            # as long as the rest.
-            padded = tf.concat([part[:1], part, part[-1:]], 0)
-            padded = tf.concat([padded[:, :1], padded, padded[:, -1:]], 1)
-            steps = tf.cast(tf.stack([tf.zeros(2, tf.int32), window[2:] - 1]), tf.float32)
-            samples = (tf.cast(window[:2], tf.float32) + steps + 0.5) / self.scale - 0.5
-            samples = samples - tf.cast(origin, tf.float32) + 1
-            box = samples / tf.cast(tf.shape(padded)[:2] - 1, tf.float32)
-            result = tf.raw_ops.CropAndResize(
-                image=padded[None], boxes=tf.reshape(box, [1, 4]), box_ind=[0], crop_size=window[2:]
-            )[0]
-            return per_channel(tf.subtract, result, fill)
-
-        def rotated():
-            difference = per_channel(tf.subtract, tf.cast(part, tf.float32), fill)
-            return self._project(difference, window, origin, "BILINEAR", 0.0)
-
-        return _cond(self.rotated, rotated, scaled)
-
-    def labels(self, label, window, ignore_label):
-        """Nearest samples; `ignore_label` outside of the image. uint8 [height, width]."""
-
-        def scaled():
-            size = tf.shape(label)
-            rows, columns = [
-                tf.minimum(
-                    tf.cast(
-                        (tf.cast(window[axis] + tf.range(window[axis + 2]), tf.float32) + 0.5) / self.scale, tf.int32
-                    ),
-                    size[axis] - 1,
-                )
-                for axis in (0, 1)
-            ]
-            return tf.gather(tf.gather(label, rows), columns, axis=1)
-
-        def rotated():
-            part, origin = self._part(label, window)
-            return self._project(part[..., None], window, origin, "NEAREST", float(ignore_label))[..., 0]
-
-        return _cond(self.rotated, rotated, scaled)
-
-    def _part(self, array, window):
-        """The part of an image that a window of the frame touches, and its first row and column."""
-        first, last = tf.cast(window[:2][::-1], tf.float32), tf.cast((window[:2] + window[2:])[::-1], tf.float32)
-        corners = tf.stack([first, last, tf.stack([first[0], last[1]]), tf.stack([last[0], first[1]])])
-        corners = tf.linalg.matvec(self._matrix, corners) + self._shift
-        # One more pixel around: bilinear samples have neighbours.
-        lowest = tf.cast(tf.floor(tf.reduce_min(corners, 0)), tf.int32)[::-1] - 1
-        highest = tf.cast(tf.math.ceil(tf.reduce_max(corners, 0)), tf.int32)[::-1] + 1
-        size = tf.shape(array)[:2]
-        # Some rotated windows see nothing of the image.
-        begin = tf.clip_by_value(lowest, 0, size - 1)
-        end = tf.clip_by_value(highest, begin + 1, size)
-        return array[begin[0] : end[0], begin[1] : end[1]], begin
-
-    def _project(self, part, window, origin, interpolation, fill_value):
-        first = tf.cast(window[:2][::-1], tf.float32) + 0.5
-        shift = tf.linalg.matvec(self._matrix, first) + self._shift - 0.5 - tf.cast(origin[::-1], tf.float32)
-        rows = tf.concat([self._matrix, shift[:, None]], axis=1)
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=part[None],
-            transforms=tf.concat([tf.reshape(rows, [1, 6]), [[0.0, 0.0]]], axis=1),
-            output_shape=window[2:],
-            fill_value=fill_value,
-            interpolation=interpolation,
-            fill_mode="CONSTANT",
-        )[0]

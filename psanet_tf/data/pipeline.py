@@ -91,7 +91,8 @@ def training_dataset(
     def augmented(index, epoch, position):
         image, values = source.decode(index)
         seed = _seed(config, _AUGMENTATION_STREAM, epoch, position)
-        parameters = draw_augmentation(seed, tf.shape(values), crop_size, data.augmentation)
+        classes = source.train_ids(values) if data.augmentation.cat_max_ratio < 1 else None
+        parameters = draw_augmentation(seed, tf.shape(values), crop_size, data.augmentation, classes)
         return source.crop(image, values, crop_size, parameters._asdict())
 
     def substitute(epoch, position, attempt):
@@ -239,6 +240,10 @@ class _Source:
             image, values, **parameters, crop_size=crop_size, fill=self._mean, ignore_label=self._labels.ignored_value
         )
         return per_channel(tf.divide, difference, self._std), self._labels.train_ids(values)
+
+    def train_ids(self, values):
+        """uint8 [H, W], values as stored -> uint8 [H, W], train ids."""
+        return self._labels.train_ids(values)
 
     def blank(self):
         """An image of the mean colour whose labels are all ignored."""

@@ -232,7 +232,8 @@ def test_image_and_label_must_be_of_one_size(example):
 def draws(section, count=400, image_size=(300, 200), crop_size=(161, 161)):
     draw = tf.function(lambda index: draw_augmentation(tf.stack([3, index]), image_size, crop_size, section))
     values = [draw(tf.constant(index)) for index in range(count)]
-    return {name: np.array([getattr(value, name).numpy() for value in values]) for name in values[0]._fields}
+    names = [name for name in values[0]._fields if name != "color_jitter"]
+    return {name: np.array([getattr(value, name).numpy() for value in values]) for name in names}
 
 
 def test_draws_follow_the_section():
@@ -271,3 +272,46 @@ def test_the_same_seed_draws_the_same():
     ]
     assert float(first.scale) == float(again.scale)
     assert float(first.scale) != float(other.scale)
+
+
+def test_crops_of_mostly_one_class_are_drawn_again():
+    """The first of eleven places at which no class has too large a share, else the last, as MMSegmentation's."""
+    rng = np.random.default_rng(0)
+    classes = np.where(rng.random((12, 16)) < 0.75, 3, rng.choice([1, 2, 255], (12, 16))).astype(np.uint8)
+    classes = np.kron(classes, np.ones((5, 5), np.uint8))
+    image, size = np.zeros((*classes.shape, 1), np.uint8), (21, 25)
+    plain = AugmentationSection(rotate_degrees=40.0, blur_probability=0.0)
+    mixed = plain.model_copy(update={"cat_max_ratio": 0.7})
+
+    @functools.partial(tf.function, autograph=False)
+    def draw(index):
+        seed = tf.stack([7, index])
+        crop_seed = tf.random.experimental.stateless_fold_in(seed, 1, alg="philox")
+        draws = tf.random.stateless_uniform([10, 2], crop_seed, alg="philox")
+        one, two = (draw_augmentation(seed, classes.shape, size, section, classes) for section in (plain, mixed))
+        return one._asdict(), two.offset_yx, draws
+
+    @functools.partial(tf.function, autograph=False, reduce_retracing=True)
+    def crop(parameters, offset):
+        parameters = {**parameters, "offset_yx": offset}
+        return apply_augmentation(image, classes, **parameters, crop_size=size, fill=(0.0,), ignore_label=255)[1]
+
+    def is_mixed(parameters, place):
+        counts = np.bincount(crop(parameters, tf.constant(place, tf.int32)).numpy().ravel(), minlength=256)[:255]
+        return np.sum(counts > 0) > 1 and counts.max() < 0.7 * counts.sum()
+
+    tries = []
+    for index in range(15):
+        parameters, redrawn, draws = draw(tf.constant(index))
+        room = np.round(parameters["scale"].numpy() * np.float32(classes.shape)).astype(int) - size
+        room = np.maximum(room, 0)
+        later = np.minimum((draws.numpy() * np.float32(room + 1)).astype(int), room)
+        places = [parameters["offset_yx"].numpy(), *later]
+        tries.append(next((number for number, place in enumerate(places) if is_mixed(parameters, place)), 10))
+        assert redrawn.numpy().tolist() == places[tries[-1]].tolist()
+    assert 0 in tries and 10 in tries and set(tries) & set(range(1, 10)), tries
+
+
+def test_a_share_of_classes_needs_the_classes():
+    with pytest.raises(ValueError, match="cat_max_ratio 0.5: classes are needed"):
+        draw_augmentation([1, 2], (9, 9), (9, 9), AugmentationSection(cat_max_ratio=0.5))
