@@ -23,7 +23,9 @@ _Item = TypeVar("_Item")
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-def track(items: Iterable[_Item], description: str, total: int | None = None) -> Generator[_Item, None, None]:
+def track(
+    items: Iterable[_Item], description: str, total: int | None = None, lines: bool = True
+) -> Generator[_Item, None, None]:
     """Yields from `items` and shows how far it is on standard error.
 
     The time left is estimated without the first item, which takes longer where it builds a graph.
@@ -32,6 +34,7 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
         items: any iterable.
         description: what is being done, e.g. ``"writing scenes"``.
         total: number of items; taken from ``len(items)`` if that works.
+        lines: False where others tell how far it is: then there is a bar on a terminal, and nothing elsewhere.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -46,6 +49,9 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
         )
         with Progress(*columns, console=console, transient=False) as progress:
             yield from progress.track(items, description=description, total=total)
+        return
+    if not lines:
+        yield from items
         return
     start = last = time.monotonic()
     count = 0

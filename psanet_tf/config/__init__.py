@@ -4,13 +4,14 @@ from psanet_tf.config.data import AugmentationSection, ColorJitterSection, DataS
 from psanet_tf.config.evaluate import EvaluateSection
 from psanet_tf.config.loading import Config, dump_config, flat_config, load_config, override_evaluate
 from psanet_tf.config.model import ModelSection
-from psanet_tf.config.train import TrainSection
+from psanet_tf.config.train import EarlyStoppingSection, TrainSection
 
 __all__ = [
     "AugmentationSection",
     "ColorJitterSection",
     "Config",
     "DataSection",
+    "EarlyStoppingSection",
     "EvaluateSection",
     "ModelSection",
     "TrainSection",

@@ -1,13 +1,23 @@
 """`train:` section: the recipe (paper, section 4.1; the public implementation's training script) and its options."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from psanet_tf.config.section import Section
 
+LOSSES = ("cross_entropy", "focal", "dice", "lovasz_softmax")
 KERAS_OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "lamb", "lion", "rmsprop")
 _USUAL_RATES = {"adadelta": 1.0, "adagrad": 1e-2, "lion": 1e-4}
+
+
+class EarlyStoppingSection(Section):
+    monitor: Literal["val_miou", "val_loss", "miou", "loss"] = Field(
+        "val_miou", description="column of metrics.csv: the largest mIoU is the best, the smallest loss"
+    )
+    patience: int = Field(10, ge=1, description="training ends when this many values in turn were not better")
+    min_delta: float = Field(0.0, ge=0, allow_inf_nan=False, description="by how much a value has to be better")
 
 
 class TrainSection(Section):
@@ -37,7 +47,16 @@ class TrainSection(Section):
         gt=0,
         description="for the attention module and both heads; by default 10 for sgd and 1 for Keras's optimizers",
     )
-    poly_power: float = Field(0.9, gt=0, description="of the polynomial decay to 0 over all steps")
+    learning_rate_multipliers: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {},
+        description="{pattern: factor} of learning_rate for the variables whose path the regular expression is found "
+        "in, e.g. {backbone/.*: 0.1}; the first that fits counts, before head_learning_rate_factor",
+    )
+    schedule: Literal["poly", "cosine"] = Field(
+        "poly",
+        description="how the learning rate falls to 0 over all steps: (1 - i / steps)^poly_power, or half a cosine",
+    )
+    poly_power: float = Field(0.9, gt=0, description="of schedule: poly")
     warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over the first updates")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-4, ge=0)
@@ -53,12 +72,25 @@ class TrainSection(Section):
     aux_weight: float = Field(
         0.4, ge=0, description="weight of the auxiliary loss; 0: neither it nor its head is computed in training"
     )
-    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None, description="one weight per class in both losses"
+    loss: dict[Literal[LOSSES], Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {"cross_entropy": 1.0},
+        min_length=1,
+        description="{name: weight} of losses that are added up, for both heads, e.g. {cross_entropy: 1, dice: 0.5}",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    focal_gamma: float = Field(
+        2.0, ge=0, allow_inf_nan=False, description="of focal: how much less a pixel counts that is right already"
+    )
+    class_weights: Literal["median_frequency"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None,
+        description="one weight per class for the pixels of cross_entropy and focal; median_frequency: from the "
+        "training labels, once, kept in the run folder (Eigen and Fergus 2015)",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of cross_entropy")
     ohem_threshold: float | None = Field(
-        None, gt=0, le=1, description="hard example mining: pixels whose class has a lower probability count"
+        None,
+        gt=0,
+        le=1,
+        description="hard example mining of cross_entropy: pixels whose class has a lower probability count",
     )
     ohem_min_kept: float = Field(0.0625, gt=0, le=1, description="share of each image's pixels that counts at least")
     zoom_factor: Literal[1, 2, 4, 8] = Field(
@@ -103,6 +135,15 @@ class TrainSection(Section):
     save_every_steps: int | None = Field(
         None, ge=1, description="also save what resuming needs within an epoch, after this many steps"
     )
+    early_stopping: EarlyStoppingSection | None = Field(
+        None, description="end the run when a score is no longer getting better, e.g. {monitor: val_miou, patience: 10}"
+    )
+    log_every: int | None = Field(
+        50,
+        ge=1,
+        description="steps from one line on loss, rates, gradient and speed to the next, on the terminal, in train.log "
+        "and for TensorBoard; null: epochs only",
+    )
     tensorboard: bool = Field(True, description="write losses, rates, scores and images for TensorBoard")
 
     @model_validator(mode="after")
@@ -116,3 +157,29 @@ class TrainSection(Section):
         if self.optimizer == "sgd" and self.optimizer_arguments:
             raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
         return self
+
+    @model_validator(mode="after")
+    def _options_of_losses(self):
+        per_pixel = {"cross_entropy", "focal"} & self.loss.keys()
+        if self.class_weights is not None and not per_pixel:
+            raise ValueError(
+                f"class_weights weigh the pixels of cross_entropy and focal, train.loss has {', '.join(self.loss)}, to "
+                "which every class counts equally: leave them out, or add one of the two"
+            )
+        given = [name for name in ("label_smoothing", "ohem_threshold") if getattr(self, name)]
+        if given and "cross_entropy" not in self.loss:
+            raise ValueError(
+                f"{' and '.join(given)}: only for cross_entropy, train.loss has {', '.join(self.loss)}: leave it out, "
+                "or add cross_entropy"
+            )
+        return self
+
+    @field_validator("learning_rate_multipliers")
+    @classmethod
+    def _patterns_compile(cls, multipliers):
+        for pattern in multipliers:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return multipliers

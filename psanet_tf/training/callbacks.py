@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +16,11 @@ from psanet_tf.training.agreement import Agreement
 from psanet_tf.training.averaging import averaged_weights
 from psanet_tf.training.checkpoints import copy_checkpoint, plain_copy, save_checkpoint
 from psanet_tf.training.divergence import check_loss, check_weights
+from psanet_tf.training.early_stopping import describe_stop, stops_early, watched
 from psanet_tf.training.interruption import SIGNALS, StopSignals, TrainingInterrupted
 from psanet_tf.training.records import Records, plain_names
 from psanet_tf.training.run_folder import TrainingFolder
+from psanet_tf.training.run_log import RunLog
 from psanet_tf.training.state import Position, save_state
 from psanet_tf.weights.files import weights_identity
 
@@ -65,8 +66,13 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._saved = time.monotonic()
         self._clock = _Clock()
 
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of this epoch in which steps were taken."""
+        return self._clock.spent()
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._first_step = self.position.step
+        self._first_step = self._step = self.position.step
         self._logs = None
         self._clock.start()
         # `fit` has just reset the metrics; those of an interrupted epoch go on where they were.
@@ -75,7 +81,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._metric_values = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self._first_step + batch + 1
+        step = self._step = self._first_step + batch + 1
         self._logs = logs
         if batch == 0:
             # The first step builds the graph.
@@ -118,6 +124,9 @@ class CheckpointCallback(keras.callbacks.Callback):
             self.records.add(row)
             if improved:
                 self.position = dataclasses.replace(self.position, best_weights=weights_identity(self.run.last_file))
+        self.position = watched(self.section.early_stopping, self.position, row)
+        if stops_early(self.section.early_stopping, self.position):
+            self.model.stop_training = True
         # A run that is interrupted before this repeats the epoch and writes the files above again.
         self._save_state()
         if improved and self._is_chief:
@@ -125,6 +134,17 @@ class CheckpointCallback(keras.callbacks.Callback):
             copy_checkpoint(self.run.last_file, self.run.best_file)
         if epoch + 1 < self.section.epochs:
             self._stop(self._agree()[0])
+
+    def save_here(self) -> bool:
+        """Saves the state after the step that training is at.
+
+        Returns:
+            Whether that is within an epoch; where it is not, nothing is saved, since `on_epoch_end` does.
+        """
+        if self._step == self.steps_per_epoch:
+            return False
+        self._save_within_epoch(self._step)
+        return True
 
     def _agree(self):
         """(number of the signal that some worker got, or 0; whether the first worker finds it time to save)"""
@@ -135,9 +155,10 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def _stop(self, number):
         if number:
+            place = place_in_words(self.position, self.section, self.steps_per_epoch)
             raise TrainingInterrupted(
                 number,
-                f"stopped by {number.name} {_place(self.position, self.section, self.steps_per_epoch)}, whose state is "
+                f"stopped by {number.name} {place}, whose state is "
                 f"saved in {self.run.path}; the same command goes on from there",
             )
 
@@ -198,6 +219,7 @@ class Progress(keras.callbacks.Callback):
         position: Position that training starts from.
         checkpoints: CheckpointCallback, whose rows are shown.
         unreadable: {split: UnreadableExamples} of the input pipelines.
+        log: RunLog, for the lines.
     """
 
     def __init__(
@@ -207,14 +229,19 @@ class Progress(keras.callbacks.Callback):
         position: Position,
         checkpoints: CheckpointCallback,
         unreadable: Mapping[str, UnreadableExamples],
+        log: RunLog,
     ) -> None:
         super().__init__()
         self.data = config.data
         self.epochs = config.train.epochs
+        self.early_stopping = config.train.early_stopping
+        self.log = log
         self.checkpoints = checkpoints
         self.unreadable = unreadable
         done = position.epoch * steps_per_epoch + position.step
-        self._steps = iter(track(range(self.epochs * steps_per_epoch - done), "training"))
+        # Where there is no terminal, the lines of `StepLog` take the place of the bar's.
+        lines = config.train.log_every is None
+        self._steps = iter(track(range(self.epochs * steps_per_epoch - done), "training", lines=lines))
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         next(self._steps)
@@ -227,10 +254,12 @@ class Progress(keras.callbacks.Callback):
             parts[-1] += " (best)"
         parts += [f"{row['images_per_second']:.1f} images/s"] if "images_per_second" in row else []
         parts.append(f"{row['seconds']:.0f} s")
-        print("  ".join(parts), file=sys.stderr, flush=True)
+        self.log.say("  ".join(parts))
         for split, unreadable in self.unreadable.items():
             if summary := unreadable.take_summary(self.data, split):
-                print(summary, file=sys.stderr, flush=True)
+                self.log.say(summary)
+        if stops_early(self.early_stopping, self.checkpoints.position) and epoch + 1 < self.epochs:
+            self.log.say(describe_stop(self.early_stopping, self.checkpoints.position))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         # The bar counts a step when the next one is asked for.
@@ -261,6 +290,9 @@ class _Clock:
     def resume(self):
         self._running = time.monotonic()
 
+    def spent(self):
+        return self._spent + (0.0 if self._running is None else time.monotonic() - self._running)
+
     def total(self):
         return time.monotonic() - self._begin
 
@@ -274,7 +306,8 @@ class _Clock:
         return round(steps * batch_size / spent, 2)
 
 
-def _place(position, section, steps_per_epoch):
+def place_in_words(position: Position, section: TrainSection, steps_per_epoch: int) -> str:
+    """ "after epoch 3 of 10", or "in epoch 4 of 10 after step 5 of 100" """
     if position.step == 0:
         return f"after epoch {position.epoch} of {section.epochs}"
     return f"in epoch {position.epoch + 1} of {section.epochs} after step {position.step} of {steps_per_epoch}"

@@ -1,6 +1,7 @@
 """Whether a run may go on with a configuration, devices and data, and how equal it then is to one never interrupted."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ EXACT = (
     "train.keep_last",
     "train.save_every_minutes",
     "train.save_every_steps",
+    "train.log_every",
     "train.tensorboard",
+    # When the run ends, not what its steps are.
+    "train.early_stopping",
     "evaluate",
 )
 """Neither weights nor rounding depend on these."""
@@ -75,6 +79,8 @@ FIXED = (
     "train.optimizer_arguments",
     "train.learning_rate",
     "train.head_learning_rate_factor",
+    "train.learning_rate_multipliers",
+    "train.schedule",
     "train.poly_power",
     "train.warmup_steps",
     "train.momentum",
@@ -84,6 +90,8 @@ FIXED = (
     "train.accumulation_steps",
     "train.ema_decay",
     "train.aux_weight",
+    "train.loss",
+    "train.focal_gamma",
     "train.class_weights",
     "train.label_smoothing",
     "train.ohem_threshold",
@@ -155,7 +163,12 @@ def find_continuation(run: TrainingFolder, config: Config, extend: bool = False)
         )
     schedule = Schedule.load(run.schedule_file)
     before, now = flat_config(load_config(run.config_file)), flat_config(config)
-    changed = {key: f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]}
+    # As text: in mappings of patterns to factors and of losses to weights the order counts.
+    changed = {
+        key: f"{key} was {before.get(key)}, is {now[key]}"
+        for key in now
+        if json.dumps(before.get(key)) != json.dumps(now[key])
+    }
     fixed = [text for key, text in changed.items() if group_of(key) is FIXED]
     if fixed:
         raise ValueError(

@@ -26,7 +26,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     5. decoupled weight decay, then the wrapped optimizer's `update_step` with the variable's learning rate;
     6. the exponential moving average of the weights.
 
-    The wrapped optimizer's step counter, and so its learning-rate schedule, counts updates.
+    The wrapped optimizer's step counter, and so its learning-rate schedule, counts updates. `gradient_norm` is left
+    behind by every update, for those who ask: to sum up a gradient takes far less time than to make it, and nobody
+    waits for the number.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` whose own clipping, accumulation, weight decay and
@@ -86,9 +88,19 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         return self.optimizer.iterations
 
     @property
+    def factors(self) -> list[float]:
+        """Factors of the learning rate that variables have, each once, in no order."""
+        return list(set(self._factors))
+
+    @property
     def averages(self) -> "list[keras.Variable] | None":
         """Moving averages of the variables, in the order they were built with; None without `ema_decay`."""
         return self._averages if self.ema_decay is not None else None
+
+    @property
+    def gradient_norm(self) -> tf.Variable:
+        """float32 scalar: global norm of the last update's gradient before clipping; not part of what is saved."""
+        return self._gradient_norm
 
     @property
     def dropped_steps(self) -> "keras.Variable | None":
@@ -102,6 +114,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._factors = [self._factor(variable.path) for variable in variables]
         self._decays = [decays(variable.path, self.no_decay_pattern) for variable in variables]
+        # Not one of Keras, which would be saved as part of the optimizer's state.
+        self._gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
         if self.accumulation_steps > 1:
             self._accumulators = self.add_optimizer_variables(variables, "accumulator")
             self._accumulated = self.add_variable((), dtype="int", name="accumulated")
@@ -180,31 +194,33 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         if self.accumulation_steps > 1:
             grads = [gradient + self._accumulators[index].value for gradient, index in zip(grads, indices, strict=True)]
             due = tf.equal(self._accumulated.value + 1, self.accumulation_steps)
+        mean = 1.0 / self.accumulation_steps
+        norm = mean * tf.cast(tf.linalg.global_norm(grads), tf.float32)
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._across_replicas,
             self._distribution_strategy,
             grads,
-            self._gradient_scale(grads),
+            norm,
+            mean * self._clipping(norm),
             self.learning_rate,
             finite,
             due,
             indices=indices,
         )
 
-    def _gradient_scale(self, grads):
-        mean = 1.0 / self.accumulation_steps
+    def _clipping(self, norm):
         if self.clip_norm is None:
-            return tf.constant(mean)
-        norm = mean * tf.cast(tf.linalg.global_norm(grads), tf.float32)
-        return mean * tf.minimum(1.0, tf.math.divide_no_nan(tf.cast(self.clip_norm, tf.float32), norm))
+            return tf.constant(1.0)
+        return tf.minimum(1.0, tf.math.divide_no_nan(tf.cast(self.clip_norm, tf.float32), norm))
 
-    def _across_replicas(self, strategy, grads, scale, learning_rate, finite, due, indices):
+    def _across_replicas(self, strategy, grads, norm, scale, learning_rate, finite, due, indices):
         def update():
             for gradient, index in zip(grads, indices, strict=True):
                 variable = self._trainable_variables[index]
                 arguments = (gradient, scale, learning_rate)
                 self._on_each_replica(strategy, variable, self._update_variable, *arguments, index=index)
             self._on_each_replica(strategy, self.optimizer._iterations, _increase)
+            strategy.extended.update(self._gradient_norm, _set, args=(norm,), group=False)
             if due is not None:
                 self._on_each_replica(strategy, self._accumulated, _set, 0)
 

@@ -16,10 +16,15 @@ from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
+from psanet_tf.training.class_weights import with_class_weights
 from psanet_tf.training.fit_memory import describe_proposal, fit_memory
+from psanet_tf.training.fitting import distribute_dataset
+from psanet_tf.training.job import build_job
+from psanet_tf.training.learning_rates import describe_learning_rates
 from psanet_tf.training.memory import estimate_memory
+from psanet_tf.training.step_log import duration
 from psanet_tf.training.strategy import build_strategy, devices_of
-from psanet_tf.training.trainer import build_job, distribute_dataset, prepare_data
+from psanet_tf.training.trainer import prepare_data
 from psanet_tf.weights.initial_weights import load_configured_weights
 
 _TIMED_STEPS = 3
@@ -43,6 +48,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
     config, line = with_statistics(config)
     if line:
         print(line, file=sys.stderr)
+    config = with_class_weights(config, None)
     section = config.train
     strategy = build_strategy(section)
     job = build_job(config, strategy)
@@ -65,6 +71,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
         + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
         f"devices: {', '.join(devices_of(strategy))}; {section.batch_size // replicas} images on each",
+        *describe_learning_rates(section, job.model),
         f"XLA compiles the steps: {'yes' if job.model.jit_compile else 'no'} (train.jit_compile: "
         f"{str(section.jit_compile).lower()})",
         f"memory per replica, estimated: {readable_size(memory.total)} (weights {readable_size(memory.weights)}, "
@@ -76,7 +83,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
         lines += [
             f"memory, largest measured: {_peak_memory()}",
             f"one step: {statistics.median(seconds[1:]):.2f} s (the first, which builds the graph, {seconds[0]:.1f} s)",
-            f"whole run without validation: about {_duration(statistics.median(seconds[1:]) * steps)}",
+            f"whole run without validation: about {duration(statistics.median(seconds[1:]) * steps)}",
         ]
     return "\n".join(lines)
 
@@ -108,10 +115,3 @@ def _peak_memory():
 
 def _size(shape):
     return " x ".join(str(length) for length in shape[1:3])
-
-
-def _duration(seconds):
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -4,10 +4,17 @@ import difflib
 import fnmatch
 from collections.abc import Sequence
 
+from psanet_tf.keras_api import keras
 from psanet_tf.models import PSANet
 
 BACKBONE = "backbone"
 _RESNET_PATTERNS = ("stem_*", "layer[1-4]_*")
+
+
+def backbone_layers(model: PSANet) -> list[keras.layers.Layer]:
+    """The layer "backbone" of a network that was given one, or the layers of the ResNet."""
+    patterns = (BACKBONE,) if model.has_backbone else _RESNET_PATTERNS
+    return [layer for layer in model.layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)]
 
 
 def freeze(model: PSANet, which: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def recover_state(run: TrainingFolder, model: keras.Model) -> tuple[Position, li
     )
 
 
-def recover_checkpoints(run: TrainingFolder, model: PSANet, position: Position, epochs: int) -> Position:
+def recover_checkpoints(run: TrainingFolder, model: PSANet, position: Position, finished: bool) -> Position:
     """Makes last.keras and best.keras what the state says that they are.
 
     A run that was stopped between saving its state and its best checkpoint gets that here.
@@ -58,7 +58,7 @@ def recover_checkpoints(run: TrainingFolder, model: PSANet, position: Position, 
         run: TrainingFolder.
         model: the model, set to the state of the run.
         position: Position of the state.
-        epochs: of the whole run.
+        finished: whether nothing is left to train.
 
     Returns:
         Position; without a best epoch where its weights are lost and the run goes on.
@@ -85,7 +85,7 @@ def recover_checkpoints(run: TrainingFolder, model: PSANet, position: Position, 
             print(f"{problem}; it is copied again from {file.name}", file=sys.stderr)
             copy_checkpoint(file, run.best_file)
             return position
-    if position.epoch >= epochs:
+    if finished:
         raise ValueError(
             f"{problem}, and no other checkpoint holds the best weights, those of epoch {position.best_epoch}. "
             f"Use --weights {run.last_file}, the last epoch's, or train anew in another folder"

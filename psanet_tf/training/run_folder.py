@@ -55,6 +55,7 @@ class TrainingFolder(RunFolder):
     def others(self) -> list[str]:
         """Names of what is in the folder besides hidden files and what a run notes before it begins, sorted."""
         records = {self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file.parent}
+        records |= {self.class_weights_file}
         there = set(self.path.iterdir()) if self.path.exists() else set()
         return sorted(path.name for path in there - records if not path.name.startswith("."))
 
@@ -67,7 +68,7 @@ class TrainingFolder(RunFolder):
         """Removes what a killed process left half-written; only for who holds the folder."""
         for file in (
             *(self.last_file, self.best_file, self.state_file, self.csv_file, self.json_lines_file, self.config_file),
-            *(self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file),
+            *(self.dataset_file, self.environment_file, self.schedule_file, self.hashes_file, self.class_weights_file),
             *(self.training_data_file, self.validation_data_file, self.checkpoint_folder / "epoch_*.keras"),
         ):
             remove_unfinished(file)

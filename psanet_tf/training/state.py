@@ -22,6 +22,9 @@ class Position:
         best_miou: best validation mIoU so far, or None before the first validation.
         best_epoch: the epoch it is from, counted from 1.
         best_weights: `weights_identity` of its checkpoint, on the worker that writes it.
+        monitored: what early stopping looks at, or None.
+        monitored_best: its best value so far, or None before the first.
+        waited: values since then.
     """
 
     epoch: int = 0
@@ -29,6 +32,9 @@ class Position:
     best_miou: float | None = None
     best_epoch: int | None = None
     best_weights: str | None = None
+    monitored: str | None = None
+    monitored_best: float | None = None
+    waited: int = 0
 
 
 def save_state(path: Path, model: keras.Model, position: Position, is_chief: bool = True) -> None:

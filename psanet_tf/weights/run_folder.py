@@ -23,7 +23,9 @@ class RunFolder:
         schedule_file: `Schedule`, JSON.
         training_data_file, validation_data_file: `Fingerprint` of the data that the run started with, JSON.
         hashes_file: hashes of the data's files, so that they need not be read again; JSON.
+        class_weights_file: weights of the classes where they come from the data, JSON.
         csv_file, json_lines_file: one row per epoch.
+        log_file: what was said while training, text.
         tensorboard_folder: event files.
     """
 
@@ -40,8 +42,10 @@ class RunFolder:
         self.training_data_file = self.path / "data" / "training.json"
         self.validation_data_file = self.path / "data" / "validation.json"
         self.hashes_file = self.path / "data" / "hashes.json"
+        self.class_weights_file = self.path / "class_weights.json"
         self.csv_file = self.path / "metrics.csv"
         self.json_lines_file = self.path / "metrics.jsonl"
+        self.log_file = self.path / "train.log"
         self.tensorboard_folder = self.path / "tensorboard"
 
     def read_info(self) -> DatasetInfo | None:

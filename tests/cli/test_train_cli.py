@@ -58,6 +58,8 @@ def test_dry_run_describes_and_trains_nothing(run, tiny, tmp_path, monkeypatch):
         "images 40 x 48, logits 40 x 48, 10 classes",
         "4 images in 'training', 2 images in 'validation'",
         "steps: 2 per epoch, 2 in 1 epochs",
+        "learning rates at the start (train.learning_rate ",
+        "attention module and heads: ",
         "XLA compiles the steps: no (train.jit_compile: auto)",
         "memory per replica, estimated:",
         "one step:",

@@ -35,6 +35,8 @@ CHANGED = {
     "train.jit_compile": "true",
     "train.validate_every": "2",
     "train.tensorboard": "true",
+    "train.log_every": "7",
+    "train.early_stopping": "{patience: 3}",
     "evaluate.flip": "false",
 }
 
@@ -74,6 +76,7 @@ def test_a_new_folder_and_a_folder_of_something_else(config, tmp_path):
     assert find_continuation(TrainingFolder(tmp_path / "new"), config()) is None
     # What a run notes before it is one, and what a killed process leaves.
     run.schedule_file.write_text("{}")
+    run.class_weights_file.write_text("{}")
     (tmp_path / ".config.abcdefgh.yaml").write_text("")
     assert find_continuation(run, config()) is None
     with pytest.raises(ValueError, match="holds no run that could be extended"):
@@ -86,22 +89,36 @@ def test_a_new_folder_and_a_folder_of_something_else(config, tmp_path):
 @pytest.mark.parametrize("key", CHANGED)
 def test_harmless_changes_are_said_and_allowed(started, config, key):
     found = find_continuation(started, config(f"{key}={CHANGED[key]}"))
-    (line,) = found.changes
-    assert line.startswith(f"{key} was ") and not found.extends
+    # Of a whole section, as early stopping is, each key is told of.
+    assert found.changes and all(line.startswith(key) and " was " in line for line in found.changes)
+    assert not found.extends
 
 
 def test_changes_that_matter_are_refused_with_both_values(started, config):
     overrides = ["train.learning_rate=0.02", "model.blocks=[1, 1, 2, 1]", "train.class_weights=[1, 2]"]
+    overrides += ["train.loss={dice: 1, cross_entropy: 1}", "data.augmentation.color_jitter.hue=0.1"]
     with pytest.raises(ValueError) as error:
         find_continuation(started, config(*overrides, "train.validate_every=2"))
     for expected in (
         "train.learning_rate was 0.01, is 0.02",
         "model.blocks was [1, 1, 1, 1], is [1, 1, 2, 1]",
         "train.class_weights was None, is [1.0, 2.0]",
+        "train.loss was {'cross_entropy': 1.0}, is {'dice': 1.0, 'cross_entropy': 1.0}",
+        "data.augmentation.color_jitter.hue was 0.0, is 0.1",
         f"--init {started.last_file}",
     ):
         assert expected in str(error.value)
     assert "validate_every" not in str(error.value)
+
+
+def test_the_order_of_patterns_matters(config, tmp_path):
+    run = TrainingFolder(tmp_path / "run")
+    one = config("train.learning_rate_multipliers={psa: 2, backbone: 0.5}")
+    with run.locked():
+        run.write_facts(one, continuation_info(one), {}, Schedule(4, 3), {})
+    assert find_continuation(run, one).changes == ()
+    with pytest.raises(ValueError, match="learning_rate_multipliers was"):
+        find_continuation(run, config("train.learning_rate_multipliers={backbone: 0.5, psa: 2}"))
 
 
 def test_epochs_change_by_extending_only(started, config):

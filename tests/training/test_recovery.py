@@ -126,11 +126,11 @@ def test_a_last_checkpoint_is_written_again_from_the_state(run, model, capsys):
     expected = weights_identity(run.last_file)
     for harm in (damage, lambda file: file.unlink()):
         harm(run.last_file)
-        assert recover_checkpoints(run, model, position, epochs=2) == position
+        assert recover_checkpoints(run, model, position, finished=True) == position
         assert "last.keras" in capsys.readouterr().err
         assert weights_identity(run.last_file) == expected
     assert load_trained(run.last_file).model.count_params() == model.count_params()
-    recover_checkpoints(run, model, position, epochs=2)
+    recover_checkpoints(run, model, position, finished=True)
     assert capsys.readouterr().err == ""
 
 
@@ -142,7 +142,7 @@ def test_a_best_checkpoint_is_copied_from_one_of_the_same_weights(run, model, ca
     kept.write_bytes(run.best_file.read_bytes())
     for harm in (damage, lambda file: shutil.copy(run.last_file, file)):
         harm(run.best_file)
-        assert recover_checkpoints(run, model, position, epochs=2) == position
+        assert recover_checkpoints(run, model, position, finished=True) == position
         assert "copied again from epoch_00001.keras" in capsys.readouterr().err
         assert weights_identity(run.best_file) == position.best_weights
 
@@ -152,15 +152,15 @@ def test_best_weights_that_are_lost_are_an_error_of_a_finished_run(run, model, c
     damage(run.best_file)
     before = contents(run)
     with pytest.raises(ValueError, match=rf"best.keras is damaged.*those of epoch 1. Use --weights {run.last_file}"):
-        recover_checkpoints(run, model, position, epochs=2)
+        recover_checkpoints(run, model, position, finished=True)
     assert contents(run) == before
-    going_on = recover_checkpoints(run, model, position, epochs=3)
+    going_on = recover_checkpoints(run, model, position, finished=False)
     assert (going_on.epoch, going_on.best_miou, going_on.best_epoch, going_on.best_weights) == (2, None, None, None)
     assert "the next validation makes a new best.keras" in capsys.readouterr().err
     # Within an epoch, and before the first, there is no last checkpoint to be had from the state.
     run.last_file.unlink()
-    recover_checkpoints(run, model, Position(1, 2), epochs=3)
-    recover_checkpoints(run, model, Position(), epochs=3)
+    recover_checkpoints(run, model, Position(1, 2), finished=False)
+    recover_checkpoints(run, model, Position(), finished=False)
     assert not run.last_file.exists()
 
 

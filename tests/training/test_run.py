@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -25,10 +27,18 @@ from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.files import weights_identity
 
 STEPS = 4  # of an epoch: 18 images in batches of 4
-# Crops that are not of the form 8n + 1; two replicas.
+# Crops that are not of the form 8n + 1; two replicas; all that is random, and all that goes on with a run.
 RECIPE = (
     "model.use_psa=false",
     "data.crop_size=[40, 48]",
+    "data.augmentation.cat_max_ratio=0.6",
+    "data.augmentation.color_jitter={brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.1}",
+    "train.loss={cross_entropy: 1, dice: 0.5}",
+    "train.class_weights=median_frequency",
+    "train.schedule=cosine",
+    "train.learning_rate_multipliers={backbone/layer4_: 0.5}",
+    "train.early_stopping={monitor: val_loss, patience: 3}",
+    "train.log_every=3",
     "train.cpu_replicas=2",
     "train.save_every_steps=2",
     "train.keep_last=2",
@@ -54,14 +64,23 @@ def weights(file):
     return load_trained(file).model.get_weights()
 
 
-def stored_position(run):
-    """(whole epochs, steps) of the saved state; None if there is none just now."""
+def stored_facts(run):
+    """What the saved state says besides the values of variables; None if there is none just now."""
     try:
         with np.load(run.state_file) as stored:
-            position = json.loads(str(stored["facts"]))["position"]
+            return json.loads(str(stored["facts"]))["position"]
     except FileNotFoundError:
         return None
-    return position["epoch"], position["step"]
+
+
+def stored_position(run):
+    """(whole epochs, steps) of the saved state; None if there is none just now."""
+    facts = stored_facts(run)
+    return facts and (facts["epoch"], facts["step"])
+
+
+def cosine(update, updates):
+    return 0.01 * (1 + math.cos(math.pi * update / updates)) / 2
 
 
 def rows(run):
@@ -73,6 +92,10 @@ def rows(run):
 def assert_same_run(run, other):
     for one, two in zip(weights(run.last_file), weights(other.last_file), strict=True):
         np.testing.assert_array_equal(one, two)
+    # What early stopping knows, of the same numbers.
+    one, two = (stored_facts(each) for each in (run, other))
+    assert (one["monitored"], one["waited"]) == (two["monitored"], two["waited"]) == ("val_loss", one["waited"])
+    assert one["monitored_best"] == pytest.approx(two["monitored_best"], rel=1e-6)
     # The mean values of an interrupted epoch are shared out over the replicas anew.
     for one, two in zip(rows(run), rows(other), strict=True):
         assert one == pytest.approx(two, rel=1e-6)
@@ -84,6 +107,7 @@ def test_run_folder(uninterrupted, config_file):
         ".lock",
         "best.keras",
         "checkpoints",
+        "class_weights.json",
         "config.yaml",
         "data",
         "dataset.json",
@@ -95,6 +119,7 @@ def test_run_folder(uninterrupted, config_file):
         "state.npz",
         "state.previous.npz",
         "tensorboard",
+        "train.log",
     ]
     assert sorted(file.name for file in run.checkpoint_folder.iterdir()) == ["epoch_00002.keras", "epoch_00003.keras"]
     assert load_config(run.config_file) == load_config(config_file, [*RECIPE, "train.tensorboard=true"])
@@ -106,7 +131,7 @@ def test_run_folder(uninterrupted, config_file):
     assert [(row["epoch"], row["step"]) for row in table] == [(1, STEPS), (2, 2 * STEPS), (3, 3 * STEPS)]
     assert table[-1]["loss"] < table[0]["loss"]
     assert table[0]["loss"] == pytest.approx(table[0]["main_loss"] + 0.4 * table[0]["aux_loss"], rel=1e-5)
-    assert table[0]["learning_rate"] == pytest.approx(0.01 * (1 - STEPS / (3 * STEPS)) ** 0.9, rel=1e-5)
+    assert table[0]["learning_rate"] == pytest.approx(cosine(STEPS, 3 * STEPS), rel=1e-5)
     # Validation and saving do not count as time of training, nor does the building of the graph.
     first = json.loads(run.json_lines_file.read_text().splitlines()[0])
     assert first["images_per_second"] > 4 * STEPS / first["seconds"]
@@ -152,6 +177,29 @@ def test_tensorboard_has_curves_and_images(uninterrupted):
     labels = np.argmax(load_trained(uninterrupted.last_file).model(images, training=False)["logits"], axis=-1)
     predicted = np.stack([tf.io.decode_png(image)[:, 96:] for image in drawn[2:]])
     assert np.mean(np.all(predicted == info.colors[labels], axis=-1)) > 0.999
+
+
+def test_a_line_every_so_many_steps(uninterrupted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = [line.split(" ", 1)[1] for line in uninterrupted.log_file.read_text().splitlines()]
+    pattern = (
+        r"step (\d+)/12, \d/4 of epoch \d  loss (\d\.\d{4})  learning rates? [\d.e, -]+  "
+        r"gradient norm ([\d.e+-]+)  [\d.]+ images/s  about [\w ]+ left  [\d.]+ % of the peak"
+    )
+    steps = [match for match in (re.fullmatch(pattern, line) for line in lines) if match]
+    assert [int(match[1]) for match in steps] == [3, 6, 9, 12], lines
+    assert len([line for line in lines if line.startswith("peak of the machine: ")]) == 1
+    assert len([line for line in lines if re.match(r"epoch \d/3  loss", line)]) == 3
+    assert all(float(match[3]) > 0 for match in steps)
+    # The four lines cover all steps once: so do the three epochs' means.
+    means = [row["loss"] for row in rows(uninterrupted)]
+    assert np.mean([float(match[2]) for match in steps]) == pytest.approx(np.mean(means), abs=1e-4)
+    events = EventAccumulator(str(uninterrupted.tensorboard_folder), size_guidance={"tensors": 0})
+    events.Reload()
+    names = ("loss", "gradient_norm", "learning_rate", "images_per_second", "share_of_peak")
+    for name in names:
+        assert [event.step for event in events.Tensors(f"steps/{name}")] == [3, 6, 9, 12]
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, capfd):
@@ -275,27 +323,66 @@ def test_a_finished_run_with_a_damaged_best_checkpoint(copy):
             train(config, copy.path)
 
 
-def test_a_finished_run_is_extended(copy, capfd):
-    arguments = ("train", "--run-dir", copy.path, "--epochs", 4)
-    with pytest.raises(ValueError, match=r"a run of 3 epochs, train.epochs is 4; give --extend --epochs 4"):
-        psanet(*arguments)
+class Watching(keras.callbacks.Callback):
+    """Notes what it is told of; asks for the end after a step of an epoch."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.told, self.stop_at = [], stop_at
+
+    def on_train_begin(self, logs=None):
+        self.told.append("begin")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.stop_at:
+            self.model.stop_training = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.told.append((epoch, "val_logits_miou" in logs))
+
+    def on_train_end(self, logs=None):
+        self.told.append("end")
+
+
+def test_a_finished_run_is_extended_and_ended_by_callbacks_and_by_early_stopping(copy, capfd):
+    with pytest.raises(ValueError, match=r"a run of 3 epochs, train.epochs is 6; give --extend --epochs 6"):
+        psanet("train", "--run-dir", copy.path, "--epochs", 6)
+    config = load_config(copy.config_file, ["train.epochs=6", "train.cpu_replicas=1", "train.tensorboard=false"])
+    with pytest.raises(ValueError, match="callbacks must be keras.callbacks.Callback objects, got 'wandb'"):
+        train(config, copy.path, extend=True, callbacks=["wandb"])
     before = rows(copy)
-    printed = psanet(*arguments, "--extend", "--set", "train.cpu_replicas=1")
-    assert "best validation mIoU" in printed and " of 4\n" in printed
+    watching = Watching(stop_at=(3, 1))
+    position = train(config, copy.path, extend=True, callbacks=[watching]).position
+    # From here on the schedule is that of a run of six epochs.
+    said = capfd.readouterr().err
+    rate = f"{cosine(12, 24):.3g}"
+    assert (
+        f"the run is extended from 3 to 6 epochs: its learning rate goes on at {rate} instead of 0 and falls to 0"
+        in said
+    )
+    assert Schedule.load(copy.schedule_file) == Schedule(STEPS, 6, ((3, 6, 3, 0),))
+    # Stopped within an epoch it is as if a signal had come.
+    assert "ended by a callback in epoch 4 of 6 after step 2 of 4; the same command goes on from there" in said
+    assert (position.epoch, position.step) == stored_position(copy) == (3, 2)
+    assert rows(copy) == before
+    assert watching.told == ["begin", "end"]
+
+    # No loss is better by so much: two more are waited for. The rest of epoch 4 is a `fit` of its own.
+    patience = position.waited + 2
+    overrides = [f"train.early_stopping={{monitor: val_loss, patience: {patience}, min_delta: 100}}"]
+    config = load_config(copy.config_file, overrides)
+    watching = Watching()
+    position = train(config, copy.path, callbacks=[watching]).position
+    assert watching.told == ["begin", (3, True), (4, True), "end"]
+    assert (position.epoch, position.step, position.waited) == (5, 0, patience)
     table = rows(copy)
     assert table[:3] == before
-    assert [(row["epoch"], row["step"]) for row in table[3:]] == [(4, 4 * STEPS)]
-    # From here on the schedule is that of a run of four epochs.
-    assert stored_position(copy) == (4, 0)
-    rates = [row["learning_rate"] for row in table]
-    assert (rates[2], rates[3]) == (0, 0)
-    rate = f"{0.01 * (1 - 12 / 16) ** 0.9:.3g}"
-    expected = (
-        f"the run is extended from 3 to 4 epochs: its learning rate goes on at {rate} instead of 0 and falls to 0"
-    )
-    assert expected in capfd.readouterr().err + printed
-    assert Schedule.load(copy.schedule_file) == Schedule(STEPS, 4, ((3, 4, 3, 0),))
-    assert any(
-        not np.array_equal(one, two)
-        for one, two in zip(weights(copy.last_file), weights(copy.checkpoint_folder / "epoch_00003.keras"), strict=True)
-    )
+    assert [(row["epoch"], row["step"]) for row in table[3:]] == [(4, 4 * STEPS), (5, 5 * STEPS)]
+    assert [row["learning_rate"] for row in table[2:]] == pytest.approx([0, cosine(16, 24), cosine(20, 24)])
+    said = f"stopped early after epoch 5: the last {patience} values of val_loss were not better than "
+    assert said in capfd.readouterr().err
+    assert train(config, copy.path).position == position
+    assert "is finished: " + said in capfd.readouterr().err

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels, op_def_registry
 
 from psanet_tf.config import load_config
+from psanet_tf.training.job import build_job
 from psanet_tf.training.strategy import build_strategy
-from psanet_tf.training.trainer import build_job
 
 BATCH_SIZE = 4
 
@@ -39,6 +39,7 @@ STEPS = {
     "float16, all of the loss": (
         *ALL,
         "train.precision=mixed_float16",
+        "train.loss={cross_entropy: 1, focal: 1, dice: 1, lovasz_softmax: 1}",
         "train.class_weights=[1,2,1,1,1,1,1,1,1,1]",
         "train.label_smoothing=0.1",
         "train.ohem_threshold=0.7",

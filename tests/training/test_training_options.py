@@ -9,11 +9,13 @@ from psanet_tf.config import Config, TrainSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.layers import BatchNormalization
 from psanet_tf.models import build_model
-from psanet_tf.training import trainer
+from psanet_tf.training import fitting
 from psanet_tf.training.checkpoints import save_checkpoint
+from psanet_tf.training.fitting import distribute_dataset
+from psanet_tf.training.job import build_job
 from psanet_tf.training.state import Position, restore_state
 from psanet_tf.training.strategy import build_strategy
-from psanet_tf.training.trainer import build_job, distribute_dataset, train
+from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.files import weights_identity
 
@@ -92,7 +94,7 @@ def test_the_other_variant_on_crops_of_any_size(config):
 
 def test_batches_go_to_a_single_gpu_ahead_of_their_step(config, monkeypatch):
     # Another CPU device stands in for it.
-    monkeypatch.setattr(trainer, "devices_of", lambda strategy: ["/device:GPU:0"])
+    monkeypatch.setattr(fitting, "devices_of", lambda strategy: ["/device:GPU:0"])
     to_device = tf.data.experimental.prefetch_to_device
     asked = []
 

@@ -7,11 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.layers.replicas import mean_over_replicas
+from psanet_tf.losses.pixels import PixelLoss, checked_class_weights, class_weight_vector, mean_of_replicas
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
-class SegmentationLoss(keras.losses.Loss):
+class SegmentationLoss(PixelLoss):
     """Mean softmax cross entropy over the labelled pixels of the global batch.
 
     The mean is over the labelled pixels of *all* replicas, so that two replicas with unequally many
@@ -58,66 +58,44 @@ class SegmentationLoss(keras.losses.Loss):
         name: str = "segmentation_loss",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
-        if self.reduction != "sum_over_batch_size":
-            raise ValueError(f"reduction must be 'sum_over_batch_size', the mean over pixels, got {self.reduction!r}")
+        super().__init__(ignore_label, name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
             raise ValueError(f"ohem_threshold must lie in (0, 1] or be None, got {ohem_threshold}")
         if not 0 < ohem_min_kept <= 1:
             raise ValueError(f"ohem_min_kept must lie in (0, 1], got {ohem_min_kept}")
-        if class_weights is not None:
-            class_weights = [float(weight) for weight in class_weights]
-            if (
-                not class_weights
-                or not all(math.isfinite(w) and w >= 0 for w in class_weights)
-                or not any(class_weights)
-            ):
-                raise ValueError(f"class_weights must be finite, not negative and not all 0, got {class_weights}")
-        self.ignore_label = int(ignore_label)
-        self.class_weights = class_weights
+        self.class_weights = checked_class_weights(class_weights)
         self.label_smoothing = float(label_smoothing)
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = float(ohem_min_kept)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        num_classes = y_pred.shape[-1]
-        if y_true.shape.rank != 3 or not y_true.shape.is_compatible_with(y_pred.shape[:-1]):
-            raise ValueError(
-                f"labels must be [B, h, w] and logits [B, h, w, K] of the same size, "
-                f"got {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
-            )
-        if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(f"class_weights has {len(self.class_weights)} entries for {num_classes} classes")
-        # int64: GPUs compare and reshape int32 in the host's memory.
-        labels = tf.cast(y_true, tf.int64)
-        logits = tf.cast(y_pred, tf.float64 if y_pred.dtype == tf.float64 else tf.float32)
-        valid = labels != self.ignore_label
+        labels, logits, valid = self._checked(y_true, y_pred)
         labels = tf.where(valid, labels, 0)
         values = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         counted = valid if self.ohem_threshold is None else self._hard_pixels(tf.stop_gradient(values), valid)
         weights = tf.cast(counted, values.dtype)
-        losses = (1 - self.label_smoothing) * values * self._weights_of(labels, values.dtype)
+        class_weights = self._weights_of(labels, logits)
+        losses = (1 - self.label_smoothing) * values * class_weights
         if self.label_smoothing:
-            losses += self.label_smoothing / num_classes * self._sum_over_classes(logits)
+            losses += self.label_smoothing / logits.shape[-1] * self._sum_over_classes(logits)
         losses *= weights
-        weights *= self._weights_of(labels, values.dtype)
-        return tf.math.divide_no_nan(losses, _global_mean(tf.reduce_mean(weights)))
+        weights *= class_weights
+        return tf.math.divide_no_nan(losses, mean_of_replicas(tf.reduce_mean(weights)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "ignore_label": self.ignore_label,
             "class_weights": self.class_weights,
             "label_smoothing": self.label_smoothing,
             "ohem_threshold": self.ohem_threshold,
             "ohem_min_kept": self.ohem_min_kept,
         }
 
-    def _weights_of(self, labels, dtype):
+    def _weights_of(self, labels, logits):
         if self.class_weights is None:
-            return tf.ones((), dtype)
-        return tf.gather(tf.constant(self.class_weights, dtype), labels)
+            return tf.ones((), logits.dtype)
+        return tf.gather(class_weight_vector(self.class_weights, logits), labels)
 
     def _sum_over_classes(self, logits):
         negative_log_probability = -tf.nn.log_softmax(logits)
@@ -135,11 +113,3 @@ class SegmentationLoss(keras.losses.Loss):
         last_kept = tf.gather(hardest_first, tf.maximum(kept - 1, 0), batch_dims=1)[:, None, None]
         hard = (values > -math.log(self.ohem_threshold)) | (values >= last_kept)
         return hard & valid
-
-
-def _global_mean(value):
-    # Outside a replica Keras only asks for shapes.
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return value
-    return mean_over_replicas(value)
