@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from psanet_tf.data.readers import read_image
-from psanet_tf.files import atomic_folder
+from psanet_tf.folders import atomic_folder
 from psanet_tf.inference.image_files import check_gives_probabilities
 from psanet_tf.inference.inputs import InputFile
 from psanet_tf.inference.labeler import Uncertainty

@@ -1,6 +1,7 @@
 """Exports of annotation tools that are damaged, or hold what has no sure meaning: refused with what to do."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -9,11 +10,14 @@ from image_forms import png
 from label_forms import (
     COLORS,
     COUNT,
+    SIZE,
+    boxes,
     coco,
     corners,
     cvat_xml,
     label_studio,
     labelme,
+    per_class,
     photo,
     roboflow,
     supervisely,
@@ -26,6 +30,8 @@ from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_sour
 from psanet_tf.data.importing.class_files import read_class_files
 from psanet_tf.data.importing.detection import Where
 from psanet_tf.data.importing.rules import LabelChoices
+from psanet_tf.data.importing.shapes import ellipse, inside
+from psanet_tf.data.importing.source import UNLABELLED
 from psanet_tf.inference.prelabels import label_studio_task, write_cvat_masks
 
 
@@ -290,3 +296,66 @@ def test_two_masks_of_one_class(tmp_path):
         Image.new("L", (4, 4)).save(tmp_path / path)
     with pytest.raises(ValueError, match=r"p\.png has two masks of 'road': "):
         inspect_source(tmp_path)
+
+
+def codes_of(source, index):
+    """Labels of an image as names, in an array of text."""
+    image = next(image for image in source.images if f"p{index}" in image.name)
+    names = np.array([*source.keys.names, UNLABELLED])
+    return names[image.labels.codes(SIZE)]
+
+
+@pytest.mark.parametrize(("overlap", "name"), [("last", "road"), ("ignore", UNLABELLED)])
+def test_masks_for_each_class_that_overlap(tmp_path, overlap, name):
+    per_class("{name}/{image}.png", overlapping=True)(tmp_path)
+    source = inspect_source(tmp_path, Where(overlap=overlap)).source
+    for index in range(COUNT):
+        (left, top, right, bottom), _ = boxes(index)
+        on_road = np.zeros(SIZE, bool)
+        on_road[top:bottom, left:right] = True
+        expected = np.array([UNLABELLED, "road", "car"])[truth(index)]
+        expected[(truth(index) == 2) & on_road] = name
+        assert np.array_equal(codes_of(source, index), expected)
+
+
+def test_round_things(tmp_path):
+    """Ellipses of CVAT and Label Studio, circles of LabelMe: all the same one."""
+    circle = inside([ellipse(15, 10, 6, 6)], SIZE)
+    sources = {}
+    for name, make in (("cvat", cvat_xml()), ("studio", label_studio(False)), ("labelme", labelme)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    round_car = '<ellipse label="car" cx="15" cy="10" rx="6" ry="6" z_order="1"/>'
+    changed(tmp_path / "cvat", "*.xml", lambda text: re.sub(r'<mask label="car".*?/>', round_car, text))
+    tree = json.loads((tmp_path / "studio/project.json").read_text())
+    for task in tree:
+        region = task["annotations"][1]["result"][1]
+        region["type"] = "ellipselabels"
+        region["value"] = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 30, "rotation": 0, "ellipselabels": ["car"]}
+    (tmp_path / "studio/project.json").write_text(json.dumps(tree))
+    for path in (tmp_path / "labelme").glob("*.json"):
+        tree = json.loads(path.read_text())
+        tree["shapes"][1] = {"label": "car", "points": [[15, 10], [15, 16]], "shape_type": "circle"}
+        path.write_text(json.dumps(tree))
+    for name in ("cvat", "studio", "labelme"):
+        sources[name] = inspect_source(tmp_path / name).source
+        assert np.array_equal(codes_of(sources[name], 1) == "car", circle), name
+
+
+def test_holes_of_supervisely(tmp_path):
+    supervisely(tmp_path)
+    for path in (tmp_path / "ds/ann").glob("*.json"):
+        tree = json.loads(path.read_text())
+        hole = [[4, 9], [8, 9], [8, 11], [4, 11]]
+        tree["objects"] = [
+            {
+                "classTitle": "road",
+                "geometryType": "polygon",
+                "points": {"exterior": [[2, 8], [19, 8], [19, 15], [2, 15]], "interior": [hole]},
+            }
+        ]
+        path.write_text(json.dumps(tree))
+    expected = np.zeros(SIZE, bool)
+    expected[8:16, 2:20] = True
+    expected[9:12, 4:9] = False
+    assert np.array_equal(codes_of(inspect_source(tmp_path).source, 0) == "road", expected)

@@ -16,7 +16,7 @@ from psanet_tf.data.importing.source import SourceImage
 from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.data.stored_values import image_size
 from psanet_tf.data.turning import turned
-from psanet_tf.files import atomic_folder
+from psanet_tf.folders import atomic_folder
 from psanet_tf.progress import track
 
 CLASS_NAMES, CLASS_COLORS, CONFIGURATION = "classes.txt", "colors.txt", "dataset.yaml"
