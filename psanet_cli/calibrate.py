@@ -24,7 +24,7 @@ def calibrate(
     """Fit a temperature to labelled images, and store it with the weights: every later probability uses it.
 
     A network's probabilities are often too sure. Divided by the temperature before the softmax, its logits give
-    probabilities that are as often right as they say; labels stay what they are, but for single pixels where crops,
+    probabilities that are as often right as they say; labels stay what they are, but for a few pixels where crops,
     mirror images or scales are averaged. A run folder or .keras file carries the temperature from then on, a .pth file
     gets a file beside it. Models that are exported afterwards have it in their graph.
 

@@ -115,7 +115,7 @@ def _sample(segmenter, examples, info, count, seed):
     results = {
         example.name: result for example, result in on_all_devices(segmenter.labelers, examples, work, "calibrating")
     }
-    failures = {name: result for name, result in results.items() if isinstance(result, str)}
+    failures = {name: results[name] for name in places if isinstance(results[name], str)}
     found = [results[name] for name in places if isinstance(results[name], tuple)]
     if not found:
         raise ValueError("not one image could be read:\n  " + "\n  ".join(failures.values()))

@@ -144,7 +144,7 @@ class EvaluationFolder:
     def _forget_what_changed(self, there, settings, fingerprint):
         """Drops the records that are not of these settings and this data; returns texts that say which and why."""
         if there.get("format") != _FORMAT:
-            reasons = ["it was made by an earlier version, which noted less about the data"]
+            reasons = ["it was made by an earlier version, which noted less"]
         else:
             self._check_purpose(there, settings)
             reasons = _why_nothing_holds(there, settings)

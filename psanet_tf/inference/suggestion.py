@@ -173,7 +173,7 @@ def _look_over(segmenter, images):
         return _Seen(*sums)
 
     results = dict(on_all_devices(segmenter.labelers, images, work, "looking over"))
-    failures = {image.path: result for image, result in results.items() if isinstance(result, str)}
+    failures = {image.path: results[image] for image in images if isinstance(results[image], str)}
     return {image: results[image] for image in images if isinstance(results[image], _Seen)}, failures
 
 

@@ -15,6 +15,7 @@ def test_scores_and_where_the_files_are(evaluated_runs, tmp_path):
     assert result.exit_code == 0, result.output
     assert "3 images, percent" in result.output
     assert "mIoU " in result.output
+    assert "expected calibration error " in result.output
     assert f"report: {tmp_path / 'report.html'}" in result.output
     for name in ("report.html", "scores.json", "classes.csv", "confusion.png", "worst.png"):
         assert (tmp_path / name).is_file()

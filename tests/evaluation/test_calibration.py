@@ -1,5 +1,6 @@
 """A network is calibrated: the temperature is stored, and every later probability uses it."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from psanet_tf.config import EvaluateSection, load_config
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.readers import list_examples, read_example
+from psanet_tf.evaluation import calibration as calibration_module
 from psanet_tf.evaluation.calibration import calibrate
 from psanet_tf.evaluation.run import run_evaluation
 from psanet_tf.export.saved_model import export_metadata
@@ -174,3 +176,24 @@ def test_what_cannot_be_calibrated_is_refused(run, calibrated, evaluated_runs, t
     with pytest.raises(ValueError, match="other classes than"):
         calibrate(run, tmp_path / "other.yaml")
     assert weights_identity(run / "best.keras") == identity
+
+
+def test_images_that_cannot_be_read_are_told(run, after, tmp_path, monkeypatch):
+    unreadable = {"image_2", "image_4"}
+
+    def read(example, info):
+        if example.name in unreadable:
+            raise ValueError(f"{example.name} is cut short")
+        return read_example(example, info)
+
+    network = copy.copy(after)
+    network.path = tmp_path / "net.keras"
+    shutil.copy(run / "best.keras", network.path)
+    monkeypatch.setattr(Segmenter, "load", lambda *arguments: network)
+    monkeypatch.setattr(calibration_module, "read_example", read)
+    calibration, file, failures = calibrate(run, pixels=300)
+    assert (file, calibration.images, calibration.pixels) == (network.path, 4, 200)
+    assert failures == {name: f"{name} is cut short" for name in unreadable}
+    unreadable |= {f"image_{index}" for index in range(6)}
+    with pytest.raises(ValueError, match="not one image could be read:\n  image_0 is cut short"):
+        calibrate(run)

@@ -12,7 +12,13 @@ from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import dataset_info
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.reliability import Reliability
-from psanet_tf.weights.calibration import Calibration, calibration_file, store_calibration, stored_calibration
+from psanet_tf.weights.calibration import (
+    Calibration,
+    calibration_file,
+    store_calibration,
+    stored_calibration,
+    tempered,
+)
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.conversion import convert_weights
 from psanet_tf.weights.description import Description, describe, description_of, temperature_of
@@ -50,7 +56,9 @@ def test_a_keras_file_carries_it_and_stays_the_same_otherwise(tmp_path, descript
     found = description_of(load_trained(path).model)
     assert found.to_dict() == {**description.to_dict(), "calibration": CALIBRATION.to_dict()}
     assert found.temperature == 1.7
-    # Without a calibration nothing is said of one.
+    # Without a calibration nothing is said of one, and nothing divided.
+    logits = np.ones(2, np.float32)
+    assert tempered(logits, 1.0) is logits
     assert "calibration" not in description.to_dict()
     assert description.temperature == temperature_of(model) == 1.0
     with pytest.raises(ValueError, match="not the calibration of a network: 'nll'"):
