@@ -19,7 +19,7 @@ from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.inference.pixel_logits import PixelLogits
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.reliability import Reliability
-from psanet_tf.runtimes.model_folder import saved_model_folder
+from psanet_tf.runtimes.model_file import exported_model
 from psanet_tf.weights.calibration import Calibration, store_calibration
 from psanet_tf.weights.checkpoints import checkpoint_file
 from psanet_tf.weights.description import description_of
@@ -70,7 +70,7 @@ def calibrate(
     for name, value in (("limit", limit), ("pixels", pixels)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if saved_model_folder(weights):
+    if exported_model(weights):
         raise ValueError(
             f"{weights} is exported, with the temperature that its weights had: calibrate these, and export them again"
         )

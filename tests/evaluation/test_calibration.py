@@ -165,8 +165,10 @@ def test_what_cannot_be_calibrated_is_refused(run, calibrated, evaluated_runs, t
             calibrate(run, **arguments)
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(ValueError, match="is exported, with the temperature that its weights had"):
-        calibrate(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    for exported in (tmp_path, tmp_path / "net.onnx"):
+        with pytest.raises(ValueError, match="is exported, with the temperature that its weights had"):
+            calibrate(exported)
     lone = tmp_path / "a" / "b" / "c.keras"
     lone.parent.mkdir(parents=True)
     shutil.copy(run / "best.keras", lone)
