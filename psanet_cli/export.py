@@ -81,6 +81,14 @@ def export(
             "evaluate.protocol=mmseg at its own size.",
         ),
     ] = False,
+    pixels_only: Annotated[
+        bool,
+        typer.Option(
+            "--pixels-only",
+            help="Only the signatures that take arrays of the crop's size, for a TensorFlow Serving that joins "
+            "requests (export/README.md).",
+        ),
+    ] = False,
     warm_up: Annotated[
         bool, typer.Option(help="SavedModel: requests that make a server's first answer as fast as the next.")
     ] = True,
@@ -101,6 +109,7 @@ def export(
     chosen = format.value if format else format_of(out) or "saved_model"
     if chosen != "saved_model":
         of_saved_models = {"--implementation": implementation is Implementation.CUSTOM, "--device": device is not None}
+        of_saved_models["--pixels-only"] = pixels_only
         for option in (name for name, given in of_saved_models.items() if given):
             raise ValueError(f"{option} is for SavedModels, not for --format {chosen}: leave it out")
     if calibration and precision is not Precision.INT8:
@@ -108,7 +117,8 @@ def export(
     segmenter = Segmenter.load(weights, config, overrides or ())
     common = {"evaluate": segmenter.evaluate, "precision": precision.value, "whole": whole}
     if chosen == "saved_model":
-        _export_saved_model(segmenter, out, implementation.value, device and device.value, warm_up, common)
+        kind = (implementation.value, device and device.value, warm_up, pixels_only)
+        _export_saved_model(segmenter, out, *kind, common)
     else:
         images = (
             ()
@@ -118,11 +128,18 @@ def export(
         _export_file(segmenter, out, chosen, images, common)
 
 
-def _export_saved_model(segmenter, out, implementation, device, warm_up, common):
+def _export_saved_model(segmenter, out, implementation, device, warm_up, pixels_only, common):
     from psanet_tf.export.saved_model import export_saved_model
 
     exported = export_saved_model(
-        segmenter.model, out, segmenter.info, implementation=implementation, warm_up=warm_up, device=device, **common
+        segmenter.model,
+        out,
+        segmenter.info,
+        implementation=implementation,
+        warm_up=warm_up,
+        device=device,
+        pixels_only=pixels_only,
+        **common,
     )
     size = sum(file.stat().st_size for file in exported.path.rglob("*") if file.is_file())
     _say(exported, f"the SavedModel ({size / 1e6:.1f} MB, {common['precision']})")

@@ -131,7 +131,7 @@ def networkless_exports(monkeypatch):
     from psanet_tf.export.verification import Agreement
 
     class Networkless(tf.Module):
-        def __init__(self, network, metadata, metadata_asset):
+        def __init__(self, network, metadata, metadata_asset, pixels_only):
             super().__init__()
             self.metadata_asset = tf.saved_model.Asset(str(metadata_asset))
 

@@ -19,10 +19,22 @@ from psanet_tf.keras_api import needs_keras_3
 from psanet_tf.models import PSANet
 from psanet_tf.ops.op_library import OpUnavailableError
 from psanet_tf.ops.psa_mask import psa_mask_implementation
+from psanet_tf.runtimes.limits import JOINED_IMAGES
 from psanet_tf.runtimes.metadata import ASSET_NAME
 from psanet_tf.runtimes.model_folder import versions_on_disk
 from psanet_tf.runtimes.protos import serving_apis
 from psanet_tf.runtimes.saved_model import signatures_on_disk
+
+BATCHING_FILE = "batching_params.pbtxt"
+# TensorFlow Serving's BatchingParameters, text format.
+BATCHING = f"""\
+max_batch_size {{ value: {JOINED_IMAGES} }}
+batch_timeout_micros {{ value: 2000 }}  # how long the first request waits for others
+max_enqueued_batches {{ value: 64 }}  # beyond that: UNAVAILABLE, which clients may try again
+allowed_batch_sizes: 1  # smaller batches are padded up to one of these, so that few shapes occur
+allowed_batch_sizes: 2
+allowed_batch_sizes: {JOINED_IMAGES}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +55,7 @@ def export_saved_model(
     whole: bool = False,
     warm_up: bool = True,
     device: str | None = None,
+    pixels_only: bool = False,
 ) -> Export:
     """Writes the next version of a model into `out_dir`, loads it back and compares it with the Keras model.
 
@@ -67,6 +80,8 @@ def export_saved_model(
         device: what will serve it. "cpu" has float32 convolutions of many channels as sums of products, which is
             the faster form there (see `psanet_tf.ops.convolution`); "gpu" has none. Both run on both. Default: "gpu"
             if TensorFlow sees one here, else "cpu".
+        pixels_only: the signatures that take arrays of the network's size alone, and `batching_params.pbtxt` beside
+            them, with which a TensorFlow Serving that batches per model joins their requests; files are not labelled.
 
     Returns:
         Export.
@@ -79,6 +94,8 @@ def export_saved_model(
     """
     needs_keras_3("an export")
     metadata = export_metadata(model, info, evaluate, precision, implementation, whole, device)
+    if pixels_only and metadata.input_size is None:
+        raise ValueError("pixels_only is for networks of one input size, whose requests can be joined; this takes any")
     if warm_up:
         # Tell now, not after minutes of work.
         serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
@@ -89,10 +106,12 @@ def export_saved_model(
         asset = temporary / ASSET_NAME
         asset.write_text(metadata.to_json(), encoding="utf-8")
         with _psa_mask(implementation):
-            module = ServingModule(network, metadata, asset)
+            module = ServingModule(network, metadata, asset, pixels_only)
         with _tensorflow_writes(out_dir):
             tf.saved_model.save(module, str(temporary), signatures=module.signatures())
             asset.unlink()  # it is in assets/ now
+            if pixels_only:
+                (temporary / BATCHING_FILE).write_text(BATCHING, encoding="utf-8")
             if warm_up:
                 write_warm_up(temporary, signatures_on_disk(temporary), metadata)
         agreement = verify_export(temporary, model, metadata)

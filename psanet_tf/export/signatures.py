@@ -49,9 +49,16 @@ class ServingModule(tf.Module):
         network: `PSANet`.
         metadata: `ModelMetadata`.
         metadata_asset: path of the file that holds it, to be copied into the SavedModel.
+        pixels_only: without `predict_bytes` and `attention`, which take files.
     """
 
-    def __init__(self, network: PSANet, metadata: ModelMetadata, metadata_asset: str | os.PathLike) -> None:
+    def __init__(
+        self,
+        network: PSANet,
+        metadata: ModelMetadata,
+        metadata_asset: str | os.PathLike,
+        pixels_only: bool = False,
+    ) -> None:
         super().__init__(name="psanet_serving")
         self._metadata = metadata
         self._input_size = metadata.input_size
@@ -64,9 +71,10 @@ class ServingModule(tf.Module):
         self._logits = self._folded(
             lambda images: {"logits": tempered(inference(images, training=False), metadata.temperature)}, pool
         )
-        self._labeler = build_graph_labeler(lambda images: self._logits(images)["logits"], network, metadata)
-        self._attention = None
-        if metadata.directions:
+        self._labeler = self._attention = None
+        if not pixels_only:
+            self._labeler = build_graph_labeler(lambda images: self._logits(images)["logits"], network, metadata)
+        if metadata.directions and not pixels_only:
             layer = network.get_layer("psa")
             features = keras.Model(network.inputs[0], layer.input)
 
@@ -98,9 +106,10 @@ class ServingModule(tf.Module):
         arguments = {
             "serving_default": (self.label_images, [images]),
             "probabilities": (self.probabilities, [images]),
-            "predict_bytes": (self.predict_bytes, [image_bytes]),
             "metadata": (self.metadata_values, [keys]),
         }
+        if self._labeler is not None:
+            arguments["predict_bytes"] = (self.predict_bytes, [image_bytes])
         if self._attention is not None:
             arguments["attention"] = (self.attention, [image_bytes, points])
         return {name: tf.function(*argument, autograph=False) for name, argument in arguments.items()}

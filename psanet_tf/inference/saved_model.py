@@ -33,6 +33,10 @@ class SavedModelLabeler:
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise ValueError(f"{path} cannot be loaded as a SavedModel: {error}") from None
         missing = {"predict_bytes", "metadata"} - set(self._model.signatures)
+        if missing == {"predict_bytes"} and "probabilities" in self._model.signatures:
+            raise ValueError(
+                f"{path} was exported with --pixels-only: a server answers from it, images are not labelled"
+            )
         if missing:
             raise ValueError(
                 f"{path} lacks the signatures {', '.join(sorted(missing))}: it was not made by psanet export"

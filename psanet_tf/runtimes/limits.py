@@ -18,7 +18,7 @@ MAX_BATCH_PIXELS = 4 * MAX_WHOLE_PIXELS
 # Of one answer, which is three to five times as long as JSON.
 MAX_PROBABILITY_BYTES = 256 * 2**20
 MAX_MAP_BYTES = 64 * 2**20
-# As many images of the network's own size as servers join (export/config/batching.config) are always taken.
+# As many images of the network's own size as servers join (psanet_tf/export/saved_model.py) are always taken.
 JOINED_IMAGES = 4
 
 

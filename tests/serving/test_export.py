@@ -1,6 +1,7 @@
 """What `export_saved_model` writes, loaded back as a server loads it."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from psanet_tf.data.readers import read_image
 from psanet_tf.export.metadata import export_metadata
 from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.export.verification import made_image, model_logits, verify_export
+from psanet_tf.inference.saved_model import SavedModelLabeler
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import keras
 from psanet_tf.ops import convolution
@@ -97,6 +99,26 @@ def test_a_whole_model_refuses_what_would_take_all_memory(whole):
         with pytest.raises(ServingError, match=f"padded to {padded}; its network may see 2370753 pixels") as caught:
             whole.run("serving_default", {"images": np.zeros((1, *size, 3), np.uint8)})
         assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_an_export_for_requests_that_are_joined(network, classes, evaluate, tmp_path):
+    exported = export_saved_model(network, tmp_path / "m", classes, evaluate, pixels_only=True)
+    assert exported.agreement.labels >= 0.999
+    assert set(signatures_on_disk(exported.path)) == {"serving_default", "probabilities", "metadata"}
+    text = (exported.path / "batching_params.pbtxt").read_text()
+    most, *sizes = re.findall(r"^(?:max_batch_size \{ value: |allowed_batch_sizes: )(\d+)", text, re.MULTILINE)
+    assert most == sizes[-1]
+    session = SavedModelSession(exported.path)
+    for name in ("serving_default", "probabilities"):
+        # As many as are joined are always taken.
+        session.run(name, {"images": np.zeros((int(most), 33, 33, 3), np.uint8)})
+    with pytest.raises(ValueError, match="was exported with --pixels-only: a server answers from it"):
+        SavedModelLabeler(exported.path)
+
+
+def test_requests_of_any_size_are_not_joined(network, classes, tmp_path):
+    with pytest.raises(ValueError, match="pixels_only is for networks of one input size"):
+        export_saved_model(network, tmp_path / "m", classes, whole=True, pixels_only=True)
 
 
 def test_variables_are_stored_once(network, model_folder):
