@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -64,6 +65,32 @@ def test_serving_until_interrupted(folder):
     finally:
         process.kill()
         process.wait()
+
+
+def test_options_reach_the_server(folder, monkeypatch):
+    _register()
+    given = {}
+
+    def server(model, **options):
+        given.update(options, model=model)
+        raise ValueError("that will do")
+
+    monkeypatch.setattr("psanet_tf.serving.server.server.Server", server)
+    options = {
+        "--name": "a", "--host": "::1", "--rest-port": 1, "--grpc-port": 2, "--latest": 3, "--label": "b=4",
+        "--poll-seconds": 5, "--max-concurrent": 6, "--max-request-mb": 0.5, "--drain-seconds": 7, "--certificate": "c",
+        "--key": "d", "--token-file": "e", "--allowed-host": "f", "--path-prefix": "/g",
+    }  # fmt: skip
+    arguments = [str(part) for pair in options.items() for part in pair]
+    result = CliRunner().invoke(app, ["serve", str(folder), *arguments, "--cors"])
+    assert str(result.exception) == "that will do"
+    del given["on_change"]
+    assert given == {
+        "model": folder, "name": "a", "host": "::1", "rest_port": 1, "grpc_port": 2, "latest_versions": 3,
+        "labels": {"b": 4}, "poll_seconds": 5, "max_concurrent_requests": 6, "max_request_bytes": 2**19,
+        "drain_seconds": 7, "certificate": Path("c"), "key": Path("d"), "token_file": Path("e"),
+        "allowed_hosts": ["f"], "path_prefix": "/g", "cors": True,
+    }  # fmt: skip
 
 
 def test_help_says_what_it_is_for():

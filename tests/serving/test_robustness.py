@@ -237,6 +237,19 @@ def test_bodies_that_are_broken_are_the_senders_fault(serve, connect):
     assert ask(server).status_code == 200
 
 
+def test_a_message_of_very_many_inputs_is_not_looked_into(serve, monkeypatch):
+    server = serve(rest_port=None)
+    monkeypatch.setattr("psanet_tf.serving.server.grpc_server.to_array", lambda *_: pytest.fail("converted"))
+    request = grpc_request()
+    for number in range(2000):
+        request.inputs[f"{number}"].CopyFrom(request.inputs["x"])
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub_of(channel).Predict(request, timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "input size does not match signature: 2001!=1"
+
+
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\nBad Header\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\n\r\n" * 40])
 def test_what_is_no_http_is_a_line_of_log_at_most(serve, connect, caplog, data):
     server = serve(grpc_port=None)

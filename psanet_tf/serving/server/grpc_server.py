@@ -15,7 +15,7 @@ from psanet_tf.serving.server.access import BearerToken
 from psanet_tf.serving.server.addresses import host_and_port
 from psanet_tf.serving.server.connections import Uploads
 from psanet_tf.serving.server.event_loop import off_loop
-from psanet_tf.serving.server.inference import LONGEST_SECONDS, Inference
+from psanet_tf.serving.server.inference import LONGEST_SECONDS, Inference, check_names
 from psanet_tf.serving.server.messages import (
     check_metadata_fields,
     metadata_response,
@@ -160,10 +160,11 @@ class GrpcServer:
 
     async def _predict(self, body, context):
         with self._inference.admitted():
-            request = await off_loop(self._executor, len(body), _parse, self._apis.predict_pb2.PredictRequest, body)
+            request = await self._parse(self._apis.predict_pb2.PredictRequest, body)
             spec = model_spec(request)
             with self._inference.use(spec) as servable:
                 signature = servable.signature(request.model_spec.signature_name)
+                check_names(signature, request.inputs)
                 inputs = await off_loop(self._executor, len(body), self._arrays, request)
                 outputs = await self._inference.answer(
                     servable, signature, inputs, list(request.output_filter), context.time_remaining()
@@ -176,33 +177,32 @@ class GrpcServer:
                 return await off_loop(self._executor, size, _filled, response, outputs)
 
     async def _metadata(self, body, context):
-        request = _parse(self._apis.get_model_metadata_pb2.GetModelMetadataRequest, body)
+        request = await self._parse(self._apis.get_model_metadata_pb2.GetModelMetadataRequest, body)
         spec = model_spec(request)
         check_metadata_fields(request.metadata_field)
         with self._inference.use(spec) as servable:
             return metadata_response(spec.name, servable).SerializeToString()
 
     async def _status(self, body, context):
-        spec = model_spec(_parse(self._apis.get_model_status_pb2.GetModelStatusRequest, body))
+        spec = model_spec(await self._parse(self._apis.get_model_status_pb2.GetModelStatusRequest, body))
         return status_response(self._inference.versions.status(spec.name, spec.version)).SerializeToString()
 
     async def _reload(self, body, context):
-        request = _parse(self._apis.model_management_pb2.ReloadConfigRequest, body)
+        request = await self._parse(self._apis.model_management_pb2.ReloadConfigRequest, body)
         versions = self._inference.versions
         versions.configure(version_config(request.config, versions))
         response = self._apis.model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()  # OK
         return response.SerializeToString()
 
+    async def _parse(self, kind, body):
+        try:
+            return await off_loop(self._executor, len(body), kind.FromString, body)
+        except DecodeError as error:
+            raise invalid_argument(f"no {kind.DESCRIPTOR.name}: {error}") from None
+
     def _arrays(self, request):
         return {key: to_array(value, self._max_request_bytes, key) for key, value in request.inputs.items()}
-
-
-def _parse(kind, body):
-    try:
-        return kind.FromString(body)
-    except DecodeError as error:
-        raise invalid_argument(f"no {kind.DESCRIPTOR.name}: {error}") from None
 
 
 def _filled(response, outputs):

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ LONGEST_SECONDS = 300.0
 # Another shape than the signature's is the graph's business, as in TensorFlow Serving; but one request with an image of
 # ten times the size may take a hundred times the memory and end the process.
 _LARGEST_OTHER_SHAPE = 1_000_000
+# Names that an error lists; a message may have a million.
+_MOST_NAMES = 100
 _NOT_ABOUT_VALUES = ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 
@@ -100,21 +102,32 @@ class Inference:
             raise _with_expected_shapes(error, signature, inputs) from None
 
 
+def check_names(signature: Signature, names: Collection[str]) -> None:
+    """Compares the names of inputs with those of the signature.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, naming every difference in TensorFlow Serving's words.
+    """
+    difference = f"input size does not match signature: {len(names)}!={len(signature.inputs)}"
+    if len(names) > max(_MOST_NAMES, len(signature.inputs)):
+        raise invalid_argument(difference)
+    extra = sorted(set(names) - set(signature.inputs))
+    missing = sorted(set(signature.inputs) - set(names))
+    if extra or missing:
+        raise invalid_argument(
+            f"{difference} len({{{','.join(sorted(names))}}}) != len({{{','.join(sorted(signature.inputs))}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        )
+
+
 def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
     """Compares names and dtypes of `inputs` (name -> array) with what the signature takes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, naming every difference in TensorFlow Serving's words; an empty array, which
-            TensorFlow's kernels for CPUs may crash on; a large array of another shape than the signature's.
+        ServingError: INVALID_ARGUMENT: see `check_names`; an empty array, which TensorFlow's kernels for CPUs may crash
+            on; a large array of another shape than the signature's.
     """
-    extra = sorted(set(inputs) - set(signature.inputs))
-    missing = sorted(set(signature.inputs) - set(inputs))
-    if extra or missing:
-        raise invalid_argument(
-            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
-            f"len({{{','.join(sorted(inputs))}}}) != len({{{','.join(sorted(signature.inputs))}}}). "
-            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
-        )
+    check_names(signature, inputs)
     for name, spec in signature.inputs.items():
         array = inputs[name]
         too_large = array.size > _LARGEST_OTHER_SHAPE and not spec.accepts(array.shape)
