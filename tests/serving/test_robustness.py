@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import itertools
+import json
 import logging
 import socket
 import threading
@@ -313,6 +314,27 @@ def test_a_stopping_server_listens_no_more_and_answers_what_is_under_way(stoppin
     assert answers == [200]
     stop.join(20)
     assert not stop.is_alive()
+
+
+def test_an_answer_that_is_still_being_read_is_not_cut_off(serve):
+    server = serve(grpc_port=None, drain_seconds=20)
+    body = json.dumps({"instances": [[1.5, 2.5]] * 100_000}).encode()
+    with socket.socket() as slow:
+        slow.settimeout(20)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        slow.connect(("127.0.0.1", server.rest_port))
+        slow.sendall(head(len(body)) + body)
+        answer = slow.recv(100)
+        stop = threading.Thread(target=server.stop)
+        stop.start()
+        until(lambda: refuses(server.rest_port))
+        time.sleep(0.05)
+        while part := slow.recv(1_000_000):
+            answer += part
+        stop.join(20)
+    start, _, content = answer.partition(b"\r\n\r\n")
+    assert start.startswith(b"HTTP/1.1 200")
+    assert json.loads(content) == {"predictions": [[1.5, 2.5]] * 100_000}
 
 
 def test_both_protocols_have_one_deadline(stopping, monkeypatch):

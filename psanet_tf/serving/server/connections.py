@@ -67,7 +67,8 @@ class Uploads:
 
 
 class HttpConnections:
-    """Makes the protocol of each HTTP connection; where there are too many, the longest idle one gives way.
+    """Makes the protocol of each HTTP connection; where there are too many, the longest idle one gives way, then the
+    one whose request takes longest to arrive. What was answered is sent before a connection is closed.
 
     Args:
         server: aiohttp's, which makes the protocols.
@@ -126,5 +127,6 @@ class HttpConnections:
         now = asyncio.get_running_loop().time()
         self._opened = {connection: self._opened.get(connection, now) for connection in connections}
         idle = [connection for connection in connections if connection not in self._at_work]
+        idle.sort(key=lambda connection: connection in self._handled)
         for connection in idle[: max(0, len(connections) - self._limit)]:
             connection.force_close()

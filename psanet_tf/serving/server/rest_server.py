@@ -34,7 +34,7 @@ _API = re.compile(r"(?i)/v1/.*")
 _LARGEST_VERSION = 2**63 - 1
 _METRICS = "/monitoring/prometheus/metrics"
 _READY, _ALIVE = "/health", "/health/live"
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 75.0  # longer than proxies keep a connection for, which is often a minute
 _OLDEST_SECONDS = 3600.0
 
 
