@@ -6,28 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from image_forms import png
-from label_forms import (
-    COLORS,
-    COUNT,
-    SIZE,
-    boxes,
-    coco,
-    corners,
-    cvat_xml,
-    label_studio,
-    labelme,
-    per_class,
-    photo,
-    roboflow,
-    supervisely,
-    truth,
-)
+from annotation_exports import coco, corners, cvat_xml, label_studio, labelme, roboflow, supervisely
+from labelled_scenes import COLORS, COUNT, SIZE, photo, truth
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
-from psanet_tf.data.importing.class_files import read_class_files
 from psanet_tf.data.importing.detection import Where
 from psanet_tf.data.importing.rules import LabelChoices
 from psanet_tf.data.importing.shapes import ellipse, inside
@@ -134,75 +118,6 @@ def test_what_is_written_for_annotation_tools_is_read_back(tmp_path):
             assert np.array_equal(np.asarray(Image.open(path)), label)
 
 
-def grey(*modes):
-    def make(root):
-        for index, mode in enumerate(modes):
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (4, 4)).save(root / f"images/p{index}.png")
-            (root / "masks").mkdir(exist_ok=True)
-            if mode == "pages":
-                Image.new("L", (4, 4)).save(
-                    root / "masks/p0.tif", save_all=True, append_images=[Image.new("L", (4, 4))]
-                )
-            elif mode == "deep":
-                (root / f"masks/p{index}.png").write_bytes(png(np.full((4, 4, 3), 700), 16, 2))
-            else:
-                Image.new(mode, (4, 4)).save(root / f"masks/p{index}.tif")
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (grey("CMYK"), r"p0\.tif: a mask of mode CMYK has neither values nor colours of classes"),
-        (grey("pages"), r"1 mask cannot be read: .*p0\.tif holds 2 pages or frames, one was expected"),
-        (grey("deep"), r"p0\.png: colours of 16 bits, of which 8 would be lost"),
-    ],
-)
-def test_masks_of_forms_without_a_sure_meaning(tmp_path, make, message):
-    make(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        inspect_source(tmp_path)
-
-
-@pytest.mark.parametrize("names", [("car", "train"), ("ground", "target")])
-def test_classes_that_are_called_as_folders_are(tmp_path, names):
-    for index in range(COUNT):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(photo(index)).save(tmp_path / f"images/p{index}.png")
-        for value, name in enumerate(names, start=1):
-            (tmp_path / "masks" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(truth(index) == value).save(tmp_path / f"masks/{name}/p{index}.png")
-    source = inspect_source(tmp_path).source
-    assert source.keys.names == names
-    assert {image.split for image in source.images} == {None}
-
-
-def test_masks_alone_in_folders_of_splits(tmp_path):
-    for index, split in enumerate(("train", "val")):
-        for folder, array in (("images", photo(index)), (f"masks/{split}", truth(index))):
-            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(tmp_path / folder / f"p{index}.png")
-    source = inspect_source(tmp_path).source
-    assert [image.split for image in source.images] == ["train", "val"]
-    assert source.keys.kind == "value"
-
-
-def test_pictures_of_masks_beside_them(tmp_path):
-    for folder in ("images", "masks", "masks_color"):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(truth(0)).save(tmp_path / folder / "p0.png")
-    with pytest.raises(ValueError, match=r"p0\.png has two masks of 'mask': .*; --masks names the folder that counts"):
-        inspect_source(tmp_path)
-    assert len(inspect_source(tmp_path, Where(masks=tmp_path / "masks", images=tmp_path / "images")).source.images) == 1
-    (tmp_path / "masks_color/p0.png").rename(tmp_path / "masks/p0_color.png")
-    with pytest.raises(
-        ValueError, match=r"p0_color\.png: the mask of one class must be 0 and one other value, this holds"
-    ):
-        inspect_source(tmp_path)
-
-
 def test_a_mask_of_another_size_than_its_image(tmp_path):
     coco(lambda box, mask: {"size": [10, 60], "counts": [600]})(tmp_path)
     with pytest.raises(ValueError, match=r"the mask of annotation 0 is of \[10, 60\] pixels, the image of \[20, 30\]"):
@@ -282,40 +197,11 @@ def test_what_labelme_ignores_is_no_class(tmp_path):
     assert source.ignored == {"__ignore__"}
 
 
-def test_palettes_beside_masks_that_contradict_each_other(tmp_path):
-    for folder, color in (("a", "1,2,3"), ("b", "1,2,3")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "class_dict.csv").write_text(f"name,r,g,b\n{folder},{color}\n")
-    with pytest.raises(ValueError, match=r"b/class_dict\.csv: colour #010203 is 'b', in .*a/class_dict\.csv it is 'a'"):
-        read_class_files(tmp_path)
-
-
-def test_two_masks_of_one_class(tmp_path):
-    for path in ("images/p.png", "masks/p_road.png", "masks/road/p.png"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4)).save(tmp_path / path)
-    with pytest.raises(ValueError, match=r"p\.png has two masks of 'road': "):
-        inspect_source(tmp_path)
-
-
 def codes_of(source, index):
     """Labels of an image as names, in an array of text."""
     image = next(image for image in source.images if f"p{index}" in image.name)
     names = np.array([*source.keys.names, UNLABELLED])
     return names[image.labels.codes(SIZE)]
-
-
-@pytest.mark.parametrize(("overlap", "name"), [("last", "road"), ("ignore", UNLABELLED)])
-def test_masks_for_each_class_that_overlap(tmp_path, overlap, name):
-    per_class("{name}/{image}.png", overlapping=True)(tmp_path)
-    source = inspect_source(tmp_path, Where(overlap=overlap)).source
-    for index in range(COUNT):
-        (left, top, right, bottom), _ = boxes(index)
-        on_road = np.zeros(SIZE, bool)
-        on_road[top:bottom, left:right] = True
-        expected = np.array([UNLABELLED, "road", "car"])[truth(index)]
-        expected[(truth(index) == 2) & on_road] = name
-        assert np.array_equal(codes_of(source, index), expected)
 
 
 def test_round_things(tmp_path):

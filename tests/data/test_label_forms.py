@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from label_forms import COLORS, COUNT, DOCUMENT, FORMS, SIZE, document_text, photo, truth
+from label_forms import DOCUMENT, FORMS, document_text
+from labelled_scenes import COLORS, COUNT, SIZE, photo, truth
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from label_forms import brush, runs
+from annotation_exports import brush, runs
 
 from psanet_tf.data.importing.run_lengths import alternating_runs, coco_mask, label_studio_mask
 from psanet_tf.data.importing.shapes import Shape, Shapes, ellipse, inside
