@@ -198,6 +198,22 @@ def test_archives_are_read_as_they_were_downloaded(tmp_path):
     assert f"{archive} cannot be unpacked: File is not a zip file" in str(run(archive).exception)
 
 
+def test_classes_that_never_occur_are_named(tmp_path):
+    form = next(form for form in FORMS if form.name == "COCO, polygons")
+    form.make(tmp_path / "source")
+    for path in (tmp_path / "source/annotations").iterdir():
+        path.write_text(path.read_text().replace('"categories": [', '"categories": [{"id": 0, "name": "all things"}, '))
+    options = shlex.split(form.options)
+    result = run(tmp_path / "source", "--out", tmp_path / "out", *options)
+    assert (
+        "note: all things never occurs, and would count as 0 in mean scores; --ignore 'all things' leaves it out"
+        in (result.output)
+    )
+    result = run(tmp_path / "source", "--out", tmp_path / "without", *options, "--ignore", "all things")
+    assert "note:" not in result.output
+    assert read_back(tmp_path / "without")[0] == form.names
+
+
 def test_lists_of_the_source_are_its_split(tmp_path):
     form = next(form for form in FORMS if form.name.startswith("CVAT, Segmentation"))
     form.make(tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,11 +115,20 @@ def import_dataset(inspection: Inspection, out: str | os.PathLike, options: Impo
     configuration = configuration_text(out, train, len(train), len(rule.class_names), rule.colors is not None)
     write_dataset(out, splits, rule, configuration)
     drawn = "" if options.val_share is None else f" (drawn, seed {options.seed})"
+    absent = [name for name in rule.class_names if name not in rule.class_of.values()]
+    notes = []
+    if absent:
+        verb, them = ("occurs", "it") if len(absent) == 1 else ("occur", "them")
+        how = ""
+        if options.choices.classes is None:
+            how = f"; {' '.join(f'--ignore {shlex.quote(name)}' for name in absent)} leaves {them} out"
+        notes = [f"note: {', '.join(absent)} never {verb}, and would count as 0 in mean scores{how}"]
     return [
         "classes, by what became them:",
         *describe_keys(source, inspection.counts, rule.class_of),
         ", ".join(f"{counted(len(images), f'{split} image')}" for split, images in splits.items()) + drawn,
         f"{len(rule.class_names)} classes: {', '.join(rule.class_names)}",
+        *notes,
         f"next: psanet data check --config {out / CONFIGURATION}",
     ]
 
