@@ -53,7 +53,8 @@ class Reliability:
             # Rounding may take a sum of probabilities a little beyond 1.
             if not ((block >= 0) & (block <= 1 + 1e-4)).all():
                 wrong = block[~((block >= 0) & (block <= 1 + 1e-4))][0]
-                raise ValueError(f"confidence must be 0 to 1, got {wrong}")
+                advice = ": the network's answers are no numbers, as after a training that diverged"
+                raise ValueError(f"confidence must be 0 to 1, got {wrong}{advice if np.isnan(wrong) else ''}")
             bins = np.clip(np.ceil(block * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
             for row, weights in enumerate((None, is_correct[start : start + _BLOCK], block)):
                 sums[row] += np.bincount(bins, weights, NUM_BINS)

@@ -53,3 +53,5 @@ def test_lists_are_read_back_and_other_values_refused():
         Reliability.measured(np.zeros(2), np.zeros(3, bool))
     with pytest.raises(ValueError, match=r"confidence must be 0 to 1, got 1\.5"):
         Reliability.measured(np.array([0.5, 1.5]), np.zeros(2, bool))
+    with pytest.raises(ValueError, match="got nan: the network's answers are no numbers"):
+        Reliability.measured(np.array([0.5, np.nan]), np.zeros(2, bool))

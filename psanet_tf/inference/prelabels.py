@@ -51,6 +51,18 @@ def cvat_colors(info: DatasetInfo) -> np.ndarray:
     return np.where(is_background[:, None], 0, distinct_colors(len(colors) + 1)[1:]).astype(np.uint8)
 
 
+def cvat_labels(info: DatasetInfo) -> list[dict[str, Any]]:
+    """The labels of a task of CVAT, as its form for labels takes them under *Raw*; without "background".
+
+    https://docs.cvat.ai/docs/api_sdk/sdk/reference/models/label/
+    """
+    return [
+        {"name": name, "color": _hex(color), "type": "any", "attributes": []}
+        for name, color in zip(info.class_names, cvat_colors(info).tolist(), strict=True)
+        if name.lower() != _BACKGROUND
+    ]
+
+
 def write_cvat_masks(path: str | os.PathLike, label_maps: Iterable[tuple[str, np.ndarray]], info: DatasetInfo) -> None:
     """Writes the archive that CVAT imports into a task of the same images.
 
@@ -113,7 +125,7 @@ def label_studio_task(
 def label_studio_interface(info: DatasetInfo) -> str:
     """The labelling interface, XML, that a project of these tasks needs."""
     labels = [
-        f'    <Label value={quoteattr(name)} background="#{"".join(f"{value:02x}" for value in color)}"/>'
+        f'    <Label value={quoteattr(name)} background="{_hex(color)}"/>'
         for name, color in zip(info.class_names, info.colors.tolist(), strict=True)
     ]
     return "\n".join(
@@ -157,6 +169,10 @@ def brush(mask: np.ndarray) -> list[int]:
     stream = [_bits(np.array([number]), np.array([width])) for number, width in header]
     stream.append(_bits(numbers, 3 + bits + _WORD_BITS))
     return np.packbits(np.concatenate(stream)).tolist()
+
+
+def _hex(color):
+    return "#" + bytes(color).hex()
 
 
 def _bits(numbers, widths):

@@ -22,6 +22,7 @@ from psanet_tf.inference.look_alikes import look_of, thinned
 from psanet_tf.inference.parallel import on_all_devices
 from psanet_tf.inference.prelabels import (
     check_class_names,
+    cvat_labels,
     label_studio_interface,
     label_studio_task,
     write_cvat_masks,
@@ -87,8 +88,8 @@ def suggest(
     3.1). Images that look like one with a higher score are left out: labelled, they would teach the same.
 
     Writes into `out`, which must not be there: ``images/``, copies whose names begin with their rank (of images that
-    are no photographs pictures of them); ``suggestions.csv`` and ``suggestions.html``; ``cvat_masks.zip``;
-    ``label_studio.json`` and ``label_studio.xml`` (see `prelabels`).
+    are no photographs pictures of them); ``suggestions.csv`` and ``suggestions.html``; ``cvat_masks.zip`` and
+    ``cvat_labels.json``; ``label_studio.json`` and ``label_studio.xml`` (see `prelabels`).
 
     Args:
         segmenter: `Segmenter` of a network.
@@ -206,6 +207,7 @@ def _write(folder, out, segmenter, suggestions, measure, looked_over, image_url)
         writer.writerows(rows)
     label_maps = ((item.name, found[item][1].labels) for item in suggestions)
     write_cvat_masks(folder / "cvat_masks.zip", label_maps, info)
+    (folder / "cvat_labels.json").write_text(json.dumps(cvat_labels(info), indent=1), encoding="utf-8")
     (folder / "label_studio.json").write_text(json.dumps(tasks), encoding="utf-8")
     (folder / "label_studio.xml").write_text(label_studio_interface(info), encoding="utf-8")
     write_page(

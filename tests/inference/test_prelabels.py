@@ -13,6 +13,7 @@ from psanet_tf.data.catalog import DatasetInfo, dataset_info
 from psanet_tf.inference.prelabels import (
     brush,
     cvat_colors,
+    cvat_labels,
     label_studio_interface,
     label_studio_task,
     write_cvat_masks,
@@ -78,6 +79,10 @@ def test_cvat_gives_the_label_maps_back(info, tmp_path):
     assert list(found) == list(label_maps)
     for name, labels in label_maps.items():
         np.testing.assert_array_equal(found[name], labels)
+    labels = {label["name"]: label["color"] for label in cvat_labels(info)}
+    assert list(labels) == [name for name in info.class_names if name.lower() != "background"]
+    for name, color in zip(info.class_names, cvat_colors(info), strict=True):
+        assert labels.get(name, "#000000") == "#" + "".join(f"{value:02x}" for value in color)
     named_so = [name.lower() == "background" for name in info.class_names]
     np.testing.assert_array_equal(~cvat_colors(info).any(1), named_so)
 

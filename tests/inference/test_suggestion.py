@@ -87,8 +87,14 @@ def test_what_is_written(segmenter, files, tmp_path):
     out = tmp_path / "out"
     suggestions, _ = suggest(segmenter, files, out, count=2)
     assert {path.name for path in out.iterdir()} == {
-        "images", "suggestions.csv", "suggestions.html", "cvat_masks.zip", "label_studio.json", "label_studio.xml"
-    }  # fmt: skip
+        "images",
+        "suggestions.csv",
+        "suggestions.html",
+        "cvat_masks.zip",
+        "cvat_labels.json",
+        "label_studio.json",
+        "label_studio.xml",
+    }
     rows = list(csv.DictReader((out / "suggestions.csv").open()))
     assert [row["copy"] for row in rows] == ["images/1_unsure.png", "images/2_half_sure.png"]
     for row, item in zip(rows, suggestions, strict=True):
@@ -101,6 +107,7 @@ def test_what_is_written(segmenter, files, tmp_path):
     assert page.count('class="suggestion"') == 2
     assert page.count("data:image/jpeg") == 6
     assert "1 that look like one of them were left out" in page
+    assert [label["name"] for label in json.loads((out / "cvat_labels.json").read_text())] == list(INFO.class_names)
     tasks = json.loads((out / "label_studio.json").read_text())
     for task, row in zip(tasks, rows, strict=True):
         address = urllib.parse.urlsplit(task["data"]["image"])
