@@ -76,9 +76,7 @@ def suggest(
     left_out = sum(suggestion.look_alikes for suggestion in suggestions)
     print(f"{len(suggestions)} of {len(images)} images suggested, {left_out} that look like one of them left out")
     print(f"page: {out / 'suggestions.html'}\nlist: {out / 'suggestions.csv'}\nimages: {out / 'images'}")
-    print(
-        f"labels for CVAT: {out / 'cvat_masks.zip'} (Segmentation mask 1.1; the task's labels: {out / 'cvat_labels.json'})"
-    )
+    print(f"labels for CVAT: {out / 'cvat_masks.zip'} (labels of the task: {out / 'cvat_labels.json'})")
     print(f"labels for Label Studio: {out / 'label_studio.json'} (interface: {out / 'label_studio.xml'})")
     if videos := len(found.files) - len(images):
         print(f"{videos} videos passed over: take frames out of them")

@@ -93,8 +93,8 @@ def check_gives_probabilities(labelers: Sequence[LabelsImages]) -> None:
     """
     if not all(isinstance(labeler, GivesProbabilities) for labeler in labelers):
         raise ValueError(
-            "an exported SavedModel or a served model gives labels only: for confidence and probabilities load the weights "
-            "that it was made of"
+            "an exported SavedModel or a served model gives labels only: for confidence and probabilities load the "
+            "weights that it was made of"
         )
 
 
