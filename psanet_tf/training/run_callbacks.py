@@ -44,7 +44,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         self.stopped = False
         self._checkpoints = checkpoints
         self._agreement = agreement
-        self._stops_within_epochs = bool(further)
+        # Of others there may be some on one worker only, and all have to meet at the same places.
+        (self._stops_within_epochs,) = agreement.any([bool(further)])
         self._has_begun = False
         self._logs = None
         model.stop_training = False

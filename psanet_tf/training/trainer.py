@@ -67,9 +67,9 @@ def train(
             `train.cpu_replicas` CPU devices. Workers share the run folder; the first one writes it.
         extend: whether a run that is in the folder may be made longer, to `train.epochs`.
         callbacks: further Keras callbacks, such as those of Weights & Biases or MLflow. They are called after the run's
-            own, on every worker, in one training from `on_train_begin` to `on_train_end`; what they keep to themselves
-            is not saved with the run. One that sets `model.stop_training` ends training after that step, with the state
-            saved; the same call goes on from there.
+            own, on the worker they are given to, in one training from `on_train_begin` to `on_train_end`; what they
+            keep to themselves is not saved with the run. One that sets `model.stop_training` ends training after that
+            step, with the state saved; the same call goes on from there.
 
     Returns:
         TrainingResult.

@@ -25,6 +25,8 @@ OVERRIDES = (
     "train.epochs=1",
     "model.dropout=0",
     "train.zoom_factor=2",
+    "train.class_weights=median_frequency",
+    "train.log_every=1",
 )
 SECONDS_TO_NOTICE = 60
 

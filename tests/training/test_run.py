@@ -18,11 +18,11 @@ from psanet_cli.app import _register, app
 from psanet_tf.config import load_config
 from psanet_tf.data.pipeline import evaluation_dataset
 from psanet_tf.keras_api import keras
+from psanet_tf.training import train
 from psanet_tf.training.callbacks import CheckpointCallback
 from psanet_tf.training.interruption import SIGNALS, TrainingInterrupted
 from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.schedule import Schedule
-from psanet_tf.training.trainer import train
 from psanet_tf.weights.checkpoints import load_trained
 from psanet_tf.weights.files import weights_identity
 
