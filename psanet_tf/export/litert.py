@@ -32,9 +32,6 @@ def write(
             convolutions of 8-bit integers, the attention and what has no such kernel stay as they are.
         path: the file.
         calibration: for int8: images [H, W, C] that the ranges of activations are taken from.
-
-    Raises:
-        ValueError: TensorFlow's converter refuses the graph.
     """
     shape = [1, *metadata.input_size, metadata.channels]
     spec = tf.TensorSpec(shape, metadata.dtype, name=INPUT)
@@ -47,10 +44,7 @@ def write(
     module = tf.Module()
     module.run = tf.function(run, [spec], autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.run.get_concrete_function()], module)
-    try:
-        content = _converted(converter, metadata.precision, calibration)
-    except Exception as error:  # of a kind that TensorFlow keeps to itself
-        raise ValueError(f"TensorFlow cannot convert the network for LiteRT: {error}") from error
+    content = _converted(converter, metadata.precision, calibration)
     path.write_bytes(_with_metadata(content, metadata.to_json()))
 
 

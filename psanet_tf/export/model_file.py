@@ -1,5 +1,6 @@
 """From a trained network to a file for other programs: ONNX Runtime, OpenVINO, LiteRT."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -11,10 +12,10 @@ import numpy as np
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.export.frozen import frozen_graph
-from psanet_tf.export.metadata import export_metadata
+from psanet_tf.export.metadata import expected_bytes, export_metadata
 from psanet_tf.export.saved_model import Export
 from psanet_tf.export.verification import verify_file
-from psanet_tf.files import file_to_disk, folder_to_disk, no_space_explained
+from psanet_tf.files import check_space, file_to_disk, folder_to_disk, no_space_explained
 from psanet_tf.folders import hidden_folder
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import needs_keras_3
@@ -80,9 +81,11 @@ def export_file(
             raise FileExistsError(f"{file} is there already: choose another name, or remove it")
     network = any_size(model) if takes_any_size else model
     with no_space_explained(path), hidden_folder(path.parent, path.name) as temporary:
+        check_space(path, expected_bytes(model, precision))
         file = temporary / path.name
         graph_def = frozen_graph(network, metadata, 1 if format == "litert" else None)
-        converter.write(graph_def, metadata, file, calibration)
+        with _conversion(format):
+            converter.write(graph_def, metadata, file, calibration)
         agreement = verify_file(file, model, metadata, calibration)
         # The weights first: a pair is looked for by its other file.
         for target in (companion, path):
@@ -91,6 +94,17 @@ def export_file(
                 os.rename(temporary / target.name, target)
         folder_to_disk(path.parent)
     return Export(path, agreement)
+
+
+@contextlib.contextmanager
+def _conversion(format):
+    """What a converter raises, within, becomes an error that says what it was doing; each has kinds of its own."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the network cannot be converted to {format}: {error}") from error
 
 
 def _checked_format(path, format):

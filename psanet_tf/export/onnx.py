@@ -35,7 +35,7 @@ def write(
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     tensors = {f"{name}:0": name for name in (INPUT, *OUTPUTS)}
     model, _ = tf2onnx.convert.from_graph_def(
-        graph_def,
+        _without_erfc(graph_def),
         name="psanet",
         input_names=[f"{INPUT}:0"],
         output_names=[f"{name}:0" for name in OUTPUTS],
@@ -45,6 +45,23 @@ def write(
     onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def _without_erfc(graph_def):
+    """1 - erf(x) for erfc(x), which TensorFlow's GELU has and ONNX has not; beside 1 the difference is rounding."""
+    plain = tf.compat.v1.GraphDef(versions=graph_def.versions)
+    for node in graph_def.node:
+        new = plain.node.add()
+        new.CopyFrom(node)
+        if node.op != "Erfc":
+            continue
+        new.op = "Sub"
+        new.input[:] = [f"{node.name}/one", f"{node.name}/erf"]
+        plain.node.add(name=f"{node.name}/erf", op="Erf", input=node.input, attr=node.attr)
+        one = plain.node.add(name=f"{node.name}/one", op="Const")
+        one.attr["dtype"].CopyFrom(node.attr["T"])
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1, tf.as_dtype(node.attr["T"].type)))
+    return plain
 
 
 def _packages():

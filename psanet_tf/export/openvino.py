@@ -1,5 +1,6 @@
 """From a network's graph to OpenVINO's IR."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def write(
 
 def _quantized(model, calibration):
     nncf = _nncf()
+    nncf.set_log_level(logging.ERROR)
     return nncf.quantize(
         model,
         nncf.Dataset([image[None] for image in calibration]),

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from psanet_tf.config import EvaluateSection
 from psanet_tf.data.catalog import DatasetInfo
-from psanet_tf.export.metadata import export_metadata
+from psanet_tf.export.metadata import expected_bytes, export_metadata
 from psanet_tf.export.signatures import ServingModule
 from psanet_tf.export.verification import Agreement, verify_export
 from psanet_tf.export.warmup import write_warm_up
+from psanet_tf.files import check_space
 from psanet_tf.folders import atomic_numbered_folder
 from psanet_tf.inference.whole_image import any_size
 from psanet_tf.keras_api import needs_keras_3
@@ -101,7 +102,9 @@ def export_saved_model(
         serving_apis("an export with warm-up requests (--no-warm-up leaves them out)")
     network = serving_network(model, precision, takes_any_size=metadata.input_size is None)
     out_dir = Path(out_dir)
-    with atomic_numbered_folder(out_dir, max(versions_on_disk(out_dir), default=0) + 1) as version:
+    first = max(versions_on_disk(out_dir), default=0) + 1
+    with atomic_numbered_folder(out_dir, first) as version:
+        check_space(out_dir / str(first), expected_bytes(model, precision))
         temporary = version.temporary
         asset = temporary / ASSET_NAME
         asset.write_text(metadata.to_json(), encoding="utf-8")
