@@ -7,10 +7,10 @@ import time
 import tensorflow as tf
 
 from psanet_tf.feature_sizes import shrunk_size
-from psanet_tf.keras_api import keras
 from psanet_tf.layers import PSALayer
 from psanet_tf.models import PSANet
 from psanet_tf.ops.psa_attention import resolved_block_size
+from psanet_tf.training.memory import layer_outputs
 
 # Rows of the matrices, and how many products in turn: enough that starting them takes no time.
 _ON_GPU, _ON_CPU = (4096, 16), (1024, 2)
@@ -27,11 +27,10 @@ def training_flops(model: PSANet) -> int:
     Args:
         model: PSANet of a fixed input size.
     """
-    operations = [(layer, layer.output) for layer in model.layers if not isinstance(layer, keras.Model)]
-    if model.has_backbone:
-        nodes = model.get_layer("backbone")._nodes
-        operations += [(node.operation, tensor) for node in nodes for tensor in node.outputs]
-    return sum((3 if layer.trainable else 1) * _forward_flops(layer, output) for layer, output in operations)
+    return sum(
+        (3 if getattr(layer, "trainable", False) else 1) * _forward_flops(layer, output)
+        for layer, output in layer_outputs(model)
+    )
 
 
 def _forward_flops(layer, output):

@@ -57,20 +57,26 @@ def estimate_memory(model: PSANet, batch_size: int, rematerialize: bool | None =
 
 def _activations(model, rematerialize):
     """Bytes per image that the forward pass leaves for the backward pass."""
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.Model)]
-    if model.has_backbone:  # which is never computed again
-        nodes = model.get_layer("backbone")._nodes
-        inside = sum(_kept_bytes(node.operation, tensor) for node in nodes for tensor in node.outputs)
-        return inside + sum(_kept_bytes(layer, layer.output) for layer in layers)
-    kept = {layer.name: _kept_bytes(layer, layer.output) for layer in layers}
-    if not rematerialize:
-        return sum(kept.values())
+    outputs = layer_outputs(model)
+    if model.has_backbone or not rematerialize:  # a backbone is never computed again
+        return sum(_kept_bytes(layer, output) for layer, output in outputs)
+    kept = {layer.name: _kept_bytes(layer, output) for layer, output in outputs}
     # What is inside a residual block comes and goes: one of them counts, the largest.
     inside = collections.Counter()
     for name in list(kept):
         if (block := block_of(name)) and not is_end_of_block(name):
             inside[block] += kept.pop(name)
     return sum(kept.values()) + max(inside.values())
+
+
+def layer_outputs(model: PSANet) -> list[tuple[keras.Operation, keras.KerasTensor]]:
+    """(layer, what it gives) for each call of a layer in the network; of a backbone its layers, not itself."""
+    pairs = [(layer, layer.output) for layer in model.layers if not isinstance(layer, keras.Model)]
+    if model.has_backbone:
+        # By depth: what Keras calls the nodes of a graph are their names.
+        nodes = [node for nodes in model.get_layer("backbone")._nodes_by_depth.values() for node in nodes]
+        pairs += [(node.operation, tensor) for node in nodes for tensor in node.outputs]
+    return pairs
 
 
 def _kept_bytes(layer, output):

@@ -6,7 +6,8 @@ from psanet_tf import PSANet
 from psanet_tf.config import TrainSection
 from psanet_tf.keras_api import keras
 from psanet_tf.training.fit_memory import RESERVE, Proposal, describe_proposal, fit_memory, parse_memory
-from psanet_tf.training.memory import bytes_of, estimate_memory
+from psanet_tf.training.flops import training_flops
+from psanet_tf.training.memory import bytes_of, estimate_memory, layer_outputs
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,22 @@ def test_a_block_wise_attention_is_not_counted_as_a_whole_one():
         for size in (None, 2)
     ]
     assert sizes[0].activations - sizes[1].activations == 4 * 2 * (81 * 25 + 3 * 25 * 25)
+
+
+def test_a_backbone_counts_with_what_is_inside():
+    images = keras.Input((33, 33, 3))
+    features = keras.layers.Conv2D(8, 3, 8, padding="same", name="only")(images)
+    features = keras.layers.Conv2D(16, 1, name="last")(features)
+    options = {"backbone": keras.Model(images, features), "backbone_preprocessing": "raw", "aux_head": False}
+    model = _compiled(PSANet(3, input_shape=(33, 33, 3), width=4, **options))
+    there = {layer.name: tuple(output.shape) for layer, output in layer_outputs(model)}
+    assert there["only"] == (None, 5, 5, 8) and there["last"] == (None, 5, 5, 16)
+    assert {"psa", "head_conv", "logits"} <= there.keys() and "backbone" not in there
+    usual = training_flops(model)
+    assert estimate_memory(model, 2).activations > 2 * 4 * 5 * 5 * (8 + 16)
+    model.get_layer("backbone").trainable = False
+    products = 5 * 5 * (3 * 3 * 3 * 8 + 8 * 16)
+    assert usual - training_flops(model) == 2 * 2 * products
 
 
 def _compiled(model):
