@@ -58,6 +58,8 @@ def from_tensorflow(error: Exception) -> ServingError:
     # "[[{{node network/Conv2D}}]]" and "[[StatefulPartitionedCall]]" say where in the graph it was.
     lines = [line for line in error.message.splitlines() if line.strip() and not line.lstrip().startswith("[[")]
     message = "\n".join(line for line in lines if not line.startswith(_ABOUT_NODES))
+    # Where functions were not put into the graph that calls them, each of them stands before the text.
+    message = re.sub(r"\{\{function_node [^{}]*\}\} *", "", message)
     # "assertion failed: [some text]" is how an assertion inside the graph says its text.
     assertion = re.fullmatch(r"assertion failed: \[(.*)\]\s*", message, re.DOTALL)
     message = assertion.group(1) if assertion else message

@@ -70,6 +70,7 @@ def test_log_level_of_abseil_is_set_where_its_release_is_known(monkeypatch):
     assert found == []
 
 
+@pytest.mark.extended
 def test_memory_of_large_tensors_is_kept_for_the_next_ones():
     def faults(**settings):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_CPU_")}

@@ -90,6 +90,7 @@ assert "psanet_tf" not in sys.modules
 """
 
 
+@pytest.mark.extended
 def test_exports_are_read_without_this_package_and_give_the_same_numbers(model, images, tmp_path):
     expected = {}
     # The writers of legacy Keras are its own, TensorFlow's are the same.

@@ -128,6 +128,7 @@ def test_variables_are_stored_once(network, model_folder):
     assert 0.9 * weights < stored < 1.05 * weights
 
 
+@pytest.mark.extended
 @pytest.mark.optimized_graphs
 def test_bfloat16_halves_the_file_and_keeps_the_labels(network, classes, evaluate, tmp_path, model_folder):
     exported = export_saved_model(network, tmp_path / "m", classes, evaluate, precision="bfloat16", warm_up=False)
@@ -337,6 +338,7 @@ def test_wrong_networks(make_network, network, classes, tmp_path):
         export_saved_model(keras.Model(inputs, inputs), tmp_path / "m", classes)
 
 
+@pytest.mark.extended
 def test_compact_networks_and_those_of_one_direction_export_too(make_network, classes, tmp_path):
     brief = EvaluateSection(base_size=33, flip=False)
     for arguments, warm_up in (({"compact": True, "psa_type": "collect"}, False), ({"psa_type": "distribute"}, True)):

@@ -25,6 +25,8 @@ from psanet_tf.inference.whole_image import any_size
 from psanet_tf.runtimes.model_file import SUFFIXES, ModelFile, exported_model, open_model_file
 from psanet_tf.weights.files import weights_identity
 
+pytestmark = pytest.mark.extended
+
 PACKAGES = {
     "onnx": ("onnx", "onnxruntime", "tf2onnx"),
     "openvino": ("openvino",),
@@ -278,7 +280,6 @@ def test_the_check_tells_another_network_and_other_metadata(export, make_network
         verify_file(path, make_network(seed=3), dataclasses.replace(metadata, base_size=61))
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(
     ("format", "precision"), [("openvino", "float16"), ("openvino", "int8"), ("litert", "float16"), ("litert", "int8")]
 )
@@ -308,7 +309,6 @@ def test_weights_of_a_pair_are_told_apart(tmp_path):
     assert len(identities) == 2
 
 
-@pytest.mark.extended
 def test_the_command_writes_a_file_and_labels_with_it(evaluated_runs, tmp_path):
     needed("onnx")
     _register()
@@ -359,7 +359,6 @@ def test_wrong_options(evaluated_runs, tmp_path, monkeypatch, options, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(("format", "protocol"), [("openvino", "mmseg"), ("onnx", "whole")])
 def test_networks_of_any_size(make_network, network, classes, tmp_path, format, protocol):
     needed(format)

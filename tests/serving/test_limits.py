@@ -10,7 +10,7 @@ from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.export.graph.whole import GraphWhole
 from psanet_tf.export.metadata import export_metadata
 from psanet_tf.export.verification import made_image
-from psanet_tf.runtimes.errors import ServingError
+from psanet_tf.runtimes.errors import ServingError, from_tensorflow
 from psanet_tf.runtimes.limits import MAX_IMAGES, MAX_PIXELS, MAX_SEEN_PIXELS, MAX_WHOLE_PIXELS, request_limits
 from psanet_tf.runtimes.metadata import ModelMetadata
 
@@ -37,6 +37,13 @@ def png(size=(33, 33), said=None):
     if said is not None:
         data[16:24] = said[1].to_bytes(4, "big") + said[0].to_bytes(4, "big")
     return bytes(data)
+
+
+def test_messages_are_the_assertions_texts_alone():
+    around = "{{function_node __inference_f_1}} {{function_node __inference_g_2}} "
+    text = f"Graph execution error:\n\n{around}assertion failed: [points has 5 points]\n\t [[{{{{node Assert}}}}]]"
+    error = from_tensorflow(tf.errors.InvalidArgumentError(None, None, text))
+    assert (error.code, error.message) == ("INVALID_ARGUMENT", "points has 5 points")
 
 
 def test_points_are_bounded_by_the_memory_of_their_maps(servable, metadata):

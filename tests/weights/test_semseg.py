@@ -285,6 +285,7 @@ LARGE = """
 """
 
 
+@pytest.mark.extended
 @pytest.mark.any_keras
 def test_a_large_file_takes_little_more_memory_than_it_is_long(tmp_path):
     """What comes on top of the layer that is filled: 200 MB mapped, and one array at a time in another layout."""
