@@ -80,6 +80,15 @@ def main():
         sys.exit(2)
 
 
+def end_with_failures(failures, what):
+    """Says what could not be read, {of: message}, and ends the command with status 1; without any it goes on."""
+    if failures:
+        print(f"{len(failures)} {what}:")
+        for message in failures.values():
+            print(f"  {message}")
+        raise typer.Exit(1)
+
+
 def quiet_libraries():
     """Keeps TensorFlow's log lines away, which bury what the command says; PSANET_DEBUG=1 shows them all.
 

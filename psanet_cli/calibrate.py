@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import WEIGHTS, app
+from psanet_cli.app import WEIGHTS, app, end_with_failures
 
 
 @app.command()
@@ -45,8 +45,4 @@ def calibrate(
     print(f"negative log likelihood:    {calibration.nll[0]:.4f} before, {calibration.nll[1]:.4f} after")
     print(f"labels that change: {calibration.changed:.2%} of these pixels")
     print(f"stored in {file}")
-    if failures:
-        print(f"{len(failures)} images could not be read:")
-        for message in failures.values():
-            print(f"  {message}")
-        raise typer.Exit(1)
+    end_with_failures(failures, "images could not be read")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import WEIGHTS, app
+from psanet_cli.app import WEIGHTS, app, end_with_failures
 
+_UNREAD = "images could not be read and are not in the scores"
 PAPER_SCALES = "evaluate.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
 
 
@@ -59,18 +60,10 @@ def evaluate(
     )
     if part:
         print(f"shard {part}: {summary['images']} images scored in {folder.path}; when all are: --merge")
-        _say_failures(summary)
+        end_with_failures(summary["failed"], _UNREAD)
         return
     print_table(summary)
     print(f"report: {folder.path / 'report.html'}")
     print(f"tables: {folder.path / 'classes.csv'}, {folder.path / 'scores.json'}")
     print(f"predictions: {folder.path / 'labels'} (class indices), {folder.path / 'colors'} (palette)")
-    _say_failures(summary)
-
-
-def _say_failures(summary):
-    if summary["failed"]:
-        print(f"{len(summary['failed'])} images could not be read and are not in the scores:")
-        for message in summary["failed"].values():
-            print(f"  {message}")
-        raise typer.Exit(1)
+    end_with_failures(summary["failed"], _UNREAD)

@@ -182,5 +182,7 @@ def _images(segmenter, weights, config, overrides, calibration, whole):
     if calibration:
         found = find_inputs(calibration, Path("predictions"), segmenter.images).files
         files = [file.path for file in found if not is_video(file.path)]
+        if not files:
+            raise ValueError("--calibration: only videos are given, images are wanted: take frames out of them")
     size = None if whole or segmenter.protocol == "mmseg" else segmenter.model.input_shape[1:3]
     return calibration_images(segmenter, size, run, files)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import WEIGHTS, app
+from psanet_cli.app import WEIGHTS, app, end_with_failures
 
 
 @app.command()
@@ -124,11 +124,7 @@ def predict(
         print(f"for the test server: {out / 'submission'}")
     for line in (line for note in found.notes for line in note.lines()):
         print(line)
-    if failures:
-        print(f"{len(failures)} of {len(files)} files could not be read:")
-        for message in failures.values():
-            print(f"  {message}")
-        raise typer.Exit(1)
+    end_with_failures(failures, f"of {len(files)} files could not be read")
 
 
 def _video_file(video, out):
@@ -163,10 +159,10 @@ def _open(weights, server, token_file, ca, config, overrides, whole):
 
 
 def _token(path):
-    token = path.read_text(encoding="utf-8").strip()
-    if not token or not token.isascii() or len(token.split()) != 1:
+    token = path.read_bytes().strip()
+    if not token.isascii() or len(token.split()) != 1:
         raise ValueError(f"{path} must hold one token, a word of ASCII characters, and nothing else")
-    return token
+    return token.decode()
 
 
 def _submission_writer(folder, info):

@@ -60,6 +60,7 @@ def serve(
     from psanet_tf.serving.server.addresses import host_and_port, is_loopback
     from psanet_tf.serving.server.server import Server
 
+    labels = _labels(label or [])
     server = Server(
         model,
         name=name,
@@ -67,7 +68,7 @@ def serve(
         rest_port=rest_port,
         grpc_port=grpc_port,
         latest_versions=latest,
-        labels=_labels(label or []),
+        labels=labels,
         poll_seconds=poll_seconds,
         max_concurrent_requests=max_concurrent,
         max_request_bytes=int(max_request_mb * 2**20),
@@ -99,6 +100,9 @@ def serve(
             print("note: tokens come here as anybody on the way can read them; --certificate and --key", flush=True)
         if not server.versions.wait_until_available(timeout=0):
             print(f"waiting for a version that can be loaded in {model} ...", flush=True)
+        for given, version in labels.items():
+            if version not in server.versions.available:
+                print(f"label {given}: waiting for version {version}, which is not loaded", flush=True)
         stopped.wait()
         print(f"stopping, within {drain_seconds:g} seconds ...", flush=True)
     print("stopped", flush=True)
@@ -110,6 +114,8 @@ def _labels(items):
         name, equals, version = item.partition("=")
         if not name or not equals or not version.isdecimal():
             raise ValueError(f"--label must look like stable=3, got {item!r}")
+        if name in labels:
+            raise ValueError(f"--label {name} is given twice: {labels[name]} and {version}")
         labels[name] = int(version)
     return labels
 

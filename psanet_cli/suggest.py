@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from psanet_cli.app import WEIGHTS, app
+from psanet_cli.app import WEIGHTS, app, end_with_failures
 
 
 class Measure(str, Enum):
@@ -82,8 +82,4 @@ def suggest(
         print(f"{videos} videos passed over: take frames out of them")
     for line in (line for note in found.notes for line in note.lines()):
         print(line)
-    if failures:
-        print(f"{len(failures)} of {len(images)} images could not be read:")
-        for message in failures.values():
-            print(f"  {message}")
-        raise typer.Exit(1)
+    end_with_failures(failures, f"of {len(images)} images could not be read")

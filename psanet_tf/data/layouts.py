@@ -142,10 +142,6 @@ def _list_pascal_context(data, root, split):
     return Listing([Example(name, images / f"{name}.jpg", labels / f"{name}.png") for name in names])
 
 
-def _list_coco_stuff(data, root, split):
-    return same_names(data, root / "images" / split, root / "annotations" / split)
-
-
 def _list_mapillary_vistas(data, root, split):
     """Labels of version 1.2: in a folder of its own in the archive of 2.0."""
     labels = root / split / "v1.2" / "labels"
@@ -163,7 +159,7 @@ def _list_loveda(data, root, split):
     return Listing(
         [example for part in parts for example in part.examples],
         [finding for part in parts for finding in part.findings],
-        advice or parts[0].advice,
+        advice or next((part.advice for part in parts if part.advice), ""),
     )
 
 
@@ -227,7 +223,7 @@ _LAYOUTS = {
     "cityscapes": (_list_cityscapes, "leftImg8bit/{split}"),
     "pascal_context59": (_list_pascal_context, "ImageSets/SegmentationContext"),
     "pascal_context60": (_list_pascal_context, "ImageSets/SegmentationContext"),
-    "coco_stuff164k": (_list_coco_stuff, "images/{split}"),
+    "coco_stuff164k": (_list_ade20k, "images/{split}"),
     "mapillary_vistas": (_list_mapillary_vistas, "{split}/images"),
     "loveda": (_list_loveda, "{split}"),
     "isaid": (_list_isaid, "{split}/images"),

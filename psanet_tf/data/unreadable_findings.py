@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.layouts import Example
 
+# What differs between messages of one kind: numbers, and colours with how often they occur.
+_NUMBERS = re.compile(r"(?:(?:, )?#[0-9a-f]{6} \(\d+\))+(?: and \d+ more)?|\d+")
+
 
 def unreadable_findings(unreadable: Sequence[tuple[Example, str]], num_examples: int) -> list[Finding]:
     """One finding for each kind of error, most frequent first.
@@ -22,7 +25,7 @@ def unreadable_findings(unreadable: Sequence[tuple[Example, str]], num_examples:
         kind = reason
         for name in paths:
             kind = kind.replace(name, "#")
-        kinds.setdefault(re.sub(r"\d+", "#", kind), []).append((path, *reason.partition("; ")[::2]))
+        kinds.setdefault(_NUMBERS.sub("#", kind), []).append((path, *reason.partition("; ")[::2]))
     findings = []
     for items in sorted(kinds.values(), key=len, reverse=True):
         what = f"{counted(len(items), 'example')} cannot be used"

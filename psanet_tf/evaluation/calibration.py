@@ -7,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from psanet_tf.config import load_config
-from psanet_tf.data.catalog import info_of
-from psanet_tf.data.readers import list_examples, read_example
-from psanet_tf.evaluation.labelled import check_labelled
-from psanet_tf.evaluation.run import spread
+from psanet_tf.data.readers import read_example
+from psanet_tf.evaluation.run import labelled_examples
 from psanet_tf.evaluation.temperature import fit_temperature
 from psanet_tf.evaluation.trained_on import check_trained_on
 from psanet_tf.files import check_writable
@@ -21,10 +18,7 @@ from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.reliability import Reliability
 from psanet_tf.runtimes.model_file import exported_model
 from psanet_tf.weights.calibration import Calibration, store_calibration
-from psanet_tf.weights.checkpoints import checkpoint_file
 from psanet_tf.weights.description import description_of
-from psanet_tf.weights.fetch import is_remote
-from psanet_tf.weights.run_folder import config_beside
 
 
 def calibrate(
@@ -74,16 +68,7 @@ def calibrate(
         raise ValueError(
             f"{weights} is exported, with the temperature that its weights had: calibrate these, and export them again"
         )
-    if not is_remote(weights):
-        checkpoint_file(weights)
-    config_path = config_path or config_beside(weights)
-    if config_path is None:
-        raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")
-    config = load_config(config_path, overrides)
-    info = info_of(config.data)
-    split = split or config.data.val_split
-    examples = spread(list_examples(config.data, split), limit)
-    check_labelled(examples, info, split)
+    config, info, split, examples = labelled_examples(weights, config_path, overrides, split, limit)
     segmenter = Segmenter.load(weights, config, overrides, whole)
     check_trained_on(segmenter, weights, info, config.data.root)
     check_writable(segmenter.path)

@@ -77,6 +77,8 @@ def _score(labeler, example, info, folder, marks, submission):
     save_label_png(folder.color_file(example.name), prediction, info.colors)
     if submission:
         save_submission(folder.submission_file(example.name), prediction, info)
+    else:
+        folder.submission_file(example.name).unlink(missing_ok=True)  # of an earlier prediction
     return ImageRecord(
         name=example.name,
         size=label.shape,

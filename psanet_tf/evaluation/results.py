@@ -41,7 +41,7 @@ class ImageRecord:
         confusion: int64 [K, K], rows are true classes.
         boundary: int64 [2, K], see `boundary_counts`.
         digests: of the image and of the labels that were scored, see `FileMark`.
-        reliability: `Reliability` of its labelled pixels; None of an exported model, which gives labels only.
+        reliability: `Reliability` of its labelled pixels; None of a SavedModel, which gives labels only.
     """
 
     name: str

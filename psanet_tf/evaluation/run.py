@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from psanet_tf.config import load_config
-from psanet_tf.data.catalog import info_of
+from psanet_tf.config import Config, load_config
+from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.fingerprint import data_fingerprint
 from psanet_tf.data.layouts import Example
 from psanet_tf.data.readers import list_examples
@@ -81,16 +81,7 @@ def run_evaluation(
     if worst < 0:
         raise ValueError(f"worst must not be negative, got {worst}")
     exported = exported_model(weights)
-    if not is_remote(weights) and not exported:
-        checkpoint_file(weights)
-    config_path = config_path or config_beside(weights)
-    if config_path is None:
-        raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")
-    config = load_config(config_path, overrides)
-    info = info_of(config.data)
-    split = split or config.data.val_split
-    examples = spread(list_examples(config.data, split), limit)
-    check_labelled(examples, info, split)
+    config, info, split, examples = labelled_examples(weights, config_path, overrides, split, limit)
     out = out or default_folder(weights)
     folder = EvaluationFolder(out)
     if merge:
@@ -142,6 +133,30 @@ def run_evaluation(
     write_report(folder, summary, records, segmenter.model)
     write_tables(folder, summary, records)
     return folder, summary
+
+
+def labelled_examples(
+    weights: str | os.PathLike,
+    config_path: str | os.PathLike | None,
+    overrides: Sequence[str],
+    split: str | None,
+    limit: int | None,
+) -> tuple[Config, DatasetInfo, str, Sequence[Example]]:
+    """(configuration, dataset, name of the split, examples) that weights are measured on.
+
+    Arguments and errors as of `run_evaluation`.
+    """
+    if not is_remote(weights) and not exported_model(weights):
+        checkpoint_file(weights)
+    config_path = config_path or config_beside(weights)
+    if config_path is None:
+        raise ValueError(f"{weights} lies in no run folder: give the configuration, which names the data")
+    config = load_config(config_path, overrides)
+    info = info_of(config.data)
+    split = split or config.data.val_split
+    examples = spread(list_examples(config.data, split), limit)
+    check_labelled(examples, info, split)
+    return config, info, split, examples
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

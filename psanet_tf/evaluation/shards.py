@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from psanet_tf.data.findings import counted
-from psanet_tf.evaluation.results import RECORDS_FILE, SETTINGS_FILE, EvaluationFolder
+from psanet_tf.evaluation.results import (
+    FINGERPRINT_FILE,
+    RECORDS_FILE,
+    SCORES_FILE,
+    SETTINGS_FILE,
+    EvaluationFolder,
+)
 from psanet_tf.files import atomic_file
 from psanet_tf.inference.shards import Shard
 
@@ -56,6 +62,8 @@ def merge_shards(folder: EvaluationFolder, names: Iterable[str]) -> None:
     missing = [name for name in names if name not in records and name not in excused]
     if missing:
         raise ValueError(_whose(missing, shards))
+    for name in (SCORES_FILE, FINGERPRINT_FILE):
+        (folder.path / name).unlink(missing_ok=True)  # of what was here before
     for name, (shard, _) in records.items():
         for file in (EvaluationFolder.label_file, EvaluationFolder.color_file, EvaluationFolder.submission_file):
             _bring(file(shard, name), file(folder, name))
@@ -94,7 +102,8 @@ def _whose(missing, shards):
 
 
 def _bring(source, target):
-    if not source.is_file() or target.is_file():
+    if not source.is_file():
+        target.unlink(missing_ok=True)  # of an earlier merge, of other weights maybe
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:

@@ -28,8 +28,7 @@ class PixelLoss(keras.losses.Loss):
 
     def __init__(self, ignore_label: int = 255, name: str | None = None, **kwargs: str) -> None:
         super().__init__(name=name, **kwargs)
-        if self.reduction != "sum_over_batch_size":
-            raise ValueError(f"reduction must be 'sum_over_batch_size', the mean over pixels, got {self.reduction!r}")
+        check_reduction(self)
         self.ignore_label = int(ignore_label)
 
     def get_config(self) -> dict[str, object]:
@@ -46,6 +45,16 @@ class PixelLoss(keras.losses.Loss):
         labels = tf.cast(y_true, tf.int64)
         logits = tf.cast(y_pred, tf.float64 if y_pred.dtype == tf.float64 else tf.float32)
         return labels, logits, labels != self.ignore_label
+
+
+def check_reduction(loss: keras.losses.Loss) -> None:
+    """Refuses what would not be a mean over all replicas' pixels.
+
+    Raises:
+        ValueError: another reduction than Keras's mean.
+    """
+    if loss.reduction != "sum_over_batch_size":
+        raise ValueError(f"reduction must be 'sum_over_batch_size', the mean over pixels, got {loss.reduction!r}")
 
 
 def checked_class_weights(class_weights: Sequence[float] | None) -> list[float] | None:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.losses.pixels import PixelLoss
+from psanet_tf.losses.pixels import PixelLoss, check_reduction
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
@@ -19,7 +19,7 @@ class WeightedSum(keras.losses.Loss):
         name: name of the loss.
 
     Raises:
-        ValueError: none or other losses, or another number of weights.
+        ValueError: none or other losses, another number of weights, or another reduction than Keras's mean.
 
     Example:
         >>> loss = WeightedSum([SegmentationLoss(), DiceLoss()], [1.0, 0.5])
@@ -29,6 +29,7 @@ class WeightedSum(keras.losses.Loss):
         self, losses: Sequence[PixelLoss], weights: Sequence[float], name: str = "weighted_sum", **kwargs: Any
     ) -> None:
         super().__init__(name=name, **kwargs)
+        check_reduction(self)
         losses, weights = list(losses), [float(weight) for weight in weights]
         if not losses or not all(isinstance(loss, PixelLoss) for loss in losses):
             raise ValueError(f"losses must be losses of psanet_tf.losses, at least one, got {losses}")

@@ -17,7 +17,6 @@ from psanet_tf.ops.op_library import load_op_library
 from psanet_tf.runtimes.errors import ServingError, from_tensorflow
 
 DEFAULT_SIGNATURE = "serving_default"
-PREDICT_METHOD = "tensorflow/serving/predict"
 # Signatures that a SavedModel carries for TensorFlow itself.
 _INTERNAL_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 

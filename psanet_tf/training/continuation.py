@@ -165,9 +165,9 @@ def find_continuation(run: TrainingFolder, config: Config, extend: bool = False)
     before, now = flat_config(load_config(run.config_file)), flat_config(config)
     # As text: in mappings of patterns to factors and of losses to weights the order counts.
     changed = {
-        key: f"{key} was {before.get(key)}, is {now[key]}"
-        for key in now
-        if json.dumps(before.get(key)) != json.dumps(now[key])
+        key: f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in now | before  # an optional section that is gone has keys in `before` alone
+        if json.dumps(before.get(key)) != json.dumps(now.get(key))
     }
     fixed = [text for key, text in changed.items() if group_of(key) is FIXED]
     if fixed:

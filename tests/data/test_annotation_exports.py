@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from PIL import Image
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
 from psanet_tf.data.importing.detection import Where
-from psanet_tf.data.importing.rules import LabelChoices
+from psanet_tf.data.importing.rules import LabelChoices, class_rule
 from psanet_tf.data.importing.shapes import ellipse, inside
-from psanet_tf.data.importing.source import UNLABELLED
+from psanet_tf.data.importing.source import UNLABELLED, with_unique_names
 from psanet_tf.inference.prelabels import label_studio_task, write_cvat_masks
 
 
@@ -195,6 +196,42 @@ def test_what_labelme_ignores_is_no_class(tmp_path):
     changed(tmp_path, "*.json", replaced('"road"', '"__ignore__"'))
     source = inspect_source(tmp_path).source
     assert source.ignored == {"__ignore__"}
+
+
+def test_unknown_shapes_are_not_dropped(tmp_path):
+    cvat_xml()(tmp_path)
+    changed(tmp_path, "*.xml", replaced("</image>", '<tag label="car"/><cloud label="car"/></image>'))
+    with pytest.raises(ValueError, match="3 clouds .* --skip cloud"):
+        inspect_source(tmp_path)
+    assert "3 clouds left out" in inspect_source(tmp_path, Where(skip=("cloud",))).text()
+    (tmp_path / "studio").mkdir()
+    label_studio(False)(tmp_path / "studio")
+    changed(tmp_path / "studio", "*.json", replaced('"polygonlabels", "value"', '"bitmasklabels", "value"'))
+    with pytest.raises(ValueError, match="a region of type 'bitmasklabels' is not read here"):
+        inspect_source(tmp_path / "studio")
+
+
+def test_a_mapping_does_not_change_what_another_one_means(tmp_path):
+    cvat_xml()(tmp_path)
+    inspection = inspect_source(tmp_path)
+    choices = LabelChoices(mapping={"road": "car", "car": "road"}, ignore=(UNLABELLED,))
+    rule = class_rule(inspection.source, inspection.counts, choices)
+    assert {key: rule.class_of[key] for key in ("road", "car")} == {"road": "car", "car": "road"}
+
+
+def test_what_the_source_ignores_can_be_mapped_by_its_name(tmp_path):
+    labelme(tmp_path)
+    changed(tmp_path, "*.json", replaced('"road"', '"__ignore__"'))
+    inspection = inspect_source(tmp_path)
+    for mapping, expected in (({}, None), ({"__ignore__": "street"}, "street")):
+        choices = LabelChoices(mapping=mapping, ignore=(UNLABELLED,))
+        assert class_rule(inspection.source, inspection.counts, choices).class_of["__ignore__"] == expected
+
+
+def test_names_that_no_path_tells_apart(tmp_path):
+    paths = [Path("a_b/c.jpg"), Path("a/b_c.jpg"), Path("x/q.jpg"), Path("y/q.jpg")]
+    with pytest.raises(ValueError, match=r"a_b/c\.jpg and .*a/b_c\.jpg would both be called a_b_c_jpg: give one"):
+        with_unique_names([(tmp_path / path, path) for path in paths])
 
 
 def codes_of(source, index):

@@ -98,6 +98,17 @@ def test_two_masks_of_one_class(tmp_path):
         inspect_source(tmp_path)
 
 
+def test_pixels_of_three_classes_have_no_label_either(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/p.png")
+    for name in ("a", "b", "c"):
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        Image.new("L", (4, 4), 255).save(tmp_path / f"masks/{name}/p.png")
+    source = inspect_source(tmp_path, Where(overlap="ignore")).source
+    codes = source.images[0].labels.codes((4, 4))
+    assert {(*source.keys.names, UNLABELLED)[code] for code in np.unique(codes)} == {UNLABELLED}
+
+
 @pytest.mark.parametrize(("overlap", "name"), [("last", "road"), ("ignore", UNLABELLED)])
 def test_masks_for_each_class_that_overlap(tmp_path, overlap, name):
     per_class("{name}/{image}.png", overlapping=True)(tmp_path)

@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from psanet_tf.data.layouts import Example
 from psanet_tf.data.pipeline import evaluation_dataset, training_dataset
 from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_errors
+from psanet_tf.data.unreadable_findings import unreadable_findings
 
 CUT_SHORT, OUT_OF_RANGE, OTHER_SIZE = 2, 5, 7
 
@@ -60,6 +62,16 @@ def test_training_stops_at_it_and_errors_of_tensorflow_name_the_file_too(damaged
         next(iter(dataset))
     with pytest.raises(ValueError, match=r"scene_training_000002\.jpg is not"), readable_pipeline_errors(config.data):
         next(iter(dataset))
+
+
+def test_errors_of_one_kind_are_one_finding(tmp_path):
+    examples = [Example(str(index), tmp_path / f"{index}.jpg", tmp_path / f"{index}.png") for index in range(3)]
+    colors = ("#ff0000 (12)", "#00ff00 (3), #0000ff (1)", "#123456 (7), #abcdef (2) and 4 more")
+    messages = [
+        f"{each.label_path} holds colours of no class: {text}" for each, text in zip(examples, colors, strict=True)
+    ]
+    (finding,) = unreadable_findings(list(zip(examples, messages, strict=True)), 10)
+    assert finding.what.startswith("3 examples cannot be used")
 
 
 def test_other_errors_pass_unchanged(scenes_config):

@@ -66,9 +66,34 @@ def test_shards_merged_are_one_evaluation(evaluated_runs, alone, tmp_path):
     for kind in ("labels", "colors", "submission"):
         for file in (alone / kind).iterdir():
             assert (out / kind / file.name).read_bytes() == file.read_bytes()
-    # Again, and on the folder that is merged already.
+    # Again, on the folder that is merged already: nothing of another merge stays.
+    for file in (out / "labels").iterdir():
+        file.write_bytes(b"of other weights")
     run_evaluation(weights, out, merge=True)
     equal_scores(out, alone)
+    for file in (alone / "labels").iterdir():
+        assert (out / "labels" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_failed_merge_leaves_no_scores_of_something_else(evaluated_runs, alone, tmp_path, monkeypatch):
+    out = shutil.copytree(alone, tmp_path / "out")
+    run_evaluation(evaluated_runs / "psanet", out, shard=Shard(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "load", lambda *arguments: (_ for _ in ()).throw(OSError("gone")))
+        with pytest.raises(OSError, match="gone"):
+            run_evaluation(evaluated_runs / "psanet", out, merge=True)
+    assert not (out / "scores.json").exists()
+
+
+def test_a_prediction_that_is_made_anew_leaves_no_submission_of_the_old_one(evaluated_runs, tmp_path):
+    data = shutil.copytree(evaluated_runs / "data", tmp_path / "data")
+    weights, out, moved = evaluated_runs / "psanet", tmp_path / "out", [f"data.root={data}"]
+    run_evaluation(weights, out, overrides=moved, submission=True)
+    file = next(data.glob("annotations/validation/*.png"))
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(file)))).save(file)
+    run_evaluation(weights, out, overrides=moved)
+    left = {path.stem for path in (out / "submission").iterdir()}
+    assert left == {path.stem for path in data.glob("annotations/validation/*.png")} - {file.stem}
 
 
 def test_a_shard_and_merging_are_two_calls(evaluated_runs, tmp_path):

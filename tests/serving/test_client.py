@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from PIL import Image
 
@@ -37,6 +38,22 @@ def test_wrong_addresses(url):
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="timeout must be positive"):
         Client("http://127.0.0.1:1/psanet", timeout=0)
+
+
+def test_an_answer_that_is_cut_off_is_tried_again(server, monkeypatch, pauses):
+    answers = []
+
+    def post(session, *arguments, **options):
+        answers.append(1)
+        if len(answers) == 1:
+            raise requests.exceptions.ChunkedEncodingError("cut off")
+        return original(session, *arguments, **options)
+
+    original = requests.Session.post
+    monkeypatch.setattr(requests.Session, "post", post)
+    with Client(f"http://127.0.0.1:{server.rest_port}/psanet") as client:
+        assert client.metadata().crop_size == (33, 33)
+    assert (len(answers), len(pauses)) == (2, 1)
 
 
 def test_no_address():

@@ -301,6 +301,18 @@ def test_pages_of_other_origins_are_let_in_only_if_asked_for(toy_folder, rest):
         assert preflight.headers["Access-Control-Allow-Headers"] == "Content-Type"
 
 
+def test_pages_of_other_origins_may_send_a_token(toy_folder, tmp_path):
+    (tmp_path / "token").write_text("s3cret")
+    options = {"cors": True, "token_file": tmp_path / "token"}
+    with Server(toy_folder, name="toy", rest_port=0, grpc_port=None, **options) as server:
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/toy"
+        # A browser asks without the token whether it may send one.
+        preflight = requests.options(f"{url}:predict", timeout=10)
+        assert preflight.status_code == 200
+        assert preflight.headers["Access-Control-Allow-Headers"] == "Content-Type, Authorization"
+        assert requests.get(url, timeout=10).status_code == 401
+
+
 def test_wrong_arguments(toy_folder, server):
     with pytest.raises(NotADirectoryError, match="is no folder"):
         Server(toy_folder / "none")

@@ -99,6 +99,21 @@ def test_several_versions_and_labels(folder, write_toy):
     manager.stop()
 
 
+def test_what_is_configured_during_a_load_holds(folder, write_toy):
+    def warm_up(servable):
+        if servable.version == 2:
+            manager.configure(VersionConfig(labels={"stable": 1}))
+
+    manager = VersionManager("toy", folder, warm_up=warm_up)
+    manager.poll()
+    write_toy(folder, 2)
+    for _ in range(2):
+        manager.poll()
+        assert manager.available == (2, 1)
+        assert answer_of(manager, label="stable") == [[1, 2]]
+    manager.stop()
+
+
 def test_a_version_that_cannot_be_loaded_changes_nothing(folder, write_toy):
     seen = []
     manager = VersionManager("toy", folder, on_change=seen.append)

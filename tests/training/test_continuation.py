@@ -94,6 +94,15 @@ def test_harmless_changes_are_said_and_allowed(started, config, key):
     assert not found.extends
 
 
+def test_a_section_that_is_gone_is_said(config, tmp_path):
+    run = TrainingFolder(tmp_path / "run")
+    one = config("train.early_stopping={patience: 3}")
+    with run.locked():
+        run.write_facts(one, continuation_info(one), {}, Schedule(4, 3), {})
+    changes = find_continuation(run, config()).changes
+    assert "train.early_stopping.patience was 3, is None" in changes
+
+
 def test_changes_that_matter_are_refused_with_both_values(started, config):
     overrides = ["train.learning_rate=0.02", "model.blocks=[1, 1, 2, 1]", "train.class_weights=[1, 2]"]
     overrides += ["train.loss={dice: 1, cross_entropy: 1}", "data.augmentation.color_jitter.hue=0.1"]

@@ -213,6 +213,7 @@ def test_the_losses_of_a_configuration():
         (lambda: FocalLoss(float("nan")), "gamma must be 0 or more, got nan"),
         (lambda: FocalLoss(class_weights=[-1.0]), "class_weights must be finite, not negative"),
         (lambda: DiceLoss(reduction="sum"), "reduction must be 'sum_over_batch_size'"),
+        (lambda: WeightedSum([DiceLoss()], [1.0], reduction="sum"), "reduction must be 'sum_over_batch_size'"),
         (lambda: WeightedSum([], []), "losses of psanet_tf.losses, at least one"),
         (lambda: WeightedSum([keras.losses.MeanSquaredError()], [1.0]), "losses of psanet_tf.losses"),
         (lambda: WeightedSum([DiceLoss()], [1.0, 2.0]), r"1 positive numbers, one per loss, got \[1.0, 2.0\]"),

@@ -61,11 +61,7 @@ class ImageFolder:
         return None
 
     def note(self) -> list[str]:
-        """A note on what was not found, or none.
-
-        Raises:
-            ValueError: nothing was found at all.
-        """
+        """A note on what was not found, or none."""
         if not self.missing:
             return []
         text = f"{counted(len(self.missing), 'image')} of {self._where} not there (first: {self.missing[0]})"

@@ -40,24 +40,21 @@ train:
 """
 
 
-def configuration_text(
-    out: Path, images: Sequence[SourceImage], num_train: int, num_classes: int, has_colors: bool
-) -> str:
+def configuration_text(out: Path, images: Sequence[SourceImage], num_classes: int, has_colors: bool) -> str:
     """YAML that `load_config` reads.
 
     Args:
         out: folder of the dataset.
         images: all of the training images.
-        num_train: how many they are.
         num_classes: of the dataset.
         has_colors: whether there is a colors.txt.
     """
     out = out.absolute()
-    batch = min(_BATCH, num_train)
-    steps_per_epoch = max(1, num_train // batch)
+    batch = min(_BATCH, len(images))
+    steps_per_epoch = max(1, len(images) // batch)
     epochs = max(5, min(200, round(_STEPS / steps_per_epoch)))
     return _TEXT.format(
-        count=num_train,
+        count=len(images),
         num_classes=num_classes,
         config=out / "dataset.yaml",
         root=json.dumps(str(out), ensure_ascii=False),

@@ -12,7 +12,7 @@ from psanet_tf.data.importing.run_lengths import alternating_runs
 from psanet_tf.data.importing.shapes import Shape, Shapes, ellipse
 from psanet_tf.data.importing.source import Source, split_of, split_of_path
 
-_WITHOUT_INSIDE = ("box", "polyline", "points", "cuboid", "skeleton")
+_INSIDE = ("polygon", "mask", "ellipse")
 
 
 def read_cvat(path: Path, images: Path, skip: Collection[str]) -> Source:
@@ -47,10 +47,10 @@ def read_cvat(path: Path, images: Path, skip: Collection[str]) -> Source:
         shapes = sorted(image, key=lambda element: int(element.get("z_order", 0)))
         drawn = []
         for element in shapes:
-            if element.tag in _WITHOUT_INSIDE:
+            if element.tag in _INSIDE:
+                drawn.append(_shape(element, names, where))
+            elif element.tag != "tag":  # of the image as a whole
                 left_out.add(element.tag, where)
-            elif (shape := _shape(element, names, where)) is not None:
-                drawn.append(shape)
         if found is not None:
             split = split_of(image.get("subset", "")) or split_of_path(Path(name))
             items.append((found, Shapes(where, drawn, len(names), size), split))
@@ -67,9 +67,6 @@ def read_cvat(path: Path, images: Path, skip: Collection[str]) -> Source:
 
 
 def _shape(element, names, where):
-    """Shape, or None of an element that is none, like the tag of an image."""
-    if element.tag not in ("polygon", "mask", "ellipse"):
-        return None
     label = names.index(element.get("label"))
     try:
         if element.tag == "polygon":

@@ -83,7 +83,7 @@ def find_source(path: Path, where: Where) -> Source:
 def _annotations(path, root, images, skip):
     """{form in words: function without arguments that reads it}"""
     if path.is_dir() and is_supervisely(root):
-        return {"a project of Supervisely": lambda: read_supervisely(root, skip)}
+        return {"a project of Supervisely": lambda: read_supervisely(root, None if images == root else images, skip)}
     files = [path] if path.is_file() else sorted(root.rglob("*"))
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     cvat = [file for file in files if file.suffix.lower() == ".xml" and _is_cvat(file)]

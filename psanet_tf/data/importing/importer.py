@@ -112,7 +112,7 @@ def import_dataset(inspection: Inspection, out: str | os.PathLike, options: Impo
     rule = class_rule(source, inspection.counts, options.choices)
     splits = with_splits(source.images, options.val_share, options.seed)
     train = splits["train"]
-    configuration = configuration_text(out, train, len(train), len(rule.class_names), rule.colors is not None)
+    configuration = configuration_text(out, train, len(rule.class_names), rule.colors is not None)
     write_dataset(out, splits, rule, configuration)
     drawn = "" if options.val_share is None else f" (drawn, seed {options.seed})"
     absent = [name for name in rule.class_names if name not in rule.class_of.values()]

@@ -16,6 +16,8 @@ from psanet_tf.data.importing.source import Source, split_of_path
 
 _INSIDE = {"polygonlabels": "polygon", "brushlabels": "brush", "ellipselabels": "ellipse"}
 _WITHOUT_INSIDE = {"rectanglelabels": "rectangle", "keypointlabels": "keypoint", "vectorlabels": "vector"}
+# Regions without labels of their own kind, and masks as pictures.
+_NOT_READ = ("polygon", "brush", "ellipse", "rectangle", "keypoint", "vector", "bitmask", "bitmasklabels")
 # What Label Studio puts before the names of uploaded files.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
@@ -36,7 +38,8 @@ def read_label_studio(path: Path, images: Path, skip: Collection[str]) -> Source
         skip: kinds of shapes to leave out: rectangle, keypoint, vector.
 
     Raises:
-        ValueError: damaged, turned images, several annotations of a task, or shapes that have no inside.
+        ValueError: damaged, turned images, several annotations of a task, regions of kinds that are not read, or
+            shapes that have no inside.
     """
     folder, left_out = ImageFolder(images, path), LeftOut(skip)
     names, items, unannotated = [], [], 0
@@ -51,6 +54,11 @@ def read_label_studio(path: Path, images: Path, skip: Collection[str]) -> Source
         shapes, size = [], None
         for region in annotation.get("result", ()):
             kind = region.get("type")
+            if kind in _NOT_READ:
+                raise ValueError(
+                    f"{where}: a region of type {kind!r} is not read here: label with PolygonLabels, BrushLabels or "
+                    "EllipseLabels"
+                )
             if kind in _WITHOUT_INSIDE:
                 left_out.add(_WITHOUT_INSIDE[kind], where)
             if kind in _INSIDE:

@@ -20,10 +20,6 @@ from psanet_tf.data.palettes import PaletteAgreement
 from psanet_tf.data.pixels import label_colors
 from psanet_tf.data.turning import turned
 
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
-"""Of forms that keep values; others are found, too, and refused."""
-
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _LARGEST = (1 << 16) - 1
 _DEEP_COLORS = ((16, headers.RGB), (16, headers.RGB_ALPHA), (16, headers.GREY_ALPHA))
@@ -62,7 +58,7 @@ class ClassMasks:
 
     Attributes:
         paths: {place of the class in `Keys.names`: file}.
-        num_classes: how many names there are.
+        names: of all classes.
         overlap: what pixels of several classes are: "stop", "last" (the later class), or "ignore" (no label).
     """
 
@@ -93,10 +89,11 @@ class ClassMasks:
                 )
             if codes is None:
                 codes, first = np.full(values.shape, unlabelled, np.int32), path
+                covered = np.zeros(values.shape, bool)
             if values.shape != codes.shape:
                 raise ValueError(f"{path} is of {list(values.shape)} pixels, {first} of {list(codes.shape)}")
             inside = values > 0
-            both = inside & (codes != unlabelled)
+            both = inside & covered
             if both.any() and self.overlap == "stop":
                 other = self.names[codes[both][0]]
                 raise ValueError(
@@ -105,6 +102,7 @@ class ClassMasks:
                     f"({UNLABELLED})"
                 )
             codes[inside] = index
+            covered |= inside
             if self.overlap == "ignore":
                 codes[both] = unlabelled
         return codes

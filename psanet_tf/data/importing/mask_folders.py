@@ -9,7 +9,7 @@ from typing import Literal
 from psanet_tf.data.findings import counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.importing.class_files import ClassFiles
-from psanet_tf.data.importing.mask_files import LOSSY_SUFFIXES, MASK_SUFFIXES, ClassMasks, MaskFile, kind_of_masks
+from psanet_tf.data.importing.mask_files import ClassMasks, MaskFile, kind_of_masks
 from psanet_tf.data.importing.source import Keys, Source, SourceImage, split_of, with_unique_names
 
 _MASK_WORDS = {
@@ -157,8 +157,6 @@ def _roles(files, explicit):
     masks = [file for file in files if is_mask(file)]
     taken = {file.path for file in masks}
     photos = [file for file in files if file.path not in taken]
-    kept = {*MASK_SUFFIXES, *LOSSY_SUFFIXES}
-    masks = [file for file in masks if file.path.suffix.lower() in kept]
     if not any(photo.split for photo in photos) and any(file.rest for file in masks):
         # masks/car/p1.png and masks/train/p1.png: the train is a class.
         masks = [_file(file.path, file.relative, file.role, with_splits=False) for file in masks]

@@ -88,7 +88,7 @@ def class_rule(source: Source, counts: KeyCounts, choices: LabelChoices) -> Clas
     """
     found = {source.keys.key(code): code for code in sorted(counts.pixels)}
     names = _names(source, found, choices)
-    ignored = {key for key in source.ignored if key not in choices.mapping}
+    ignored = {key for key in source.ignored if names.get(key) == source.names.get(key, key)}
     ignored |= {key for key in {*found, *names} if key in choices.ignore or names.get(key) in choices.ignore}
     uncovered = [key for key in found if key not in names and key not in ignored]
     if uncovered:
@@ -115,10 +115,11 @@ def _names(source, found, choices):
     names = {name: name for name in keys.names} | dict(source.names)
     if keys.kind == "value" and not source.names and choices.classes and not choices.mapping:
         names = _in_order([key for key in found if key not in choices.ignore], choices.classes)
-    own_names = set(names.values())
+    own = dict(names)  # one --map does not change what another one means
+    own_names = set(own.values())
     for key, name in choices.mapping.items():
-        keys_of_name = [other for other, own in names.items() if own == key]
-        if key not in found and key not in names and not keys_of_name and key != UNLABELLED:
+        keys_of_name = [other for other, its in own.items() if its == key]
+        if key not in found and key not in own and not keys_of_name and key != UNLABELLED:
             raise ValueError(f"--map {key}={name}: there is no {keys.kind} {key!r}; {_there(found, own_names)}")
         for other in keys_of_name or [key]:
             names[other] = name

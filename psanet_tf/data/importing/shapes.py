@@ -76,11 +76,6 @@ def inside(rings: Sequence[Sequence[Point]], size: tuple[int, int]) -> np.ndarra
     return np.logical_xor.accumulate(crossings, axis=1)[:, :-1]
 
 
-def rectangle(left: float, top: float, right: float, bottom: float) -> list[Point]:
-    """The ring of an upright rectangle."""
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
-
-
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> list[Point]:
     """The ring of an ellipse about (x, y), turned clockwise."""
     angles = np.linspace(0, 2 * np.pi, 120, endpoint=False)

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from psanet_tf.data.label_rules import color_text
+
 UNLABELLED = "unlabelled"
 """The key of pixels that lie in no shape and in no mask of a class."""
 
@@ -61,7 +63,7 @@ class Keys:
         if self.kind == "value":
             return str(int(code))
         if self.kind == "colour":
-            return f"#{int(code):06x}"
+            return color_text(int(code))
         return (*self.names, UNLABELLED)[code]
 
 
@@ -122,6 +124,9 @@ def with_unique_names(images: Sequence[tuple[Path, Path]]) -> list[str]:
 
     Args:
         images: (path, path relative to the source) of each.
+
+    Raises:
+        ValueError: two that no name tells apart.
     """
     stems = [relative.stem for _, relative in images]
     if len({stem.lower() for stem in stems}) == len(stems):
@@ -130,4 +135,10 @@ def with_unique_names(images: Sequence[tuple[Path, Path]]) -> list[str]:
     if len({name.lower() for name in joined}) == len(joined):
         return joined
     # p1.jpg and p1.png in one folder.
-    return [f"{name}_{relative.suffix[1:].lower()}" for name, (_, relative) in zip(joined, images, strict=True)]
+    names = [f"{name}_{relative.suffix[1:].lower()}" for name, (_, relative) in zip(joined, images, strict=True)]
+    paths = {}
+    for name, (path, _) in zip(names, images, strict=True):
+        if name in paths:
+            raise ValueError(f"{paths[name]} and {path} would both be called {name}: give one of them another name")
+        paths[name] = path
+    return names

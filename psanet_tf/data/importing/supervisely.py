@@ -25,11 +25,12 @@ def is_supervisely(root: Path) -> bool:
     return (root / "meta.json").is_file() and any(root.glob("**/ann/*.json"))
 
 
-def read_supervisely(root: Path, skip: Collection[str]) -> Source:
+def read_supervisely(root: Path, given: Path | None, skip: Collection[str]) -> Source:
     """The images of a project and the objects in them, in their order.
 
     Args:
         root: the folder with meta.json.
+        given: folder of the images; default: ``img`` beside each ``ann``.
         skip: kinds of objects to leave out: rectangle, line, point, graph, ...
 
     Raises:
@@ -40,8 +41,10 @@ def read_supervisely(root: Path, skip: Collection[str]) -> Source:
     colors = {item["title"]: hex_color(item.get("color")) for item in classes}
     left_out, items, folders = LeftOut(skip), [], {}
     for path in sorted(root.glob("**/ann/*.json")):
-        images = path.parent.parent / "img"
-        folder = folders.setdefault(images, ImageFolder(images, path.parent))
+        images = given or path.parent.parent / "img"
+        if images not in folders:
+            folders[images] = ImageFolder(images, path.parent)
+        folder = folders[images]
         found = folder.find(path.stem)
         tree = read_json(path)
         size = tree["size"]["height"], tree["size"]["width"]

@@ -189,7 +189,7 @@ class RestTransport:
         except self._requests.exceptions.SSLError as error:
             # No pause helps against a certificate that is not trusted.
             raise ServingError("UNAUTHENTICATED", f"{self._url}: {error}") from None
-        except self._requests.ConnectionError as error:
+        except (self._requests.ConnectionError, self._requests.exceptions.ChunkedEncodingError) as error:
             raise ServingError("UNAVAILABLE", f"{self._url}: {error}") from None
         document = _load(response)
         if response.status_code != 200 or "outputs" not in document:

@@ -52,7 +52,9 @@ def show(value: Any) -> str:
 
 def type_name(value: Any) -> str:
     """What RapidJSON calls the type of a value."""
-    names = {bool: str(value), int: "Number", float: "Number", str: "String", list: "Array", type(None): "Null"}
+    if isinstance(value, bool):
+        return str(value)
+    names = {int: "Number", float: "Number", str: "String", list: "Array", type(None): "Null"}
     return names.get(type(value), "Object")
 
 

@@ -152,7 +152,7 @@ class RestServer:
             with self._monitoring.request("REST", method, request.remote):
                 if method != "health":
                     self._browser_check.check(request.headers)
-                if self._token is not None and method not in ("health", "page"):
+                if self._token is not None and method not in ("health", "page", "preflight"):
                     self._token.check(request.headers.get("Authorization"))
                 return await answer()
         except ServingError as error:
@@ -176,7 +176,8 @@ class RestServer:
                 return "other", self._refuse(ServingError("NOT_FOUND", f"nothing is outside {self._prefix}/"))
             path = path.removeprefix(self._prefix)
         if request.method == "OPTIONS" and self._cors:
-            return "other", self._answer_with(lambda: web.Response(headers=self._headers))
+            # Browsers send no token with it.
+            return "preflight", self._answer_with(lambda: web.Response(headers=self._headers))
         if request.method == "POST" and (match := _PREDICTION.fullmatch(path)):
             return "predict", lambda: self._predict(request, match)
         if request.method in ("GET", "HEAD"):

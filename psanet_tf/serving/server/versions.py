@@ -87,8 +87,11 @@ class VersionManager:
     def poll(self) -> None:
         """Looks at the folder once: loads what is new, drops what is gone or superseded."""
         with self._poll_lock:
-            wanted = self._load_wanted(versions_on_disk(self.base_path))
-            if wanted:
+            with self._lock:
+                config = self._config
+            wanted = self._load_wanted(config, versions_on_disk(self.base_path))
+            # Configured anew while versions were loaded: the next poll knows what is to go.
+            if wanted and config is self._config:
                 for version in sorted(set(self._loaded) - wanted):
                     self._unload(version)
             if self._has_garbage:
@@ -217,10 +220,8 @@ class VersionManager:
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise ServingError("NOT_FOUND", f"Servable not found for request: {wanted}")
 
-    def _load_wanted(self, on_disk):
+    def _load_wanted(self, config, on_disk):
         """The versions that are to be loaded and are; loads those that are not."""
-        with self._lock:
-            config = self._config
         wanted = set()
         for version in sorted(on_disk, reverse=True):
             if config.specific is not None:
