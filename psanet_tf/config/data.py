@@ -177,6 +177,16 @@ class DataSection(Section):
             given = [key for key in _CUSTOM_KEYS if getattr(self, key) != fields[key].default]
             if given:
                 raise ValueError(f"{', '.join(given)}: only for dataset: custom, got dataset: {self.dataset}")
+        if self.dataset != "cityscapes" and self.label_kind != "labelIds":
+            raise ValueError(f"label_kind: only for dataset: cityscapes, got dataset: {self.dataset}; leave it out")
+        if self.list_file is not None:
+            fields = type(self).model_fields
+            given = [key for key in ("image_folder", "label_folder") if getattr(self, key) != fields[key].default]
+            if given:
+                raise ValueError(
+                    f"{' and '.join(given)}: list_file {self.list_file} says where images and labels are: leave one "
+                    "of the two out"
+                )
         return self
 
     @model_validator(mode="after")

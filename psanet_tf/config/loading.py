@@ -61,6 +61,13 @@ class Config(Section):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _auxiliary_loss_has_a_head(self):
+        aux_weight = self.train.aux_weight
+        if not self.model.aux_head and aux_weight not in (0, TrainSection.model_fields["aux_weight"].default):
+            raise ValueError(f"train.aux_weight: model.aux_head is false, {aux_weight:g} would change nothing")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _mask_fits_crop(self):
         model = self.model
         if not model.use_psa or model.mask_size is None or model.backbone is not None:  # whose sizes it alone knows

@@ -156,6 +156,12 @@ class TrainSection(Section):
             )
         if self.optimizer == "sgd" and self.optimizer_arguments:
             raise ValueError("optimizer_arguments are for Keras's optimizers; sgd has momentum and weight_decay")
+        if self.optimizer != "sgd":
+            self._refuse_without_effect(
+                "momentum", f"only for optimizer: sgd; what {self.optimizer} takes goes into optimizer_arguments"
+            )
+        if self.schedule != "poly":
+            self._refuse_without_effect("poly_power", f"only for schedule: poly, the schedule is {self.schedule}")
         return self
 
     @model_validator(mode="after")
@@ -172,7 +178,17 @@ class TrainSection(Section):
                 f"{' and '.join(given)}: only for cross_entropy, train.loss has {', '.join(self.loss)}: leave it out, "
                 "or add cross_entropy"
             )
+        if "focal" not in self.loss:
+            self._refuse_without_effect("focal_gamma", f"only for focal, train.loss has {', '.join(self.loss)}")
+        if self.ohem_threshold is None:
+            self._refuse_without_effect("ohem_min_kept", "only beside ohem_threshold, which is not set")
         return self
+
+    def _refuse_without_effect(self, name, why):
+        # Configurations of runs have every key: what is as by default may not have been set by anyone.
+        value = getattr(self, name)
+        if value != type(self).model_fields[name].default:
+            raise ValueError(f"{name}: {why}: {value:g} would change nothing, leave it out")
 
     @field_validator("learning_rate_multipliers")
     @classmethod

@@ -90,6 +90,20 @@ def test_overrides_are_read_as_yaml(minimal):
             "train: label_smoothing: only for cross_entropy.* has focal",
         ),
         ("train={loss: {focal: 1}, ohem_threshold: 0.7}", "train: ohem_threshold: only for cross_entropy"),
+        (
+            "train.focal_gamma=1",
+            "train: focal_gamma: only for focal, train.loss has cross_entropy: 1 would change noth",
+        ),
+        ("train.ohem_min_kept=0.1", "train: ohem_min_kept: only beside ohem_threshold, .*: 0.1 would change nothing"),
+        (
+            "train={schedule: cosine, poly_power: 2}",
+            "train: poly_power: only for schedule: poly, .* is cosine: 2 would",
+        ),
+        (
+            "train={optimizer: adam, learning_rate: 1e-3, momentum: 0.8}",
+            "train: momentum: only for optimizer: sgd; what adam takes goes into optimizer_arguments: 0.8 would change",
+        ),
+        ("data.label_kind=labelTrainIds", "data: label_kind: only for dataset: cityscapes, got dataset: ade20k"),
         ("train.schedule=step", "train.schedule: .*'poly' or 'cosine'"),
         ("train.learning_rate_multipliers={'layer(': 2}", r"train.learning_rate_multipliers: 'layer\(' is no regular"),
         ("train.learning_rate_multipliers={psa: 0}", "train.learning_rate_multipliers.psa: .*greater than 0"),
@@ -110,6 +124,16 @@ def test_overrides_are_read_as_yaml(minimal):
 def test_wrong_values_name_the_key(minimal, override, message):
     with pytest.raises(ValueError, match=message):
         load_config(minimal, [override])
+
+
+def test_values_without_effect_are_refused_over_sections_and_defaults_are_not(minimal, tmp_path):
+    with pytest.raises(ValueError, match=r"train\.aux_weight: model\.aux_head is false, 0\.2 would change nothing"):
+        load_config(minimal, ["model.aux_head=false", "train.aux_weight=0.2"])
+    assert load_config(minimal, ["model.aux_head=false", "train.aux_weight=0"]).train.aux_weight == 0
+    usual = ["train.focal_gamma=2", "train.ohem_min_kept=0.0625", "train.schedule=cosine", "train.poly_power=0.9"]
+    config = load_config(minimal, [*usual, "train.optimizer=adam", "train.learning_rate=1e-3", "model.aux_head=false"])
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
 
 
 def test_defaults_of_the_variants(minimal):

@@ -35,6 +35,12 @@ def test_keys_of_custom_datasets_are_refused_elsewhere(key):
         DataSection(root="x", **{key: "y"})
 
 
+def test_folders_beside_a_list_are_refused():
+    keys = {"dataset": "custom", "root": "x", "class_names": "y", "list_file": "{split}.txt"}
+    with pytest.raises(ValidationError, match=r"label_folder: list_file {split}\.txt says where images and labels are"):
+        DataSection(**keys, label_folder="masks/{split}")
+
+
 @pytest.mark.parametrize("scale", [(2.0, 0.5), (0.0, 1.0), (-1.0, 1.0)])
 def test_scales_must_be_positive_and_in_order(scale):
     with pytest.raises(ValidationError, match="needs 0 < smallest <= largest"):
