@@ -7,18 +7,16 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.losses.pixels import PixelLoss, checked_class_weights, class_weight_vector, mean_of_replicas
+from psanet_tf.losses.pixels import ClassWeightedLoss
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
-class SegmentationLoss(PixelLoss):
+class SegmentationLoss(ClassWeightedLoss):
     """Mean softmax cross entropy over the labelled pixels of the global batch.
 
-    The mean is over the labelled pixels of *all* replicas, so that two replicas with unequally many
-    ignored pixels give the gradient of one device with the whole batch. Per-pixel values are divided by
-    the all-reduced mean weight of a pixel; Keras's `sum_over_batch_size` reduction then divides by the
-    local number of pixels and by the number of replicas, and the optimizer sums over replicas. All replicas
-    must hold equally many pixels. A batch without any labelled pixel has loss 0.
+    On several replicas value and gradient are those of one device with the whole batch, however the labelled pixels
+    lie; a batch without any has loss 0. Call arguments, result and errors are as of every `PixelLoss`: integer labels
+    [B, h, w] and logits [B, h, w, K] give a float32 scalar.
 
     Args:
         ignore_label: label of pixels that do not count.
@@ -32,15 +30,8 @@ class SegmentationLoss(PixelLoss):
         ohem_min_kept: fraction of each image's labelled pixels that counts at least (the hardest).
         name: name of the loss.
 
-    Call arguments:
-        y_true: integer labels [B, h, w] of any dtype.
-        y_pred: logits [B, h, w, K].
-
-    Returns:
-        Scalar float32. Called through Keras inside a replica, it is scaled as Keras scales any loss.
-
     Raises:
-        ValueError: an argument outside its range, or labels and logits of different sizes.
+        ValueError: an argument outside its range.
 
     Example:
         >>> loss = SegmentationLoss()
@@ -58,49 +49,36 @@ class SegmentationLoss(PixelLoss):
         name: str = "segmentation_loss",
         **kwargs: Any,
     ) -> None:
-        super().__init__(ignore_label, name=name, **kwargs)
+        super().__init__(ignore_label, class_weights, name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         if ohem_threshold is not None and not 0 < ohem_threshold <= 1:
             raise ValueError(f"ohem_threshold must lie in (0, 1] or be None, got {ohem_threshold}")
         if not 0 < ohem_min_kept <= 1:
             raise ValueError(f"ohem_min_kept must lie in (0, 1], got {ohem_min_kept}")
-        self.class_weights = checked_class_weights(class_weights)
         self.label_smoothing = float(label_smoothing)
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = float(ohem_min_kept)
 
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        labels, logits, valid = self._checked(y_true, y_pred)
-        labels = tf.where(valid, labels, 0)
-        values = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        counted = valid if self.ohem_threshold is None else self._hard_pixels(tf.stop_gradient(values), valid)
-        weights = tf.cast(counted, values.dtype)
-        class_weights = self._weights_of(labels, logits)
-        losses = (1 - self.label_smoothing) * values * class_weights
-        if self.label_smoothing:
-            losses += self.label_smoothing / logits.shape[-1] * self._sum_over_classes(logits)
-        losses *= weights
-        weights *= class_weights
-        return tf.math.divide_no_nan(losses, mean_of_replicas(tf.reduce_mean(weights)))
-
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "class_weights": self.class_weights,
             "label_smoothing": self.label_smoothing,
             "ohem_threshold": self.ohem_threshold,
             "ohem_min_kept": self.ohem_min_kept,
         }
 
-    def _weights_of(self, labels, logits):
-        if self.class_weights is None:
-            return tf.ones((), logits.dtype)
-        return tf.gather(class_weight_vector(self.class_weights, logits), labels)
+    def _weighted_losses(self, entropies, weights, logits, valid):
+        losses = (1 - self.label_smoothing) * entropies * weights
+        if self.label_smoothing:
+            losses += self.label_smoothing / logits.shape[-1] * self._sum_over_classes(logits)
+        if self.ohem_threshold is None:
+            return losses, valid
+        return losses, self._hard_pixels(tf.stop_gradient(entropies), valid)
 
     def _sum_over_classes(self, logits):
         negative_log_probability = -tf.nn.log_softmax(logits)
         if self.class_weights is not None:
-            negative_log_probability *= tf.constant(self.class_weights, logits.dtype)
+            negative_log_probability *= self._class_weight_vector(logits)
         return tf.reduce_sum(negative_log_probability, axis=-1)
 
     def _hard_pixels(self, values, valid):

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.losses.pixels import PixelLoss, for_every_image, mean_of_replicas, one_hot
+from psanet_tf.losses.pixels import PixelLoss, mean_of_replicas, one_hot
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
@@ -19,22 +19,14 @@ class DiceLoss(PixelLoss):
     "V-Net", 2016, have the squares of p and g in the denominator, for a single class.
 
     Dice is no sum over pixels, so that its value for a batch does not follow from those for the replicas' parts: the
-    sums of each class are all-reduced, and value and gradient are those of one device with the whole batch. All
-    replicas must hold equally many pixels.
+    sums of each class are all-reduced, and value and gradient are those of one device with the whole batch.
+
+    Call arguments, result and errors are as of every `PixelLoss`: integer labels [B, h, w] and logits [B, h, w, K] give
+    a float32 scalar.
 
     Args:
         ignore_label: label of pixels that do not count.
         name: name of the loss.
-
-    Call arguments:
-        y_true: integer labels [B, h, w] of any dtype.
-        y_pred: logits [B, h, w, K].
-
-    Returns:
-        Scalar float32. Called through Keras inside a replica, it is scaled as Keras scales any loss.
-
-    Raises:
-        ValueError: labels and logits of different sizes.
 
     Example:
         >>> loss = DiceLoss()
@@ -56,4 +48,4 @@ class DiceLoss(PixelLoss):
         present = tf.cast(true > 0, logits.dtype)
         losses = present * (1 - tf.math.divide_no_nan(2 * overlap, predicted + true))
         mean = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.reduce_sum(present))
-        return for_every_image(mean, labels)
+        return self._for_every_image(mean, labels, logits)

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from psanet_tf.keras_api import keras
-from psanet_tf.losses.pixels import PixelLoss, for_every_image, mean_of_replicas, one_hot
+from psanet_tf.losses.pixels import PixelLoss, mean_of_replicas, one_hot
 
 
 @keras.saving.register_keras_serializable(package="psanet_tf")
@@ -21,19 +21,12 @@ class LovaszSoftmaxLoss(PixelLoss):
     labelled pixels. That is not the loss of one device with the whole batch, but of one that takes the losses of its
     parts.
 
+    Call arguments, result and errors are as of every `PixelLoss`: integer labels [B, h, w] and logits [B, h, w, K] give
+    a float32 scalar.
+
     Args:
         ignore_label: label of pixels that do not count.
         name: name of the loss.
-
-    Call arguments:
-        y_true: integer labels [B, h, w] of any dtype.
-        y_pred: logits [B, h, w, K].
-
-    Returns:
-        Scalar float32. Called through Keras inside a replica, it is scaled as Keras scales any loss.
-
-    Raises:
-        ValueError: labels and logits of different sizes.
     """
 
     def __init__(self, ignore_label: int = 255, name: str = "lovasz_softmax_loss", **kwargs: Any) -> None:
@@ -51,7 +44,7 @@ class LovaszSoftmaxLoss(PixelLoss):
         mean = tf.math.divide_no_nan(tf.reduce_sum(losses), tf.reduce_sum(present))
         labelled = tf.reduce_sum(counted)
         share = tf.math.divide_no_nan(labelled, mean_of_replicas(labelled))
-        return for_every_image(share * mean, labels)
+        return self._for_every_image(share * mean, labels, logits)
 
 
 def _weights(errors, truth, valid):

@@ -174,6 +174,23 @@ def test_lovasz_of_two_replicas_is_the_mean_of_theirs_by_labelled_pixels(batch, 
     np.testing.assert_allclose(gradients, np.concatenate(expected), atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["entropy", *LOSSES])
+@pytest.mark.parametrize("wrong", [CLASSES, -1, 254])
+def test_labels_that_are_no_class_are_refused_by_all(batch, two_replicas, name, wrong):
+    loss = SegmentationLoss() if name == "entropy" else LOSSES[name][0]
+    labels, logits = batch[0].astype(np.int32), batch[1]
+    labels[3, 2, 3] = wrong
+    smallest = min(wrong, 0)
+    message = rf"labels must be 0 to {CLASSES - 1} or 255; they go from {smallest} to 255"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loss(labels, logits)
+    if name in ("entropy", "focal"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"label value of {wrong} which is outside the valid"):
+            on_replicas(two_replicas, loss, (labels, logits))
+    else:
+        assert np.isnan(on_replicas(two_replicas, loss, (labels, logits))[0])
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_xla_computes_the_same(batch, name):
     step = tf.function(lambda *pair: value_and_gradient(LOSSES[name][0], *pair), jit_compile=True, autograph=False)
