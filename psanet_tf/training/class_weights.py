@@ -42,11 +42,12 @@ def median_frequency_weights(counts: np.ndarray) -> list[float]:
     return [float(f"{weight:.{_DIGITS}g}") for weight in weights]
 
 
-def class_counts(data: DataSection) -> np.ndarray:
+def class_counts(data: DataSection, most: int | None = None) -> np.ndarray:
     """Pixels of each class in each training image.
 
     Args:
         data: `DataSection`.
+        most: how many images to read at most, which then are spread evenly over all; None for all.
 
     Returns:
         int64 [N, K], in the order of `list_examples`; zeros for images that ``data.on_error: skip`` passes over.
@@ -55,6 +56,8 @@ def class_counts(data: DataSection) -> np.ndarray:
         ValueError, OSError: as `list_examples`; labels that cannot be read, unless ``data.on_error`` is skip.
     """
     info, examples = info_of(data), list_examples(data, data.train_split)
+    if most is not None and most < len(examples):
+        examples = [examples[index] for index in np.linspace(0, len(examples) - 1, most).round().astype(int)]
 
     def counts(example):
         try:
@@ -68,12 +71,12 @@ def class_counts(data: DataSection) -> np.ndarray:
         return np.stack(list(track(pool.map(counts, examples), "counting the classes' pixels", len(examples))))
 
 
-def with_class_weights(config: Config, file: Path | None, compute: bool = True) -> Config:
+def with_class_weights(config: Config, file: Path, compute: bool = True) -> Config:
     """A configuration whose class weights are numbers.
 
     Args:
         config: Config.
-        file: JSON, where the numbers are kept; None to keep them nowhere.
+        file: JSON, where the numbers are kept.
         compute: False to read them from `file`, where they were kept when the run began or by another worker.
 
     Returns:
@@ -84,7 +87,41 @@ def with_class_weights(config: Config, file: Path | None, compute: bool = True) 
     """
     if config.train.class_weights != "median_frequency":
         return config
-    weights = _read(file) if file is not None and not compute else _computed(config.data, file)
+    return _with_numbers(config, _computed(config.data, file) if compute else _read(file))
+
+
+def with_estimated_class_weights(config: Config, most: int = 200) -> tuple[Config, list[str]]:
+    """A configuration whose class weights are numbers, of some of the images: for those who try steps out.
+
+    Args:
+        config: Config.
+        most: how many images to read at most.
+
+    Returns:
+        (Config, lines of text that say what was estimated); the one given and none where `train.class_weights` names no
+        rule.
+
+    Raises:
+        ValueError, OSError: as `class_counts`.
+    """
+    if config.train.class_weights != "median_frequency":
+        return config, []
+    data = config.data
+    counts = class_counts(data, most)
+    weights = median_frequency_weights(counts)
+    names, total = info_of(data).class_names, len(list_examples(data, data.train_split))
+    low, high = int(np.argmin(weights)), int(np.argmax(weights))
+    which = f"estimated from {len(counts)} of the {total}" if len(counts) < total else f"from the {total}"
+    line = (
+        f"class weights (median_frequency): {weights[low]:.3g} ({names[low]}) to {weights[high]:.3g} ({names[high]}), "
+        f"{which} training labels"
+    )
+    if len(counts) < total:
+        line += "; the run counts all of them, once"
+    return _with_numbers(config, weights), [line]
+
+
+def _with_numbers(config, weights):
     train = config.train.model_copy(update={"class_weights": tuple(weights)})
     return config.model_copy(update={"train": train})
 
@@ -101,11 +138,10 @@ def _counts_of(example, info: DatasetInfo):
 def _computed(data, file):
     counts = class_counts(data)
     weights = median_frequency_weights(counts)
-    if file is not None:
-        facts = {"rule": "median_frequency", "weights": weights, "pixels": counts.sum(axis=0).tolist()}
-        facts["images"] = (counts > 0).sum(axis=0).tolist()
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    facts = {"rule": "median_frequency", "weights": weights, "pixels": counts.sum(axis=0).tolist()}
+    facts["images"] = (counts > 0).sum(axis=0).tolist()
+    with atomic_file(file) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return weights
 
 

@@ -16,7 +16,7 @@ from psanet_tf.data.statistics import with_statistics
 from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.files import readable_size
 from psanet_tf.keras_api import keras
-from psanet_tf.training.class_weights import with_class_weights
+from psanet_tf.training.class_weights import with_estimated_class_weights
 from psanet_tf.training.fit_memory import describe_proposal, fit_memory
 from psanet_tf.training.fitting import distribute_dataset
 from psanet_tf.training.job import build_job
@@ -48,7 +48,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
     config, line = with_statistics(config)
     if line:
         print(line, file=sys.stderr)
-    config = with_class_weights(config, None)
+    config, weight_lines = with_estimated_class_weights(config)
     section = config.train
     strategy = build_strategy(section)
     job = build_job(config, strategy)
@@ -70,6 +70,7 @@ def dry_run(config: Config, memory_limit: int | None = None) -> str:
         "data: " + ", ".join(f"{count} images in {split!r}" for split, count in counts.items()),
         f"steps: {job.steps} per epoch, {steps} in {section.epochs} epochs"
         + (f", an update every {section.accumulation_steps}" if section.accumulation_steps > 1 else ""),
+        *weight_lines,
         f"devices: {', '.join(devices_of(strategy))}; {section.batch_size // replicas} images on each",
         *describe_learning_rates(section, job.model),
         f"XLA compiles the steps: {'yes' if job.model.jit_compile else 'no'} (train.jit_compile: "

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psanet_tf.training.class_weights import class_counts, median_frequency_weights, with_class_weights
+from psanet_tf.training.class_weights import (
+    class_counts,
+    median_frequency_weights,
+    with_class_weights,
+    with_estimated_class_weights,
+)
 
 
 def test_weights_are_median_frequency_over_frequency():
@@ -38,8 +43,8 @@ def test_labels_that_cannot_be_read(config, tmp_path):
     broken.write_bytes(b"no image")
     options = [f"data.root={tmp_path}", "train.class_weights=median_frequency"]
     with pytest.raises(ValueError, match=str(broken)):
-        with_class_weights(config(*options), None)
-    skipping = with_class_weights(config(*options, "data.on_error=skip"), None)
+        with_class_weights(config(*options), tmp_path / "weights.json")
+    skipping = with_class_weights(config(*options, "data.on_error=skip"), tmp_path / "weights.json")
     assert skipping.train.class_weights == (1.0,) * 10
 
 
@@ -61,3 +66,30 @@ def test_a_run_keeps_its_weights(config, tmp_path):
         ValueError, match=r"class_weights.json cannot be read .*the class weights that the run began with"
     ):
         with_class_weights(asked, file, compute=False)
+
+
+def test_an_estimate_reads_some_of_the_labels_and_says_so(config):
+    asked = config("train.class_weights=median_frequency")
+    every = class_counts(asked.data)
+    counted = np.linspace(0, 17, 5).round().astype(int)
+    assert np.array_equal(class_counts(asked.data, 5), every[counted])
+    estimated, (line,) = with_estimated_class_weights(asked, 5)
+    assert list(estimated.train.class_weights) == median_frequency_weights(every[counted])
+    assert "estimated from 5 of the 18 training labels; the run counts all of them, once" in line
+    exact, (line,) = with_estimated_class_weights(asked)
+    assert list(exact.train.class_weights) == median_frequency_weights(every)
+    assert line.endswith("from the 18 training labels")
+    given = config("train.class_weights=[1, 1, 1, 1, 1, 1, 1, 1, 1, 2]")
+    assert with_estimated_class_weights(given) == (given, [])
+
+
+def test_a_dry_run_does_not_count_all_labels(config, monkeypatch):
+    """On large data that would take longer than all else."""
+    from psanet_tf.training import class_weights, dry_run
+
+    read = []
+    monkeypatch.setattr(class_weights, "class_counts", lambda data, most=None: read.append(most) or np.ones((2, 10)))
+    monkeypatch.setattr(dry_run, "_time_steps", lambda *arguments: [1.0, 1.0])
+    text = dry_run.dry_run(config("train.class_weights=median_frequency"))
+    assert read == [200]
+    assert "class weights (median_frequency): 1 (" in text
