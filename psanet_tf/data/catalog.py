@@ -133,6 +133,9 @@ def info_of(data: DataSection) -> DatasetInfo:
         colors = rule.class_colors()
     else:
         colors = distinct_colors(len(names))
+    if data.format == "tfrecord" and data.label_palette is not None:
+        # What the colours are is known, but records hold train ids.
+        rule = None
     return DatasetInfo("custom", names, colors, label_rule=rule, images=images)
 
 

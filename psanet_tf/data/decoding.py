@@ -195,14 +195,33 @@ class LabelTable:
 
     def __init__(self, info: DatasetInfo, table: np.ndarray) -> None:
         self.info = info
+        ignored = np.flatnonzero(table == info.ignore_label)
+        # What augmentation writes where a turned image has no pixels: where no value means "no class", one that no file
+        # may hold.
+        self._stands_in = not len(ignored)
+        self.ignored_value = int(np.flatnonzero(table == OUT_OF_RANGE)[-1] if self._stands_in else ignored[0])
+        if self._stands_in:
+            table = table.copy()
+            table[self.ignored_value] = info.ignore_label
         known = np.flatnonzero(table != OUT_OF_RANGE)
         shifts = np.unique(table[known] - known.astype(np.uint8))
         self._shift = int(shifts[0]) if len(shifts) == 1 else None
-        # A value that stands for "no class" in these files.
-        self.ignored_value = int(np.flatnonzero(table == info.ignore_label)[0])
         # Made here, outside of the graph: captured, not copied into it.
         with tf.init_scope():
             self._table = tf.constant(table)
+
+    def stored(self, values: tf.Tensor) -> tf.Tensor:
+        """Values of a whole file as they are.
+
+        Raises:
+            tf.errors.InvalidArgumentError: `ignored_value` is among them, although the table has no class for it; after
+                augmentation nobody could tell. Other such values `train_ids` refuses.
+        """
+        if not self._stands_in:
+            return values
+        wrong = tf.reduce_any(tf.equal(values, self.ignored_value))
+        with tf.control_dependencies([tf.debugging.Assert(~wrong, ["label value out of range"])]):
+            return tf.identity(values)
 
     def train_ids(self, values: tf.Tensor) -> tf.Tensor:
         """uint8 of any shape -> uint8 of the same.

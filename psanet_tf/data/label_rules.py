@@ -42,9 +42,6 @@ class LabelRule:
         table = np.full(256, OUT_OF_RANGE, np.uint8)
         for value, train_id in self.values:
             table[value] = train_id
-        if IGNORE_LABEL not in table:
-            # One value has to stand for "no class": augmentation writes it where a turned image has no pixels.
-            table[np.setdiff1d(np.arange(256), [value for value, _ in self.values])[-1]] = IGNORE_LABEL
         return table
 
     def color_table(self) -> np.ndarray:
@@ -111,8 +108,7 @@ def label_rule(data: DataSection, class_names: Sequence[str], names_file: str | 
         FileNotFoundError: there is no such palette.
     """
     if data.label_palette is not None:
-        # Records hold train ids.
-        return None if data.format == "tfrecord" else _color_rule(data, class_names, names_file)
+        return _color_rule(data, class_names, names_file)
     if data.label_values is None and data.label_map is None and data.ignore_label is None:
         return None
     classes = _classes_of_values(data, class_names, names_file)
@@ -127,6 +123,11 @@ def label_rule(data: DataSection, class_names: Sequence[str], names_file: str | 
                 f"or list the values of the classes in data.label_values, e.g. {_shifted(len(class_names), ignored)}"
             )
     pairs = {**classes, **dict.fromkeys(ignored, IGNORE_LABEL)}
+    if len(classes) == 256:
+        raise ValueError(
+            "data.label_map: all 256 values are classes, and one has to be left for pixels that have none: where an "
+            "image is turned, there are some"
+        )
     return LabelRule(values=tuple(sorted(pairs.items())))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from psanet_tf.config import DataSection
+from psanet_tf.data.findings import Finding
 from psanet_tf.data.folders import existing_folder, labels_without_image, passed_over, scan
 from psanet_tf.data.listing import Example, Listing, same_names
 from psanet_tf.data.near_names import instead_of, right_root
@@ -156,9 +157,19 @@ def _list_loveda(data, root, split):
         raise FileNotFoundError(f"{root / split} holds no folders Urban and Rural: unpack {split}.zip into data.root")
     existing_folder(scenes[0] / "masks_png", advice)
     parts = [same_names(data, scene / "images_png", scene / "masks_png") for scene in scenes]
+    findings = [finding for part in parts for finding in part.findings]
+    if len(scenes) == 1:
+        gone = root / split / ("Rural" if scenes[0].name == "Urban" else "Urban")
+        findings.append(
+            Finding(
+                f"of LoveDA's two scenes {scenes[0].name} alone is there, {gone.name} is not",
+                f"unpack the whole {split}.zip, or report scores as those of {scenes[0].name}",
+                (str(gone),),
+            )
+        )
     return Listing(
         [example for part in parts for example in part.examples],
-        [finding for part in parts for finding in part.findings],
+        findings,
         advice or next((part.advice for part in parts if part.advice), ""),
     )
 

@@ -232,7 +232,8 @@ class _Source:
             image, label = read_record(self._image_paths[index], self._offsets[index])
         else:
             image, label = tf.io.read_file(self._readable_paths[index]), tf.io.read_file(self._label_paths[index])
-        return decode_image(image, images=self._images), self._label_files.values(label)
+        values = self._labels.stored(self._label_files.values(label))
+        return decode_image(image, images=self._images), values
 
     def crop(self, image, values, crop_size, parameters):
         """float32 [h, w, C], normalized, and uint8 [h, w], train ids."""

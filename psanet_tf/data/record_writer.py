@@ -33,7 +33,8 @@ def write_records(
         data: a `DataSection` with ``format: files``.
         split: the dataset's own name of the split.
         folder: where ``<split>-00000-of-NNNNN.tfrecord`` go, and ``<split>.fingerprint.json``, which says of what data
-            each is. Shards of these data that are there are kept, others are written again.
+            each is. Shards of these data that are there are kept, others are written again. The files that `data` names
+            its classes and colours by are copied there, so that the same keys read the records.
         examples_per_shard: images in a file.
         workers: shards written at a time; default: processor cores.
 
@@ -81,7 +82,20 @@ def write_records(
         if path.name not in wanted:
             path.unlink()
     write_shard_fingerprints(folder, split, wanted)
+    _copy_class_files(data, Path(folder))
     return paths, len(paths) - len(todo), changes
+
+
+def _copy_class_files(data, folder):
+    for name in (data.class_names, data.class_colors, data.label_palette):
+        # An absolute path is found from anywhere; one that leads out of the root has no place below the folder.
+        if name is None or Path(name).is_absolute() or ".." in Path(name).parts:
+            continue
+        contents, target = (Path(data.root) / name).read_bytes(), folder / name
+        if not target.is_file() or target.read_bytes() != contents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(target) as temporary:
+                temporary.write_bytes(contents)
 
 
 def _what_changed(folder, split, written, whole):

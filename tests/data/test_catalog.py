@@ -174,7 +174,7 @@ def test_label_values_of_a_custom_dataset(tmp_path):
 
     assert table(1, 2) == {0: 255, 1: 0, 2: 1, 255: 255}
     assert table(7, 0) == {0: 1, 7: 0, 255: 255}
-    # Some value must stand for "no class".
-    assert table(0, 255) == {0: 0, 255: 1, 254: 255}
+    # No value means "no class".
+    assert table(0, 255) == {0: 0, 255: 1}
     with pytest.raises(ValueError, match=r"label_values: needs one value for each of the 2 classes .*, got 3"):
         table(1, 2, 3)

@@ -84,6 +84,26 @@ def test_values_that_mean_no_class(dataset, keys, values, expected):
     assert labels.ravel()[: len(values)].tolist() == expected
 
 
+def test_no_value_means_no_class_unless_a_key_says_so(dataset):
+    """Where 0 and 255 are classes, none of the files' values does; around small images there still is no class."""
+    data = dataset([grey([0, 255, 7])], label_values=(0, 255, 7))
+    (labels,) = read_everywhere(data)
+    assert labels.ravel()[:3].tolist() == [0, 1, 2]
+    larger = data.model_copy(update={"crop_size": (17, 25)})
+    _, found = next(iter(evaluation_dataset(Config(data=larger), 1)))
+    assert np.array_equal(found["logits"][0, 4:13, 4:21], labels)
+    assert np.bincount(found["logits"].numpy().ravel(), minlength=256)[255] == 17 * 25 - labels.size
+    # 254 is what would stand for "no class" in the pipeline.
+    data = dataset([grey([0, 255, 254])], label_values=(0, 255, 7))
+    message = r"0\.png: label values out of range: 254; custom has values 0, 7, 255"
+    with pytest.raises(ValueError, match=message):
+        read_example(list_examples(data, "val")[0], info_of(data))
+    with pytest.raises(ValueError, match=message), readable_pipeline_errors(data):
+        next(iter(evaluation_dataset(Config(data=data), 1)))
+    (problem,) = check_splits(data, ["val"])[0].problems
+    assert "254 (in 1 file)" in problem.what
+
+
 def test_a_value_without_a_class_is_named_with_what_to_set(dataset):
     data = dataset([grey([0, 1, 2, 255])], ignore_label=9)
     with pytest.raises(ValueError, match=r"0\.png: label values out of range: 255; custom has values 0\.\.2, 9"):
@@ -101,6 +121,10 @@ def test_a_value_without_a_class_is_named_with_what_to_set(dataset):
         ({"label_map": {7: 0, 8: 1}}, r"label_map: no value is mapped to 'sky': map one, or take the name out of"),
         ({"ignore_label": 0}, r"ignore_label: 0 is the value of class 'sea', too: .*label_values, e\.g\. \[1,2,3\]"),
         ({"label_values": (5, 6, 7), "ignore_label": (0, 6)}, r"ignore_label: 6 is the value of class 'land', too"),
+        (
+            {"label_map": {value: value % 3 for value in range(256)}},
+            r"label_map: all 256 values are classes, and one has",
+        ),
     ],
 )
 def test_rules_that_contradict_themselves(dataset, keys, message):
@@ -172,9 +196,29 @@ def test_records_and_fingerprints_of_labels_by_colour(dataset, tmp_path):
         "colours #000000 ignored, #0000ff as class 0, #00c800 as class 1, #5a3c00 as class 1, #ffffff as class 2"
     )
     write_records(data, "val", tmp_path / "records", workers=1)
-    (tmp_path / "records/names.txt").write_text("\n".join(NAMES))
     records = data.model_copy(update={"format": "tfrecord", "root": str(tmp_path / "records")})
     assert np.array_equal(read_everywhere(records), read_everywhere(data))
+
+
+def test_classes_keep_the_colours_of_their_palette_in_records(dataset, tmp_path):
+    (tmp_path / "colors.csv").write_text(PALETTE)
+    data = dataset([colored([0, 1, 2, 3, 4])], label_palette="colors.csv")
+    folder = tmp_path / "records"
+    write_records(data, "val", folder, workers=1)
+    records = data.model_copy(update={"format": "tfrecord", "root": str(folder)})
+    assert info_of(records).colors.tolist() == info_of(data).colors.tolist() == [[0, 0, 255], [0, 200, 0], [255] * 3]
+    # Colours that have changed come with the next conversion.
+    (tmp_path / "colors.csv").write_text(PALETTE.replace("sky,255,255,255", "sky,200,255,255"))
+    colored([0, 1, 2, 4]).save(tmp_path / "labels/val/0.png")
+    write_records(data, "val", folder, workers=1)
+    assert info_of(records).colors.tolist() == [[0, 0, 255], [0, 200, 0], [200, 255, 255]]
+    (folder / "colors.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data\.label_palette: there is no file .*records/colors\.csv"):
+        info_of(records)
+    named = data.model_copy(update={"class_names": str(tmp_path / "names.txt"), "label_palette": "../x.csv"})
+    (tmp_path.parent / "x.csv").write_text(PALETTE)
+    write_records(named, "val", tmp_path / "others", workers=1)
+    assert not list((tmp_path / "others").rglob("*.txt")) + list((tmp_path / "others").rglob("*.csv"))
 
 
 def test_colours_without_a_class_are_named_and_counted(dataset, tmp_path):

@@ -7,6 +7,8 @@ from PIL import Image
 
 from psanet_tf.config.data import DataSection
 from psanet_tf.data.catalog import dataset_info, info_of
+from psanet_tf.data.checking import check_splits
+from psanet_tf.data.layouts import listing_warnings
 from psanet_tf.data.readers import list_examples, read_example
 
 SIZE = (9, 17)
@@ -84,7 +86,13 @@ def test_loveda(tmp_path):
     assert names == ["2522", "3514"]
     assert labels == [[2, 3, 4, 5], [255, 0, 6, 1]]
     (tmp_path / "Test/Urban/images_png").mkdir(parents=True)
-    data = DataSection(dataset="loveda", root=str(tmp_path))
+    data = DataSection(dataset="loveda", root=str(tmp_path), train_split="Val")
+    assert listing_warnings(data) == []
+    (tmp_path / "Val/Rural").rename(tmp_path / "Rural")
+    assert [example.name for example in list_examples(data, "Val")] == ["3514"]
+    (warning,) = listing_warnings(data)
+    assert "split 'Val': of LoveDA's two scenes Urban alone is there, Rural is not; psanet data check" in warning
+    assert any("unpack the whole Val.zip" in finding.advice for finding in check_splits(data, ["Val"])[0].problems)
     with pytest.raises(FileNotFoundError, match=r"masks_png .*; LoveDA publishes no labels of its Test split"):
         list_examples(data, "Test")
     (tmp_path / "Train").mkdir()
