@@ -56,8 +56,18 @@ def import_(
         typer.Option(help="Values, colours or names that are no class, e.g. 255 or 0,255; repeatable."),
     ] = None,
     overlap: Annotated[
-        Overlap, typer.Option(help="Of several masks of one image, what pixels of two are: the later class, or none.")
-    ] = Overlap.STOP,
+        Overlap | None,
+        typer.Option(
+            help="Of several masks of one image, what pixels of two are: the later class, or none; default: stop."
+        ),
+    ] = None,
+    resize_masks: Annotated[
+        bool,
+        typer.Option(
+            "--resize-masks",
+            help="Enlarge masks that are a half, a third, ... of their image, each pixel to a square of its value.",
+        ),
+    ] = False,
     skip: Annotated[
         list[str] | None, typer.Option(help="Kind of shapes without an inside to leave out, e.g. box; repeatable.")
     ] = None,
@@ -65,7 +75,7 @@ def import_(
         float | None,
         typer.Option(help="Share of the images to validate with, where the source has no such split, e.g. 0.1."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of those images.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the draw of those images; default: 0.")] = None,
 ):
     """Look what labels a folder or an export holds, and write a dataset to train on, with its configuration.
 
@@ -81,23 +91,25 @@ def import_(
     """
     from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
     from psanet_tf.data.importing.archives import unpacked
-    from psanet_tf.data.importing.detection import Where
     from psanet_tf.data.importing.rules import LabelChoices
+    from psanet_tf.data.importing.where import Where
 
     if val is not None and not 0 < val < 1:
         raise ValueError(f"--val: must be between 0 and 1, got {val}")
+    if seed is not None and val is None:
+        raise ValueError(f"--seed {seed} is of the draw of validation images, which --val asks for: leave it out")
     if out is not None and out.exists():
         raise FileExistsError(f"--out: {out} exists already; remove it or choose another place")
     kinds = {None: None, LabelKind.VALUES: "value", LabelKind.RGB: "colour"}
-    choices = LabelChoices(_names(classes), dict(_pairs(mapping or ())), tuple(_words(ignore or ())))
-    where = Where(images, masks, kinds[labels], palette, overlap.value, tuple(skip or ()))
+    choices = LabelChoices(_names(classes), _mapping(mapping or ()), tuple(_words(ignore or ())))
+    where = Where(images, masks, kinds[labels], palette, overlap and overlap.value, tuple(skip or ()), resize_masks)
     with unpacked(source, out) as folder:
         inspection = inspect_source(folder, where)
         print(inspection.text().replace(str(folder), str(source)))
         if out is None:
             print("nothing is written: --out FOLDER makes a dataset of it")
             return
-        for line in import_dataset(inspection, out, ImportOptions(choices, val, seed)):
+        for line in import_dataset(inspection, out, ImportOptions(choices, val, seed or 0)):
             print(line)
 
 
@@ -117,12 +129,16 @@ def _names(text):
     return tuple(names)
 
 
-def _pairs(texts):
+def _mapping(texts):
+    classes = {}
     for text in texts:
         found, equals, name = text.rpartition("=")
         if not equals or not found.strip() or not name.strip():
             raise ValueError(f"--map: must look like 7=road, got {text!r}")
-        yield _key(found), name.strip()
+        found, name = _key(found), name.strip()
+        if classes.setdefault(found, name) != name:
+            raise ValueError(f"--map: {found} is {classes[found]!r} and {name!r}: which of the two?")
+    return classes
 
 
 def _words(texts):

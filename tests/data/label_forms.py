@@ -147,6 +147,11 @@ def black_and_white(label):
     return is_thing(label) * 255
 
 
+def enlarged(label):
+    """Every second pixel, twice each way."""
+    return np.kron(label[::2, ::2], np.ones((2, 2), np.uint8))
+
+
 _C = "--classes background,road,car"
 _U = "--map unlabelled=background"
 _V = " --val 0.3"
@@ -202,7 +207,12 @@ FORMS = [
          why="save whole numbers"),
     Form("masks of another size", masks(lambda label: label[::2, ::2]), _C + _V,
          "labels must be of their image's size [20, 30]", None,
-         why="both sizes: scale the masks by nearest neighbour"),
+         why="both sizes, and that --resize-masks enlarges them"),
+    Form("the same, each a half of its image", masks(lambda label: label[::2, ::2]),
+         _C + " --resize-masks" + _V, "each value a square of pixels", NAMES, enlarged),
+    Form("masks of another size, which is no part of the image's", masks(lambda label: label[:15, :20]),
+         _C + " --resize-masks" + _V, "got [15, 20]: they are of another image, or were cut", None,
+         why="both sizes"),
     Form("images that a tag turns, masks drawn on them as they are stored", turned, _C + _V,
          "turned as their images are"),
     Form("masks beside the images, p1_mask.png", beside, _C + _V, "the values"),

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_exports import coco, corners, cvat_xml, label_studio, labelme, roboflow, supervisely
+from annotation_exports import coco, corners, cvat_xml, label_studio, labelme, roboflow, runs, supervisely
 from labelled_scenes import COLORS, COUNT, SIZE, photo, truth
 from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
-from psanet_tf.data.importing.detection import Where
 from psanet_tf.data.importing.rules import LabelChoices, class_rule
 from psanet_tf.data.importing.shapes import ellipse, inside
 from psanet_tf.data.importing.source import UNLABELLED, with_unique_names
+from psanet_tf.data.importing.where import Where
 from psanet_tf.inference.prelabels import label_studio_task, write_cvat_masks
 
 
@@ -57,7 +57,7 @@ CASES = [
      r"\(image p0\.jpg\): the runs of a mask sum up to \d+ pixels, it"),
     (cvat_xml(), "*.xml", replaced('rle="', 'rle="x'), r"\(image p0\.jpg\): a mask of 'car' is damaged"),
     (cvat_xml(), "*.xml", replaced('name="p', 'name="q'), r"not one of its images is below .*first: q0\.jpg.*--images"),
-    (cvat_xml(), "*.xml", replaced('width="30"', 'width="31"'), r"labels must be of their image's size \[20, 30\]"),
+    (cvat_xml(), "*.xml", replaced('width="30"', 'width="31"'), r"image's size \[20, 30\] .*--images names the folder"),
     (cvat_xml(), "*.xml", replaced("p1.jpg", "p0.jpg"), r"p0\.jpg is annotated twice, in .* and in .*: keep one"),
     (cvat_xml(box=True), "*.xml", replaced("z_order", "z"), r"3 boxes .* --skip box"),
     (label_studio(False), "*.json", with_task(lambda task: task["annotations"].append({"result": []})),
@@ -72,6 +72,10 @@ CASES = [
     (labelme, "*.json", replaced('"polygon"', '"spiral"'), r"p0\.json: a shape of kind 'spiral' is not known here"),
     (labelme, "*.json", replaced('"polygon"', '"rectangle"'), r"3 rectangles .* --skip rectangle"),
     (labelme, "p0.json", lambda text: text[:40], r"p0\.json is no JSON file"),
+    (polygons, "**/*train2017.json", replaced('"id": 41, ', '"id": 40, '), r"two images have the id 40, and annotat"),
+    (polygons, "**/*.json", replaced('{"id": 9, ', '{"id": 7, '), r"two categories have the id 7"),
+    (polygons, "**/*val2017.json", lambda text: text[:40],
+     r"val2017\.json is no JSON file: .*: beside instances_train2017\.json it may be one of the annotations: exp"),
     (polygons, "**/*.json", replaced('"category_id": 9', '"category_id": 8'), r"no category has the id 8"),
     (polygons, "**/*.json", replaced('"segmentation"', '"other"'), r"6 boxes \(first: .* --skip box"),
     (polygons, "**/*train2017.json", replaced("]]", ", 3]]"), r"the polygon of annotation 0 is damaged"),
@@ -137,6 +141,49 @@ def test_exports_that_lack_something(tmp_path):
     changed(tmp_path, "annotations/*train2017.json", replaced('"height"', '"rows"'))
     with pytest.raises(ValueError, match=r"files of COCO \(instances_.*\) that lacks something.* KeyError\('height'\)"):
         inspect_source(tmp_path)
+
+
+def test_annotations_of_images_that_are_not_listed_are_counted(tmp_path):
+    polygons(tmp_path)
+    changed(tmp_path, "annotations/*train2017.json", replaced('"image_id": 41', '"image_id": 77'))
+    inspection = inspect_source(tmp_path)
+    note = "left out, of images that it does not list (first: 2, of the image with the id 77)"
+    assert f"note: 2 annotations of {tmp_path / 'annotations/instances_train2017.json'} {note}" in inspection.text()
+    codes = next(image for image in inspection.source.images if image.name == "p1").labels.codes(SIZE)
+    assert np.all(codes == len(inspection.source.keys.names))
+
+
+@pytest.mark.parametrize("form", ["polygons", "masks"])
+def test_what_is_smaller_lies_in_front_where_the_file_says_no_areas(tmp_path, form):
+    encode = {
+        "polygons": lambda box, mask: [np.ravel(corners(box)).tolist()],
+        "masks": lambda box, mask: {"size": list(SIZE), "counts": runs(mask.T)},
+    }
+    coco(encode[form])(tmp_path)
+    changed(tmp_path, "annotations/*.json", replaced('"area"', '"surface"'))
+    source = inspect_source(tmp_path).source
+    names = np.array([*source.keys.names, UNLABELLED])
+    expected = np.array([UNLABELLED, "road", "car"])
+    for index, image in enumerate(source.images):
+        assert np.array_equal(names[image.labels.codes(SIZE)], expected[truth(index)])
+
+
+def test_options_of_masks_are_refused_for_annotations(tmp_path):
+    cvat_xml()(tmp_path)
+    (tmp_path / "settings.json").write_text('{"a": ')
+    for where, message in (
+        (
+            Where(labels="value"),
+            "--labels says how files of masks are read, and .* holds an export of CVAT .*: leave it",
+        ),
+        (Where(overlap="stop", resize_masks=True), "--overlap, --resize-masks say how .*: leave them out"),
+        (Where(palette=tmp_path / "colors.csv"), "--palette says how files of masks are read"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inspect_source(tmp_path, where)
+    with pytest.raises(ValueError, match=r"--masks .*images beside the file .*annotations\.xml: leave it out"):
+        inspect_source(tmp_path / "annotations.xml", Where(masks=tmp_path / "images"))
+    assert "settings.json is no JSON file" in inspect_source(tmp_path).text()
 
 
 def test_shapes_are_left_out_where_that_is_wanted(tmp_path):

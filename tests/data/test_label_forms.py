@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 from psanet_cli.app import _register, app
 from psanet_tf.config import load_config
 from psanet_tf.data.catalog import info_of
+from psanet_tf.data.importing import inspect_source
+from psanet_tf.data.importing.where import Where
+from psanet_tf.data.importing.writing import read_labels
 from psanet_tf.data.readers import list_examples, read_example
 
 
@@ -159,6 +162,10 @@ def test_what_is_written_is_said_and_the_split_depends_on_the_seed_alone(tmp_pat
         ("--val 2 --classes a,b,c", "--val: must be between 0 and 1, got 2.0"),
         ("--val 0.3 --map 0", "--map: must look like 7=road, got '0'"),
         ("--val 0.3 --ignore 0,1,2 --classes a", "--classes gives 1 name, the labels hold 0 values"),
+        ("--val 0.3 --map 0=a --map 1=b --map 2=b --map 0=b", "--map: 0 is 'a' and 'b': which of the two?"),
+        ("--seed 3 --classes a,b,c", "--seed 3 is of the draw of validation images, which --val asks for: leave it"),
+        ("--val 0.3 --classes a,b,c --skip box", "--skip box leaves out shapes of annotation files, and there are non"),
+        ("--val 0.3 --classes a,b,c --overlap stop", "--overlap stop is for several masks of one image, one for each"),
         ("--val 0.3 --images nowhere", "there is no folder nowhere"),
         ("--val 0.3 --palette nowhere.csv", "--palette: there is no file nowhere.csv"),
         ("--val 0.3 --palette {root}/colors.csv", "--palette names colours, and the masks hold values (grey): leave"),
@@ -233,6 +240,66 @@ def test_an_orientation_that_sizes_do_not_tell_is_said(tmp_path):
     output = run(tmp_path).output
     assert "note: 1 image to be turned (orientation tag), whose sizes do not tell" in output
     assert "images/p0.jpg" in output
+
+
+def test_labels_are_read_with_their_orientation_at_once(tmp_path, monkeypatch):
+    """Images are not opened a second time, one after the other, for what reading their labels has seen."""
+    from psanet_tf.data.importing import writing
+
+    for index in range(COUNT):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        for folder, array in (("images", photo(index)[:, :20]), ("masks", truth(index)[:, :20])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            options = {"exif": exif} if folder == "images" and index else {}
+            Image.fromarray(array).save(tmp_path / folder / f"{index}.png", **options)
+    opened = []
+    original = writing._orientation
+    monkeypatch.setattr(writing, "_orientation", lambda path: opened.append(path) or original(path))
+    inspection = inspect_source(tmp_path)
+    assert len(opened) == COUNT
+    # Square images: turned or not, they are of one size.
+    assert "note: 2 images to be turned (orientation tag), whose sizes do not tell" in inspection.text()
+
+
+def test_how_much_masks_are_enlarged_is_said(tmp_path):
+    for index, step in enumerate((1, 2, 5)):
+        for folder, array in (("images", photo(index)), ("masks", truth(index)[::step, ::step])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / folder / f"p{index}.png")
+    message = (
+        r"p1\.png: labels must be of .* got \[10, 15\]: --resize-masks enlarges them 2 times, without mixing values"
+    )
+    with pytest.raises(ValueError, match=message):
+        inspect_source(tmp_path)
+    inspection = inspect_source(tmp_path, Where(resize_masks=True))
+    for times in (2, 5):
+        line = f"note: the masks of 1 image are enlarged {times} times (--resize-masks): their edges stay coarse"
+        assert line in inspection.text()
+    for image, step in zip(inspection.source.images, (1, 2, 5), strict=True):
+        expected = np.kron(truth(int(image.name[1]))[::step, ::step], np.ones((step, step), np.uint8))
+        assert np.array_equal(read_labels(image).codes, expected)
+    whole = inspect_source(tmp_path, Where(images=tmp_path / "images", masks=tmp_path / "masks", resize_masks=True))
+    assert whole.counts.pixels == inspection.counts.pixels
+    FORMS[0].make(tmp_path / "right")
+    assert (
+        "--resize-masks: all masks have the sizes"
+        in inspect_source(tmp_path / "right", Where(resize_masks=True)).text()
+    )
+
+
+def test_masks_of_stored_images_are_enlarged_before_they_are_turned(tmp_path):
+    for index in range(COUNT):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.rot90(photo(index)).copy()).save(tmp_path / f"images/p{index}.jpg", exif=exif)
+        Image.fromarray(np.rot90(truth(index)[::2, ::2]).copy()).save(tmp_path / f"masks/p{index}.png")
+    source = inspect_source(tmp_path, Where(resize_masks=True)).source
+    for image in source.images:
+        expected = np.kron(truth(int(image.name[1]))[::2, ::2], np.ones((2, 2), np.uint8))
+        assert np.array_equal(read_labels(image).codes, expected)
 
 
 def test_images_of_many_channels_are_taken_as_they_are(tmp_path):

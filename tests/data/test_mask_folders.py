@@ -9,8 +9,8 @@ from PIL import Image
 
 from psanet_tf.data.importing import inspect_source
 from psanet_tf.data.importing.class_files import read_class_files
-from psanet_tf.data.importing.detection import Where
 from psanet_tf.data.importing.source import UNLABELLED
+from psanet_tf.data.importing.where import Where
 
 
 def grey(*modes):
@@ -107,6 +107,37 @@ def test_pixels_of_three_classes_have_no_label_either(tmp_path):
     source = inspect_source(tmp_path, Where(overlap="ignore")).source
     codes = source.images[0].labels.codes((4, 4))
     assert {(*source.keys.names, UNLABELLED)[code] for code in np.unique(codes)} == {UNLABELLED}
+
+
+def test_masks_for_each_class_have_no_values_to_choose(tmp_path):
+    per_class("{name}/{image}.png")(tmp_path)
+    (tmp_path / "colors.csv").write_text("road,0,0,1\n")
+    for where, message in (
+        (
+            Where(labels="value"),
+            "--labels: there is a mask for each class, of which all but 0 is the class, .*leave it",
+        ),
+        (Where(labels="colour", palette=tmp_path / "colors.csv"), "--labels and --palette: there .* leave them out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inspect_source(tmp_path, where)
+
+
+def test_a_broken_json_beside_masks_is_named_and_passed_over(tmp_path):
+    grey("L")(tmp_path)
+    (tmp_path / "settings.json").write_text('{"a": ')
+    inspection = inspect_source(tmp_path)
+    assert len(inspection.source.images) == 1
+    assert f"note: {tmp_path / 'settings.json'} is no JSON file: " in inspection.text()
+    assert ": passed over" in inspection.text()
+    (tmp_path / "masks/p0.tif").unlink()
+    message = (
+        r"no masks are found below it: .*; .*settings\.json is no JSON file: .*: if that is the annotations, export"
+    )
+    with pytest.raises(ValueError, match=message):
+        inspect_source(tmp_path)
+    with pytest.raises(ValueError, match=r"settings\.json is no JSON file"):
+        inspect_source(tmp_path / "settings.json")
 
 
 @pytest.mark.parametrize(("overlap", "name"), [("last", "road"), ("ignore", UNLABELLED)])

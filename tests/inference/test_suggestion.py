@@ -14,8 +14,8 @@ from PIL import Image
 
 from psanet_tf.data.catalog import DatasetInfo
 from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
-from psanet_tf.data.importing.detection import Where
 from psanet_tf.data.importing.rules import LabelChoices
+from psanet_tf.data.importing.where import Where
 from psanet_tf.inference.inputs import InputFile
 from psanet_tf.inference.suggestion import suggest
 from psanet_tf.inference.whole_image import WholeImage

@@ -7,6 +7,8 @@ import collections
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.annotation_files import ImageFolder, LeftOut, read_json, shapes_source
 from psanet_tf.data.importing.run_lengths import coco_mask
@@ -38,13 +40,22 @@ def read_coco(paths: Sequence[Path], images: Path, skip: Collection[str]) -> Sou
     for path in paths:
         tree = read_json(path)
         folder = ImageFolder(images, path)
-        categories = {category["id"]: category["name"] for category in tree["categories"]}
+        categories = _by_id(tree["categories"], "categories", path)
+        categories = {number: category["name"] for number, category in categories.items()}
         names += [name for name in categories.values() if name not in names]
+        listed = _by_id(tree["images"], "images", path)
         things = collections.defaultdict(list)
+        of_none = []
         for annotation in tree["annotations"]:
-            things[annotation["image_id"]].append(annotation)
+            (things[annotation["image_id"]] if annotation["image_id"] in listed else of_none).append(annotation)
+        if of_none:
+            first = of_none[0]
+            notes.append(
+                f"{counted(len(of_none), 'annotation')} of {path} left out, of images that it does not list (first: "
+                f"{first.get('id')}, of the image with the id {first['image_id']})"
+            )
         split = _split_of_file(path)
-        for image in tree["images"]:
+        for image in listed.values():
             where = f"{path} (image {image['file_name']})"
             found = folder.find(image["file_name"], split=split)
             size = (image["height"], image["width"])
@@ -55,7 +66,8 @@ def read_coco(paths: Sequence[Path], images: Path, skip: Collection[str]) -> Sou
                 own = _shapes(annotation, names.index(categories[annotation["category_id"]]), size, where)
                 if not own:
                     left_out.add("box", where)
-                shapes += [(annotation.get("area") or 0, shape) for shape in own]
+                area = annotation.get("area") or sum(map(_area, own))
+                shapes += [(area, shape) for shape in own]
             if found is not None:
                 shapes.sort(key=lambda item: -item[0])
                 items.append((found, [shape for _, shape in shapes], size, where, split))
@@ -72,6 +84,22 @@ def read_coco(paths: Sequence[Path], images: Path, skip: Collection[str]) -> Sou
         names,
         notes=notes + left_out.notes(),
     )
+
+
+def _area(shape):
+    """Square pixels, for files that do not say it."""
+    if shape.mask is not None:
+        return int(shape.mask.sum())
+    x, y = np.asarray(shape.rings[0], float).reshape(-1, 2).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def _by_id(items, what, path):
+    found = {}
+    for item in items:
+        if found.setdefault(item["id"], item) is not item:
+            raise ValueError(f"{path}: two {what} have the id {item['id']}, and annotations do not say which they mean")
+    return found
 
 
 def _split_of_file(path):

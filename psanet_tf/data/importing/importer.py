@@ -1,5 +1,6 @@
 """From a folder or an export to a dataset that can be trained on."""
 
+import collections
 import dataclasses
 import os
 import shlex
@@ -11,12 +12,13 @@ import numpy as np
 
 from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.configuration import configuration_text
-from psanet_tf.data.importing.detection import Where, find_source
+from psanet_tf.data.importing.detection import find_source
 from psanet_tf.data.importing.proposals import proposed_options
 from psanet_tf.data.importing.rules import KeyCounts, LabelChoices, class_rule, describe_keys
 from psanet_tf.data.importing.source import Source
 from psanet_tf.data.importing.splits import with_splits
-from psanet_tf.data.importing.writing import CONFIGURATION, is_turned_unseen, read_codes, write_dataset
+from psanet_tf.data.importing.where import Where
+from psanet_tf.data.importing.writing import CONFIGURATION, read_labels, write_dataset
 from psanet_tf.progress import track
 
 
@@ -72,22 +74,24 @@ def inspect_source(path: str | os.PathLike, where: Where | None = None) -> Inspe
         ImportError: a form that needs a package which is not installed.
     """
     source = find_source(Path(path), where or Where())
-    counts = KeyCounts()
+    counts, unsure, enlarged = KeyCounts(), [], collections.Counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(_codes_of, source.images)
-        for image, (codes, pixels) in zip(
-            source.images, track(found, "reading labels", len(source.images)), strict=True
-        ):
+        facts = track(pool.map(_facts_of, source.images), "reading labels", len(source.images))
+        for image, (codes, pixels, times, is_turned_unseen) in zip(source.images, facts, strict=True):
             counts.add(image.labels.where, codes, pixels)
-    unsure = [image.path for image in source.images if is_turned_unseen(image.path)]
+            enlarged[times] += 1
+            if is_turned_unseen:
+                unsure.append(image.path)
+    notes = [*source.notes]
     if unsure:
-        note = (
+        notes.append(
             f"{counted(len(unsure), 'image')} to be turned (orientation tag), whose sizes do not tell whether labels "
             f"were drawn on them as they are seen, which is taken for granted (first: {unsure[0]}): look at the page "
             "of psanet data check"
         )
-        source = dataclasses.replace(source, notes=(*source.notes, note))
-    return Inspection(source, counts)
+    if any(image.enlarges for image in source.images):
+        notes += _notes_on_sizes(enlarged)
+    return Inspection(dataclasses.replace(source, notes=tuple(notes)), counts)
 
 
 def import_dataset(inspection: Inspection, out: str | os.PathLike, options: ImportOptions) -> Sequence[str]:
@@ -137,11 +141,23 @@ def _found(inspection):
     return [inspection.source.keys.key(code) for code in inspection.counts.pixels]
 
 
-def _codes_of(image):
-    """(codes that occur, pixels of each)"""
-    codes = read_codes(image)
-    if codes.max(initial=0) < 1 << 16:
-        counts = np.bincount(codes.ravel())
+def _notes_on_sizes(enlarged):
+    """Of masks by how many times they are enlarged."""
+    larger = [
+        f"the masks of {counted(count, 'image')} are enlarged {times} times (--resize-masks): their edges stay coarse"
+        for times, count in sorted(enlarged.items())
+        if times > 1
+    ]
+    return larger or ["--resize-masks: all masks have the sizes of their images"]
+
+
+def _facts_of(image):
+    """(codes that occur, pixels of each, how many times enlarged, whether turned unseen)"""
+    labels = read_labels(image)
+    if labels.codes.max(initial=0) < 1 << 16:
+        counts = np.bincount(labels.codes.ravel())
         found = np.flatnonzero(counts)
-        return found, counts[found]
-    return np.unique(codes, return_counts=True)
+        counts = counts[found]
+    else:
+        found, counts = np.unique(labels.codes, return_counts=True)
+    return found, counts, labels.enlarged, labels.is_turned_unseen

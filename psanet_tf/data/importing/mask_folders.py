@@ -11,6 +11,7 @@ from psanet_tf.data.folders import IMAGE_SUFFIXES
 from psanet_tf.data.importing.class_files import ClassFiles
 from psanet_tf.data.importing.mask_files import ClassMasks, MaskFile, kind_of_masks
 from psanet_tf.data.importing.source import Keys, Source, SourceImage, split_of, with_unique_names
+from psanet_tf.data.importing.where import Where
 
 _MASK_WORDS = {
     "mask", "masks", "label", "labels", "labelids", "annotation", "annotations", "ann", "anns", "gt", "groundtruth",
@@ -39,14 +40,7 @@ class _Pairing:
     without_image: Sequence[_File]
 
 
-def find_masks(
-    root: Path,
-    images: Path | None,
-    masks: Path | None,
-    labels: Literal["value", "colour"] | None,
-    class_files: ClassFiles,
-    overlap: Literal["stop", "last", "ignore"],
-) -> Source:
+def find_masks(root: Path, where: Where, class_files: ClassFiles) -> Source:
     """Images and masks in the folders below `root`.
 
     Folders are told by their names (``images``, ``masks``, ``train/labels``, ...), masks beside their images by an
@@ -55,16 +49,15 @@ def find_masks(
 
     Args:
         root: folder to look into.
-        images, masks: folders that hold the images and the masks, where names do not tell.
-        labels: whether values or colours of the masks are read; None: as the files have it, if that is sure.
+        where: what the user says.
         class_files: files below `root` that name classes.
-        overlap: what pixels are of which masks of several classes lie; see `ClassMasks`.
 
     Raises:
-        ValueError: no images, no masks, none that belong together, masks whose form does not keep values.
+        ValueError: no images, no masks, none that belong together, masks whose form does not keep values, or options
+            that have no effect on such masks.
     """
-    files = _files(root, images, masks)
-    photos, mask_files = _roles(files, explicit=masks is not None)
+    files = _files(root, where.images, where.masks)
+    photos, mask_files = _roles(files, explicit=where.masks is not None)
     if not photos:
         raise ValueError(f"{root}: no images are found below it; --images names their folder")
     if not mask_files:
@@ -83,12 +76,13 @@ def find_masks(
     found = sorted(pairing.masks, key=lambda file: str(file.relative))
     names = with_unique_names([(file.path, file.relative) for file in found])
     per_class = _is_per_class(pairing)
+    _refuse_without_effect(per_class, where, class_files)
     if per_class:
-        keys, label_files, kind = _class_masks(pairing, found, overlap)
+        keys, label_files, kind = _class_masks(pairing, found, where.overlap or "stop")
         named = {}
     else:
         paths = [pairing.masks[file][0][0].path for file in found]
-        read, form = kind_of_masks(paths, labels, bool(class_files.colors))
+        read, form = kind_of_masks(paths, where.labels, bool(class_files.colors))
         if read == "value" and class_files.is_given:
             raise ValueError(
                 f"--palette names colours, and the masks hold values ({form}): leave it out and name the values, or "
@@ -98,7 +92,13 @@ def find_masks(
         kind = f"{counted(len(found), 'image')} with masks ({form}), read by their {read}s"
         named = class_files.colors if read == "colour" else class_files.values
     items = [
-        SourceImage(name, file.path, label, file.split or pairing.masks[file][0][0].split or listed.get(file.path.stem))
+        SourceImage(
+            name,
+            file.path,
+            label,
+            file.split or pairing.masks[file][0][0].split or listed.get(file.path.stem),
+            where.resize_masks,
+        )
         for name, file, label in zip(names, found, label_files, strict=True)
     ]
     by_color = keys.kind == "colour"
@@ -112,6 +112,20 @@ def find_masks(
         colors={} if by_color else class_files.color_of_name,
         notes=(*class_files.notes, *notes),
     )
+
+
+def _refuse_without_effect(per_class, where, class_files):
+    if not per_class and where.overlap is not None:
+        raise ValueError(
+            f"--overlap {where.overlap} is for several masks of one image, one for each class; here no image has more "
+            "than one: leave it out"
+        )
+    given = [name for name, is_given in (("--labels", where.labels), ("--palette", class_files.is_given)) if is_given]
+    if per_class and given:
+        raise ValueError(
+            f"{' and '.join(given)}: there is a mask for each class, of which all but 0 is the class, whatever its "
+            f"value or colour: leave {'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def _files(root, images, masks):

@@ -76,12 +76,14 @@ class SourceImage:
         path: of the image file.
         labels: its `Labels`.
         split: "train", "val", "test" or None where the source does not say.
+        enlarges: whether labels are enlarged that are a whole number of times smaller than the image.
     """
 
     name: str
     path: Path
     labels: Labels
     split: str | None = None
+    enlarges: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

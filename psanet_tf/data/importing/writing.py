@@ -1,6 +1,7 @@
 """Writes a dataset in the custom layout: images as they are, labels as grey PNG of class indices."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from psanet_tf.data import headers
 from psanet_tf.data.importing.rules import ClassRule
+from psanet_tf.data.importing.shapes import Shapes
 from psanet_tf.data.importing.source import SourceImage
 from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.data.stored_values import image_size
@@ -22,17 +24,30 @@ from psanet_tf.progress import track
 CLASS_NAMES, CLASS_COLORS, CONFIGURATION = "classes.txt", "colors.txt", "dataset.yaml"
 
 
-def read_codes(image: SourceImage) -> np.ndarray:
-    """The codes of an image's labels, turned as training turns the image.
+@dataclasses.dataclass(frozen=True)
+class ReadLabels:
+    """The labels of one image, as they are to be trained on.
+
+    Attributes:
+        codes: int32 [H, W], turned as training turns the image.
+        enlarged: how many times larger they are than what was read.
+        is_turned_unseen: whether the image is to be turned, and its size does not tell labels on it from labels on it
+            as it is stored.
+    """
+
+    codes: np.ndarray
+    enlarged: int
+    is_turned_unseen: bool
+
+
+def read_labels(image: SourceImage) -> ReadLabels:
+    """The labels of an image, turned as training turns the image.
 
     Labels of the size that the image has as it is stored were drawn on that: they are turned with it. Where both sizes
     are equal they are taken to be as the image is seen, which is what annotation tools show.
 
     Args:
         image: of a source.
-
-    Returns:
-        int32 [H, W].
 
     Raises:
         ValueError: an image that cannot be read, labels of another size, or what `Labels.codes` raises.
@@ -43,27 +58,34 @@ def read_codes(image: SourceImage) -> np.ndarray:
     orientation = _orientation(image.path)
     seen = size[::-1] if orientation >= 5 else size
     codes = image.labels.codes(seen)
-    if codes.shape == seen:
-        return codes
-    if codes.shape == size:
-        return turned(codes, orientation)
-    advice = "they are of another image, or were cut"
-    if _same_shape(codes.shape, seen):
-        advice = "scale them by nearest neighbour, so that no value is mixed from two"
-    raise ValueError(
-        f"{image.labels.where}: labels must be of their image's size {list(seen)} ({image.path}), got "
-        f"{list(codes.shape)}: {advice}"
-    )
+    times = max(_times_smaller(codes.shape, seen), _times_smaller(codes.shape, size))
+    if times > 1 and image.enlarges:
+        # Each pixel of a mask becomes the pixels of the image that it covers.
+        codes = codes.repeat(times, axis=0).repeat(times, axis=1)
+    if codes.shape not in (seen, size):
+        raise ValueError(
+            f"{image.labels.where}: labels must be of their image's size {list(seen)} ({image.path}), got "
+            f"{list(codes.shape)}: {_advice_on_size(image, codes.shape, seen, times)}"
+        )
+    is_turned_unseen = orientation != headers.UPRIGHT and (orientation < 5 or size[0] == size[1])
+    as_seen = codes if codes.shape == seen else turned(codes, orientation)
+    return ReadLabels(as_seen, times if image.enlarges else 1, is_turned_unseen)
 
 
-def is_turned_unseen(path: Path) -> bool:
-    """Whether an image is to be turned, and its size does not tell labels on it from labels on it as it is stored.
+def _times_smaller(shape, size):
+    """How many times smaller a mask is than an image, where that is a whole number; else 1."""
+    times = size[0] // max(shape[0], 1)
+    return times if times > 1 and (shape[0] * times, shape[1] * times) == size else 1
 
-    Raises:
-        ValueError: a form whose orientation is not followed.
-    """
-    orientation, size = _orientation(path), image_size(path)
-    return orientation != headers.UPRIGHT and size is not None and (orientation < 5 or size[0] == size[1])
+
+def _advice_on_size(image, shape, seen, times):
+    if isinstance(image.labels, Shapes):
+        return "the image was scaled, turned or cut since: --images names the folder of those that were labelled"
+    if times > 1:
+        return f"--resize-masks enlarges them {times} times, without mixing values"
+    if _same_shape(shape, seen):
+        return "scale them by nearest neighbour, so that no value is mixed from two"
+    return "they are of another image, or were cut"
 
 
 def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: ClassRule, configuration: str) -> None:
@@ -77,7 +99,7 @@ def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: 
 
     Raises:
         FileExistsError: there is something at `out`.
-        ValueError: what `read_codes` raises.
+        ValueError: what `read_labels` raises.
     """
     with atomic_folder(out) as folder:
         for split, images in splits.items():
@@ -95,7 +117,7 @@ def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: 
 
 
 def _write(folder, split, image, rule):
-    codes = read_codes(image)
+    codes = read_labels(image).codes
     (folder / "labels" / split / f"{image.name}.png").write_bytes(png_bytes(rule.table[codes]))
     place = folder / "images" / split / f"{image.name}{image.path.suffix.lower()}"
     # Another name of the same file takes no room; other disks, and files of others, want a copy.
