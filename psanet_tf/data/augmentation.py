@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.config import AugmentationSection
+from psanet_tf.data.blurring import warped_and_blurred
 from psanet_tf.data.catalog import IGNORE_LABEL
 from psanet_tf.data.channels import per_channel
 from psanet_tf.data.color_jitter import ColorJitter, draw_color_jitter, jitter_colors
@@ -20,7 +21,6 @@ from psanet_tf.data.resampling import Warp, cond, crop_window, frame_size
 
 _CROP_STREAM, _JITTER_STREAM = 1, 2
 _CROP_TRIES = 10
-_BLUR_MARGIN = 2  # pixels that a 5x5 kernel looks beyond the one it computes
 
 
 class AugmentationParameters(NamedTuple):
@@ -198,7 +198,7 @@ def augmented_difference(
 
     window = crop_window(frame, offset_yx, kept, flip)
     warp = Warp(frame, scale, angle_degrees)
-    pixels = _warp_and_blur(image, warp, window, blur, fill)
+    pixels = warped_and_blurred(image, warp, window, blur, fill)
     if color_jitter is not None:
         changed = jitter_colors(per_channel(tf.add, pixels, fill), color_jitter)
         pixels = per_channel(tf.subtract, changed, fill)
@@ -252,53 +252,3 @@ def _check(image, label, frame, offset_yx, crop):
     message = ["image and label must be of one size, a scale must leave pixels, the crop must fit at offset_yx; image"]
     message += [tf.shape(image), "label", tf.shape(label), "scaled", frame, "crop", crop, "offset_yx", offset_yx]
     return tf.debugging.Assert(fits, message)
-
-
-def _warp_and_blur(image, warp, window, blur, fill):
-    """float32 [height, width, C], the window's pixels minus `fill`."""
-
-    # The kernel looks beyond the window, but not beyond the frame, where it is reflected.
-    before = tf.minimum(window[:2], _BLUR_MARGIN)
-    after = tf.minimum(warp.frame - window[:2] - window[2:], _BLUR_MARGIN)
-    larger = tf.concat([window[:2] - before, window[2:] + before + after], 0)
-    pixels = warp.pixels(image, cond(blur, lambda: larger, lambda: window), fill)
-
-    def blurred():
-        missing = _BLUR_MARGIN - tf.stack([before, after], axis=1)
-        reflected = cond(tf.reduce_any(missing > 0), lambda: _reflect(pixels, missing), lambda: pixels)
-        return _binomial(reflected)
-
-    return cond(blur, blurred, lambda: pixels)
-
-
-def _binomial(pixels):
-    """float32 [height - 4, width - 4, C]: filtered by the kernel 1 4 6 4 1 / 16 along rows and columns.
-
-    As sums of shifted numbers, whatever row they are in; those that mix two rows are cut off. TensorFlow's depthwise
-    convolution takes six times as long on processors for which it leaves oneDNN's kernels out, half as long on others.
-    """
-
-    def along(numbers, step):
-        length = tf.size(numbers) - 4 * step
-        outer, inner, middle = [
-            [numbers[place * step : place * step + length] for place in places] for places in ((0, 4), (1, 3), (2,))
-        ]
-        return tf.add_n(outer) + 4.0 * tf.add_n(inner) + 6.0 * middle[0]
-
-    height, width = tf.unstack(tf.shape(pixels)[:2])
-    channels = pixels.shape[-1]
-    columns = along(tf.reshape(pixels, [-1]), width * channels)
-    rows = along(columns, channels)
-    filtered = tf.concat([rows / 256.0, columns[: 4 * channels]], 0)
-    return tf.reshape(filtered, [height - 4, width, channels])[:, : width - 4]
-
-
-def _reflect(pixels, margins):
-    """`np.pad(pixels, margins, "reflect")` of rows and columns."""
-    for axis in (0, 1):
-        size = tf.shape(pixels)[axis]
-        # Images narrower than the margin are reflected several times.
-        period = tf.maximum(2 * (size - 1), 1)
-        places = tf.math.floormod(tf.range(-margins[axis, 0], size + margins[axis, 1]), period)
-        pixels = tf.gather(pixels, tf.minimum(places, period - places), axis=axis)
-    return pixels

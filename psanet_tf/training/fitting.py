@@ -15,7 +15,7 @@ from psanet_tf.data.unreadable import UnreadableExamples, readable_pipeline_erro
 from psanet_tf.keras_api import keras
 from psanet_tf.training.agreement import Agreement
 from psanet_tf.training.averaging import ValidateAverage
-from psanet_tf.training.callbacks import CheckpointCallback, Progress, place_in_words
+from psanet_tf.training.callbacks import CheckpointCallback, place_in_words
 from psanet_tf.training.early_stopping import is_finished
 from psanet_tf.training.flops import measure_peak, training_flops
 from psanet_tf.training.interruption import StopSignals
@@ -24,6 +24,7 @@ from psanet_tf.training.multi_worker import runs_as_chief
 from psanet_tf.training.run_callbacks import RunCallbacks, StoppedWithinEpoch
 from psanet_tf.training.run_folder import TrainingFolder
 from psanet_tf.training.run_log import RunLog
+from psanet_tf.training.run_progress import Progress
 from psanet_tf.training.state import Position
 from psanet_tf.training.step_log import StepLog
 from psanet_tf.training.strategy import devices_of, is_default

@@ -12,17 +12,8 @@ from PIL import Image
 from psanet_tf.config import flat_config
 from psanet_tf.data.record_writer import write_records
 from psanet_tf.training import continuation
-from psanet_tf.training.continuation import (
-    EXACT,
-    FIXED,
-    LENGTH,
-    ROUNDING,
-    check_data,
-    describe_continuation,
-    device_facts,
-    find_continuation,
-    group_of,
-)
+from psanet_tf.training.continuation import check_data, describe_continuation, device_facts, find_continuation
+from psanet_tf.training.key_groups import EXACT, FIXED, LENGTH, ROUNDING, group_of
 from psanet_tf.training.run_folder import TrainingFolder, environment
 from psanet_tf.training.schedule import Schedule
 from psanet_tf.training.state import Position
