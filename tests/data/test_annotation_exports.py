@@ -123,6 +123,33 @@ def test_what_is_written_for_annotation_tools_is_read_back(tmp_path):
             assert np.array_equal(np.asarray(Image.open(path)), label)
 
 
+def test_classes_keep_the_order_of_another_dataset_also_if_not_all_occur(tmp_path):
+    """Label Studio's export names what was drawn alone, in the order in which it was drawn."""
+    label_studio(True)(tmp_path / "studio")
+    names = ("plane", "car", "road", "ship", "background")
+    choices = LabelChoices(names, {UNLABELLED: "background"})
+    options = ImportOptions(choices, val_share=0.3)
+    output = import_dataset(inspect_source(tmp_path / "studio"), tmp_path / "out", options)
+    assert "note: plane, ship never occur, and would count as 0 in mean scores" in output
+    assert (tmp_path / "out/classes.txt").read_text().split() == list(names)
+    for index in range(COUNT):
+        (path,) = (tmp_path / "out").glob(f"labels/*/p{index}.png")
+        assert np.array_equal(np.asarray(Image.open(path)), np.array([4, 2, 1])[truth(index)])
+    options = ImportOptions(LabelChoices(("background", "raod", "car"), {UNLABELLED: "background"}), val_share=0.3)
+    with pytest.raises(ValueError, match=r"road \(.*\) is 'road', which --classes does not name: add it there"):
+        import_dataset(inspect_source(tmp_path / "studio"), tmp_path / "wrong", options)
+
+
+def test_tasks_that_nobody_has_labelled_are_no_export(tmp_path):
+    """What `psanet suggest` writes for Label Studio, given before it was there."""
+    info = DatasetInfo("mine", ("background", "road", "car"), COLORS)
+    Image.fromarray(photo(0)).save(tmp_path / "p0.png")
+    (tmp_path / "tasks.json").write_text(json.dumps([label_studio_task("/data/p0.png", truth(0), info, 0.5, "net")]))
+    for source in (tmp_path, tmp_path / "tasks.json"):
+        with pytest.raises(ValueError, match=r"a network's labels that nobody has accepted: .* submit them there"):
+            inspect_source(source)
+
+
 def test_a_mask_of_another_size_than_its_image(tmp_path):
     coco(lambda box, mask: {"size": [10, 60], "counts": [600]})(tmp_path)
     with pytest.raises(ValueError, match=r"the mask of annotation 0 is of \[10, 60\] pixels, the image of \[20, 30\]"):

@@ -23,10 +23,9 @@ _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
 def is_label_studio(tree: object) -> bool:
-    """Whether the contents of a JSON file are such an export."""
-    return isinstance(tree, list) and bool(tree) and isinstance(tree[0], dict) and "data" in tree[0] and (
-        "annotations" in tree[0] or "completions" in tree[0]
-    )  # fmt: skip
+    """Whether the contents of a JSON file are such an export, or tasks that nobody has labelled yet."""
+    is_list = isinstance(tree, list) and bool(tree) and isinstance(tree[0], dict) and "data" in tree[0]
+    return is_list and any(key in tree[0] for key in ("annotations", "completions", "predictions"))
 
 
 def read_label_studio(path: Path, images: Path, skip: Collection[str]) -> Source:
@@ -94,6 +93,11 @@ def _image_of(task, path):
 
 def _annotation(task, where):
     if "annotations" not in task and "completions" not in task:
+        if task.get("predictions"):
+            raise ValueError(
+                f"{where} holds a network's labels that nobody has accepted: these are tasks to be imported into Label "
+                'Studio; submit them there, and export "JSON"'
+            )
         raise ValueError(f'{where} has no annotations: this is another export, choose "JSON" (not JSON-MIN)')
     kept = [item for item in task.get("annotations", task.get("completions", ())) if not item.get("was_cancelled")]
     truth = [item for item in kept if item.get("ground_truth")]

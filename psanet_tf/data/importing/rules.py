@@ -47,7 +47,8 @@ class LabelChoices:
     """What the user says.
 
     Attributes:
-        classes: names in the order of the train ids; of values without names, in the order of the values.
+        classes: names in the order of the train ids, which may be of more classes than occur; of values without names,
+            in the order of the values.
         mapping: {key or name in the source: class}.
         ignore: keys or names that are no class.
     """
@@ -158,11 +159,6 @@ def _ordered(source, names, found, counts, choices):
             raise ValueError(
                 f"{_counted_key(key, found[key], counts)} is {names[key]!r}, which --classes does not name: add it "
                 f"there, or say what it is (--map {key}=NAME) or that it is no class (--ignore {key})"
-            )
-        absent = [name for name in choices.classes if name not in names.values()]
-        if absent and (source.keys.kind != "value" or source.names or choices.mapping):
-            raise ValueError(
-                f"--classes names {absent[0]!r}, which is no class of the source; {_there(found, set(names.values()))}"
             )
         return tuple(choices.classes)
     mapped = [choices.mapping.get(name, name) for name in source.order]
