@@ -74,7 +74,8 @@ def suggest(
     arguments = (out, count, measure.value, balanced, classes or (), similarity, image_url)
     suggestions, failures = rank(segmenter, images, *arguments)
     left_out = sum(suggestion.look_alikes for suggestion in suggestions)
-    print(f"{len(suggestions)} of {len(images)} images suggested, {left_out} that look like one of them left out")
+    looks = "looks" if left_out == 1 else "look"
+    print(f"{len(suggestions)} of {len(images)} images suggested, {left_out} that {looks} like one of them left out")
     print(f"page: {out / 'suggestions.html'}\nlist: {out / 'suggestions.csv'}\nimages: {out / 'images'}")
     print(f"labels for CVAT: {out / 'cvat_masks.zip'} (labels of the task: {out / 'cvat_labels.json'})")
     print(f"labels for Label Studio: {out / 'label_studio.json'} (interface: {out / 'label_studio.xml'})")

@@ -11,7 +11,7 @@ from PIL import Image
 from psanet_tf.config import DataSection
 from psanet_tf.data.fingerprint import changed_images, data_fingerprint, describe_classes, describe_difference
 from psanet_tf.evaluation.gallery import shares
-from psanet_tf.evaluation.report import cells, describe, legend, score_cards
+from psanet_tf.evaluation.report import cells, describe, describe_data, legend, score_cards
 from psanet_tf.evaluation.results import SETTINGS_FILE, EvaluationFolder
 from psanet_tf.evaluation.score_tables import score_line
 from psanet_tf.files import atomic_file
@@ -67,7 +67,7 @@ def compare_evaluations(
     write_page(
         out / "comparison.html",
         "comparison.html.j2",
-        dataset=f"{info.name}, split {evaluations[0].settings['split']}",
+        dataset=describe_data(evaluations[0]),
         runs=[
             {"name": name, "how": describe(evaluation.settings), "cards": score_cards(summary)}
             for name, evaluation, summary in zip(names, evaluations, summaries, strict=True)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def write_report(
     write_page(
         folder.path / "report.html",
         "report.html.j2",
-        title=f"Evaluation on {info.name}, split {settings['split']}",
+        title=f"Evaluation on {describe_data(folder)}",
         subtitle=describe(settings),
         cards=score_cards(summary),
         failures=list(summary["failed"].values()),
@@ -66,6 +67,12 @@ def write_report(
         attention=_attention(folder, ranking, examples, model),
         heat_colors=heat_colors().tolist(),
     )
+
+
+def describe_data(folder: EvaluationFolder) -> str:
+    """Which data: the dataset's name, that of its folder where it has no other, and the split."""
+    name, settings = folder.info.name, folder.settings
+    return f"{Path(settings['data']['root']).name if name == 'custom' else name}, split {settings['split']}"
 
 
 def describe(settings: Mapping[str, Any]) -> str:

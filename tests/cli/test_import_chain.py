@@ -2,6 +2,7 @@
 labels of new pictures that go back into the tool.
 """
 
+import asyncio
 import csv
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import browser, find_chromium, screenshot
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -79,6 +81,19 @@ def test_from_an_export_to_labels_of_new_pictures(export, photos, tmp_path, monk
     _train_and_calibrate(tmp_path / "dataset", tmp_path / "run")
     suggestions = _suggest(photos, tmp_path / "run", tmp_path / "round2")
     _read_back(suggestions, tmp_path / "round2", tmp_path)
+    if find_chromium():
+        pages = ("check.html", "run/evaluation/report.html", "round2/suggestions.html")
+        asyncio.run(_open_on_a_phone([tmp_path / page for page in pages]))
+
+
+async def _open_on_a_phone(pages):
+    async with browser() as window:
+        for path in pages:
+            await window.open(f"file://{path}")
+            await window.show_on(390, 844)
+            assert await window.evaluate("document.documentElement.scrollWidth") == 390, path
+            await screenshot(window, f"phone-{path.stem}")
+        assert window.problems == []
 
 
 def _import(scenes, archive, out):
@@ -109,7 +124,8 @@ def _check(dataset):
     assert "Nothing is wrong that a program can see" in page
     assert re.findall(r"<b>(\d+)</b><span>with usable labels", page) == ["30", "10"]
     table = page[page.index("<h2>Classes</h2>") :]
-    rows = re.findall(r"<tr>\s*<td><span class=\"swatch\"[^>]*></span>(\w+)</td>(.*?)</tr>", table, re.DOTALL)
+    names = r"<td class=\"class\"><span class=\"swatch\"[^>]*></span>(\w+)</td>"
+    rows = re.findall(rf"<tr>\s*{names}(.*?)</tr>", table, re.DOTALL)
     assert [name for name, _ in rows] == list(CLASSES)
     labels = [np.asarray(Image.open(path)) for path in dataset.glob("labels/train/*.png")]
     for index, (_, row) in enumerate(rows):
@@ -133,6 +149,7 @@ def _train_and_calibrate(dataset, folder):
 
     before, temperature, report = evaluation()
     assert temperature == 1
+    assert "<h1>Evaluation on dataset, split val</h1>" in report
     assert "The weights carry no temperature" in report
     # Guessing the most frequent class alone gets grass, about half of all pixels.
     assert before["allacc"] > 0.6
@@ -176,7 +193,8 @@ def _suggest(photos, folder, out):
     originals = sorted(name for name in scores if name.startswith("scene"))[:3]
     for pair in zip(originals, ("again.jpg", "lighter.png", "moved.png"), strict=True):
         assert len(set(pair) & set(found)) < 2
-    assert f"8 of 13 images suggested, {last} that look like one of them left out" in output
+    looks = "looks" if last == 1 else "look"
+    assert f"8 of 13 images suggested, {last} that {looks} like one of them left out" in output
     assert sum(int(row["look_alikes"]) for row in rows) == last > 0
     page = (out / "suggestions.html").read_text()
     assert re.findall(r"<h2>(\d+)\. ([\w.]+)</h2>", page) == [

@@ -106,7 +106,7 @@ def test_what_is_written(segmenter, files, tmp_path):
     assert not re.search(r"""(src|href)=["'](?!data:)|url\((?!data:)|@import|fetch\(""", page)
     assert page.count('class="suggestion"') == 2
     assert page.count("data:image/jpeg") == 6
-    assert "1 that look like one of them were left out" in page
+    assert "1 that looks like one of them was left out, for it would teach the same.\nThe images" in page
     assert [label["name"] for label in json.loads((out / "cvat_labels.json").read_text())] == list(INFO.class_names)
     tasks = json.loads((out / "label_studio.json").read_text())
     for task, row in zip(tasks, rows, strict=True):
