@@ -168,6 +168,24 @@ def test_a_version_that_is_copied_slowly_is_loaded_when_it_is_whole(folder, writ
     manager.stop()
 
 
+def test_a_version_whose_last_file_comes_during_the_load_is_tried_again(folder):
+    tried = []
+
+    def warm_up(servable):
+        tried.append(servable)
+        if len(tried) == 1:
+            (folder / "1" / "assets.extra").mkdir()
+            (folder / "1" / "assets.extra" / "last").write_bytes(b"of the copy")
+            raise ServingError("NOT_FOUND", "a file is not there")
+
+    manager = VersionManager("toy", folder, warm_up=warm_up)
+    for attempts in (1, 1, 2):  # between the two looks at the finished copy is a poll
+        manager.poll()
+        assert len(tried) == attempts
+    assert answer_of(manager) == [[1, 2]]
+    manager.stop()
+
+
 def test_a_version_that_fails_for_a_while_is_tried_again_some_times(folder, monkeypatch):
     monkeypatch.setattr(load_retries, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(load_retries, "RETRIES", 3)

@@ -12,8 +12,7 @@ RETRY_SECONDS = 60.0
 
 @dataclass
 class _Failure:
-    failed_files: tuple
-    seen_files: tuple
+    files: tuple
     attempts: int
     next_attempt: float
 
@@ -24,29 +23,31 @@ class LoadRetries:
     """
 
     def __init__(self) -> None:
+        self._seen = {}  # version -> its files at the last look
         self._failures = {}
 
     def may_load(self, version: int, folder: Path) -> bool:
-        """Whether to try `version`, whose files are in `folder`; to be asked once per poll."""
+        """Whether to try `version`, whose files are in `folder`; to be asked once per poll, right before the load."""
+        before, files = self._seen.get(version), _files(folder)
+        self._seen[version] = files
         failure = self._failures.get(version)
         if failure is None:
             return True
-        files = _files(folder)
-        rests, failure.seen_files = files == failure.seen_files, files
-        if files != failure.failed_files:
-            return rests
+        if files != failure.files:
+            return files == before
         return failure.attempts <= RETRIES and time.monotonic() >= failure.next_attempt
 
-    def failed(self, version: int, folder: Path) -> None:
-        """Notes that the files could not be loaded."""
-        files = _files(folder)
+    def failed(self, version: int) -> None:
+        """Notes that the files could not be loaded: those that `may_load` saw, since others may have come meanwhile."""
+        files = self._seen[version]
         before = self._failures.get(version)
-        attempts = before.attempts + 1 if before is not None and before.failed_files == files else 1
-        self._failures[version] = _Failure(files, files, attempts, time.monotonic() + RETRY_SECONDS)
+        attempts = before.attempts + 1 if before is not None and before.files == files else 1
+        self._failures[version] = _Failure(files, attempts, time.monotonic() + RETRY_SECONDS)
 
     def loaded(self, version: int) -> None:
-        """Forgets the failures of a version."""
+        """Forgets what was noted of a version."""
         self._failures.pop(version, None)
+        self._seen.pop(version, None)
 
 
 def _files(folder):

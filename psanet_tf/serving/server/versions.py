@@ -250,7 +250,7 @@ class VersionManager:
         except Exception as error:
             if servable is not None:
                 servable.close()
-            self._retries.failed(version, folder)
+            self._retries.failed(version)
             if not isinstance(error, ServingError):
                 error = ServingError("UNKNOWN", f"{type(error).__name__}: {error}")
             self._set_status(VersionStatus(version, "END", error.code, error.message))
