@@ -42,7 +42,8 @@ def on_all_devices(
         futures = {pool.submit(run, item): item for item in items}
         try:
             for future in track(as_completed(futures), description, total=len(items)):
-                yield futures[future], future.result()
+                # Forgotten here: results may be large, and it is up to the caller what is kept.
+                yield futures.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -13,6 +13,8 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from psanet_tf.data.pixels import decode_label
+from psanet_tf.data.plain_copies import png_bytes
 from psanet_tf.data.readers import read_image
 from psanet_tf.folders import atomic_folder
 from psanet_tf.inference.image_files import check_gives_probabilities
@@ -178,45 +180,63 @@ def _look_over(segmenter, images):
     return {image: results[image] for image in images if isinstance(results[image], _Seen)}, failures
 
 
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """What is left of a suggested image when its copy is there: little beside its pixels and labels.
+
+    Attributes:
+        row: of the table.
+        sample: of the page.
+        task: of Label Studio, JSON.
+        labels: its label map, PNG.
+    """
+
+    row: list
+    sample: dict
+    task: str
+    labels: bytes
+
+
 def _write(folder, out, segmenter, suggestions, measure, looked_over, image_url):
     """Everything of `suggest` into `folder`, which will be called `out`."""
     info, images = segmenter.info, segmenter.images
     (folder / "images").mkdir()
+    version = "psanet" if segmenter.path is None else Path(segmenter.path).name
+    ranks = {item: rank for rank, item in enumerate(suggestions, start=1)}
 
-    def work(labeler, suggestion):
-        # Once more: the label maps of all images together would be too many to keep.
-        pixels = read_image(suggestion.file.path, images)
-        return images.picture(pixels), labeler.uncertainty(pixels)
+    def work(labeler, item):
+        # Once more, and one image at a time: what all of them are made of would be too much to keep.
+        pixels = read_image(item.file.path, images)
+        picture, unsure = images.picture(pixels), labeler.uncertainty(pixels)
+        name = _copy(folder / "images", item, picture, images.is_photograph)
+        address = f"{image_url}{quote(name)}" if image_url else _local_address(out / "images" / name)
+        classes = "; ".join(f"{info.class_names[index]} {share:.4f}" for index, share in class_shares(unsure.labels))
+        numbers = [f"{value:.6f}" for value in (item.score, item.margin, item.entropy)]
+        return _Written(
+            [ranks[item], item.file.path, f"images/{name}", *numbers, item.look_alikes, classes],
+            _sample(item, ranks[item], picture, unsure, measure, info),
+            json.dumps(label_studio_task(address, unsure.labels, info, 1 - item.margin, version)),
+            png_bytes(unsure.labels),
+        )
 
     found = dict(on_all_devices(segmenter.labelers, suggestions, work, "labelling"))
-    names = [_copy(folder / "images", item, found[item][0], images.is_photograph) for item in suggestions]
-    version = "psanet" if segmenter.path is None else Path(segmenter.path).name
-    tasks, samples, rows = [], [], []
-    for rank, (item, name) in enumerate(zip(suggestions, names, strict=True), start=1):
-        picture, unsure = found[item]
-        address = f"{image_url}{quote(name)}" if image_url else _local_address(out / "images" / name)
-        tasks.append(label_studio_task(address, unsure.labels, info, 1 - item.margin, version))
-        samples.append(_sample(item, rank, picture, unsure, measure, info))
-        shares = class_shares(unsure.labels)
-        classes = "; ".join(f"{info.class_names[index]} {share:.4f}" for index, share in shares)
-        numbers = [f"{value:.6f}" for value in (item.score, item.margin, item.entropy)]
-        rows.append([rank, item.file.path, f"images/{name}", *numbers, item.look_alikes, classes])
+    written = [found[item] for item in suggestions]
     with (folder / "suggestions.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["rank", "file", "copy", "score", "margin", "entropy", "look_alikes", "classes"])
-        writer.writerows(rows)
-    label_maps = ((item.name, found[item][1].labels) for item in suggestions)
+        writer.writerows(each.row for each in written)
+    label_maps = ((item.name, decode_label(found[item].labels, item.name)) for item in suggestions)
     write_cvat_masks(folder / "cvat_masks.zip", label_maps, info)
     (folder / "cvat_labels.json").write_text(json.dumps(cvat_labels(info), indent=1), encoding="utf-8")
-    (folder / "label_studio.json").write_text(json.dumps(tasks), encoding="utf-8")
+    (folder / "label_studio.json").write_text(f"[{', '.join(each.task for each in written)}]", encoding="utf-8")
     (folder / "label_studio.xml").write_text(label_studio_interface(info), encoding="utf-8")
     write_page(
         folder / "suggestions.html",
         "suggestions.html.j2",
-        title=f"{len(samples)} of {looked_over} images to label",
+        title=f"{len(suggestions)} of {looked_over} images to label",
         measure=measure,
         left_out=sum(item.look_alikes for item in suggestions),
-        samples=samples,
+        samples=[each.sample for each in written],
     )
 
 

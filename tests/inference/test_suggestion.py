@@ -5,6 +5,7 @@ import json
 import re
 import types
 import urllib.parse
+import weakref
 import zipfile
 
 import numpy as np
@@ -139,6 +140,28 @@ def test_what_comes_back_from_the_tools_is_imported_as_it_was(segmenter, files, 
         for item in suggestions:
             expected = segmenter.labelers[0].labels(np.asarray(Image.open(item.file.path)))
             np.testing.assert_array_equal(found[item.name], expected)
+
+
+class Watched(WholeImage):
+    """Counts at every image how many label maps of earlier ones are still in memory."""
+
+    def __init__(self):
+        super().__init__(_predict, 3, padded=False)
+        self.label_maps, self.kept = [], []
+
+    def uncertainty(self, image):
+        self.kept.append(sum(reference() is not None for reference in self.label_maps))
+        found = super().uncertainty(image)
+        self.label_maps.append(weakref.ref(found.labels))
+        return found
+
+
+def test_images_are_in_memory_one_at_a_time(segmenter, files, tmp_path):
+    segmenter.labelers = [Watched()]
+    suggestions, _ = suggest(segmenter, files, tmp_path / "out", similarity=1)
+    assert len(suggestions) == 5
+    assert len(segmenter.labelers[0].kept) == 10  # looked over, then labelled
+    assert max(segmenter.labelers[0].kept) <= 1  # the one before may be on its way out
 
 
 def test_rare_classes_and_chosen_ones_can_count_for_more(segmenter, files, tmp_path):
