@@ -80,6 +80,10 @@ class SlidingWindow(Labeler):
         self.stride_rate = stride_rate
         self.batch_size = batch_size
 
+    @property
+    def _crops_per_call(self):
+        return max(1, self.batch_size // (2 if self.flip else 1))
+
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
         image = self.images.checked(image)
@@ -134,15 +138,20 @@ class SlidingWindow(Labeler):
         coverage = self._coverages(row_origins, column_origins)[y, x, 0]
         weight = weight[counts] / coverage / len(self.scales)
         height, width = self.crop_size
+        seen = []  # (row, column, indices of the pixels) of the crops that have any
         for row, column in itertools.product(row_origins, column_origins):
             inside = np.flatnonzero((row <= y) & (y < row + height) & (column <= x) & (x < column + width))
-            if not len(inside):
-                continue
-            logits = self._logits(padded[None, row : row + height, column : column + width])
-            down, across = y[inside] - row, x[inside] - column
-            for mirrored in range(logits.shape[0]):
-                places = np.stack([down, width - 1 - across if mirrored else across], axis=1)
-                yield pixel[inside], weight[inside], tf.gather_nd(logits[mirrored], places).numpy()
+            if len(inside):
+                seen.append((row, column, inside))
+        for first in range(0, len(seen), self._crops_per_call):
+            chosen = seen[first : first + self._crops_per_call]
+            logits = self._logits(tf.stack([padded[row : row + height, x : x + width] for row, x, _ in chosen]))
+            for index, (row, column, inside) in enumerate(chosen):
+                down, across = y[inside] - row, x[inside] - column
+                for mirrored in range(2 if self.flip else 1):
+                    places = np.stack([down, width - 1 - across if mirrored else across], axis=1)
+                    values = tf.gather_nd(logits[mirrored * len(chosen) + index], places).numpy()
+                    yield pixel[inside], weight[inside], values
 
     def _crops_of(self, image, size):
         """The image resized to `size`, normalized and padded, its (top, left) in it, and where crops begin by axis."""
@@ -175,9 +184,8 @@ class SlidingWindow(Labeler):
     def _row_probabilities(self, padded, row, column_origins):
         """Yields float32 [h, w, K] for the crops of one row, from left to right."""
         height, width = self.crop_size
-        crops_per_call = max(1, self.batch_size // (2 if self.flip else 1))
-        for first in range(0, len(column_origins), crops_per_call):
-            origins = column_origins[first : first + crops_per_call]
+        for first in range(0, len(column_origins), self._crops_per_call):
+            origins = column_origins[first : first + self._crops_per_call]
             crops = tf.stack([padded[row : row + height, x : x + width] for x in origins])
             yield from self._crop_probabilities(crops)
 

@@ -62,6 +62,25 @@ def test_probabilities_are_the_protocols_at_every_temperature(predict, size, bui
     assert found.log_likelihood(labels, temperature) == pytest.approx(likelihood, rel=1e-4)
 
 
+@pytest.mark.parametrize(("batch_size", "flip", "largest"), [(1, True, 2), (6, True, 6), (7, True, 6), (5, False, 5)])
+def test_as_many_crops_at_a_time_as_the_protocol_takes(predict, batch_size, flip, largest):
+    batches = []
+
+    def recorded(crops):
+        batches.append(len(crops))
+        return predict(crops)
+
+    image = made_image((60, 90), seed=3)
+    rows, columns = (axis.ravel() for axis in np.mgrid[:60:7, :90:7])
+    arguments = {"base_size": 90, "flip": flip, "batch_size": batch_size}
+    found = SlidingWindow(recorded, CLASSES, (33, 33), **arguments).pixel_logits(image, rows, columns)
+    crops = 3 * 4  # at a distance of 22
+    assert sum(batches) == crops * (2 if flip else 1)
+    assert max(batches) == largest and len(batches) == -(-sum(batches) // largest)
+    expected = SlidingWindow(predict, CLASSES, (33, 33), **arguments)(image)[rows, columns]
+    np.testing.assert_allclose(found.probabilities(), expected, atol=2e-5)
+
+
 def test_parts_are_joined_in_their_order(predict):
     image = made_image((40, 52), seed=1)
     window = SlidingWindow(predict, CLASSES, (33, 33), base_size=47)
