@@ -135,8 +135,16 @@ def _what_makes_them(segmenter, whole):
     from psanet_tf.weights.files import weights_identity
 
     evaluate = segmenter.evaluate and segmenter.evaluate.model_dump(mode="json", exclude={"batch_size"})
-    identity = weights_identity(segmenter.path)
-    return {"weights": identity, "evaluate": evaluate, "whole": whole, "temperature": segmenter.temperature}
+    return {
+        "weights": weights_identity(segmenter.path),
+        "evaluate": evaluate,
+        "whole": whole,
+        "temperature": segmenter.temperature,
+        # Weights may come without them: then a configuration says what a label means.
+        "classes": list(segmenter.classes),
+        "colors": segmenter.colors.tolist(),
+        "images": segmenter.images.to_dict(),
+    }
 
 
 def _open(weights, server, token_file, ca, config, overrides, whole):

@@ -1,6 +1,8 @@
 """`psanet predict`, as a user calls it."""
 
+import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -96,6 +98,15 @@ def test_shards_share_a_folder_and_do_nothing_twice(evaluated_runs, folder):
     assert (out / "labels" / "a.png").is_file()
     result = run(folder / "in", "--weights", evaluated_runs / "fcn", "--out", out, "--shard", "1/2")
     assert "holds results made otherwise (evaluate: " in str(result.exception)
+    other = shutil.copytree(evaluated_runs / "fcn", folder / "run")
+    dataset = json.loads((other / "dataset.json").read_text())
+    dataset["class_names"][1], dataset["colors"][2] = "another name", [1, 2, 3]
+    (other / "dataset.json").write_text(json.dumps(dataset))
+    result = run(folder / "in", "--weights", other, "--out", out, "--whole", "--shard", "1/2")
+    assert re.search(
+        r"otherwise \(classes\[1\]: \w+, now another name; colors\[2\]: \[.*\], now \[1, 2, 3\]\)",
+        str(result.exception),
+    )
     result = run(folder / "in", "--server", "grpc://h:1/p", "--shard", "1/2")
     assert "--shard goes with --weights" in str(result.exception)
 

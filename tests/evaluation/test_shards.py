@@ -109,6 +109,19 @@ def test_shards_of_different_evaluations_are_told(evaluated_runs, tmp_path):
         run_evaluation(weights, out, merge=True)
 
 
+@pytest.mark.parametrize(("fact", "value"), [("colors", [1, 2, 3]), ("class_names", "another name")])
+def test_shards_of_different_datasets_are_told(evaluated_runs, tmp_path, fact, value):
+    weights, out = evaluated_runs / "psanet", tmp_path / "out"
+    run_evaluation(weights, out, shard=Shard(1, 1))
+    shutil.copytree(out / "shards" / "1-of-1", out / "shards" / "1-of-2")
+    settings = out / "shards" / "1-of-2" / "settings.json"
+    values = json.loads(settings.read_text())
+    values["dataset"][fact][0] = value
+    settings.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"are shards of different evaluations \(dataset differ\)"):
+        run_evaluation(weights, out, merge=True)
+
+
 def test_shards_that_no_longer_hold_are_told(evaluated_runs, tmp_path):
     data = shutil.copytree(evaluated_runs / "data", tmp_path / "data")
     weights, out, moved = evaluated_runs / "psanet", tmp_path / "out", [f"data.root={data}"]
