@@ -49,16 +49,36 @@ def test_the_model_server_knows_every_flag(file):
             assert (EXPORT / "config" / name).is_file()
 
 
-@pytest.mark.parametrize("file", ["docker-compose.cpu.yml", "psanet.yaml", "kserve.yaml"])
-def test_on_a_cpu_nothing_is_joined_and_threads_are_as_many_as_the_limit(file):
+def limits(file):
+    """(processors, GB of memory) that a file gives its server."""
+    if not file.startswith("docker-compose"):
+        found = containers(file)[0]["resources"]["limits"]
+        return found["cpu"], int(found["memory"].removesuffix("Gi"))
+    # The GPU file lies on top of the CPU file.
+    found = {}
+    for name in ("docker-compose.cpu.yml", file):
+        (document,) = documents(name)
+        found |= document["services"]["serving"]["deploy"]["resources"].get("limits", {})
+    return found["cpus"], int(found["memory"].removesuffix("g"))
+
+
+@pytest.mark.parametrize("file", COMMANDS)
+def test_threads_are_as_many_as_the_limit(file):
     command = dict(argument.removeprefix("--").split("=", 1) for argument in COMMANDS[file])
-    assert not any("batching" in flag for flag in command)
-    if file == "docker-compose.cpu.yml":
-        (document,) = documents(file)
-        limit = document["services"]["serving"]["deploy"]["resources"]["limits"]["cpus"]
-    else:
-        limit = containers(file)[0]["resources"]["limits"]["cpu"]
-    assert command["tensorflow_intra_op_parallelism"] == command["tensorflow_inter_op_parallelism"] == limit
+    threads = limits(file)[0]
+    assert command["tensorflow_intra_op_parallelism"] == command["tensorflow_inter_op_parallelism"] == threads
+
+
+@pytest.mark.parametrize("file", ["docker-compose.cpu.yml", "psanet.yaml", "kserve.yaml"])
+def test_on_a_cpu_nothing_is_joined(file):
+    assert not any("batching" in argument for argument in COMMANDS[file])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu"), [("docker-compose.cpu.yml", "docker-compose.gpu.yml"), ("psanet.yaml", "psanet-gpu.yaml")]
+)
+def test_with_a_gpu_there_is_memory_for_its_libraries_and_a_second_model(cpu, gpu):
+    assert limits(gpu)[1] >= 2 * limits(cpu)[1]
 
 
 @pytest.mark.parametrize("file", ["docker-compose.gpu.yml", "psanet-gpu.yaml"])
@@ -174,13 +194,22 @@ def test_the_manifest_hangs_together():
         "PodDisruptionBudget",
     }
     deployment = items["Deployment"]
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert deployment["spec"]["selector"]["matchLabels"] == items["Service"]["spec"]["selector"] == labels
-    assert items["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
     assert items["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    (with_gpu,) = documents("kubernetes/psanet-gpu.yaml")
-    assert labels.items() <= with_gpu["spec"]["template"]["metadata"]["labels"].items()
-    assert with_gpu["metadata"]["name"] != deployment["metadata"]["name"]
+    with_gpu = {item["kind"]: item for item in documents("kubernetes/psanet-gpu.yaml")}
+    assert with_gpu["Deployment"]["metadata"]["name"] != deployment["metadata"]["name"]
+    assert with_gpu["Service"]["metadata"]["name"] != items["Service"]["metadata"]["name"]
+    pods = [item["Deployment"]["spec"]["template"]["metadata"]["labels"] for item in (items, with_gpu)]
+
+    def chosen(selector):
+        return [selector.items() <= labels.items() for labels in pods]
+
+    # Each deployment owns its pods alone: a selector that fits another's would count those for its own.
+    assert chosen(deployment["spec"]["selector"]["matchLabels"]) == [True, False]
+    assert chosen(with_gpu["Deployment"]["spec"]["selector"]["matchLabels"]) == [False, True]
+    assert chosen(items["Service"]["spec"]["selector"]) == [True, True]
+    assert chosen(with_gpu["Service"]["spec"]["selector"]) == [False, True]
+    for kind, key in (("NetworkPolicy", "podSelector"), ("PodDisruptionBudget", "selector")):
+        assert chosen(items[kind]["spec"][key]["matchLabels"]) == [True, True]
 
 
 @pytest.mark.parametrize("file", ["psanet.yaml", "psanet-gpu.yaml"])
