@@ -4,7 +4,8 @@
 
 The network is small, so that there are many requests. Every answer to a good request is compared with what one of the
 versions on disk says; memory and descriptors of the server's process are read while it works. At the end the server is
-killed (SIGKILL) and started again, and the time until it answers is taken.
+killed (SIGKILL) and started again, and the time until it answers is taken. Ends with status 1 where an answer was wrong
+or lost, or a malformed request was not refused.
 """
 
 import argparse
@@ -81,6 +82,8 @@ def main():
         with _server(folder) as (_, ports), Client(f"grpc://127.0.0.1:{ports['grpc']}/psanet") as client:
             client.labels(images[0])
             print(f"\nfrom SIGKILL to the next answer: {time.perf_counter() - started:.1f} s")
+    if missing := soak.missing():
+        raise SystemExit(f"not as it should be: {missing}")
 
 
 def _prepare(folder):
@@ -157,7 +160,7 @@ class Soak:
         """[(seconds, MB, descriptors)] of the server, and how many versions it has changed to."""
         clients = [(self._ask, "grpc"), (self._ask, "http"), (self._ask, "http"), (self._send_malformed,)]
         clients += [(self._hang_up,), (self._cancel,)]
-        threads = [threading.Thread(target=function, args=arguments) for function, *arguments in clients]
+        threads = [threading.Thread(target=self._work, args=client) for client in clients]
         for thread in threads:
             thread.start()
         started = time.monotonic()
@@ -186,6 +189,21 @@ class Soak:
         for protocol, seconds in self._latencies.items():
             p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
             print(f"\n{protocol}: {len(seconds)} answers, median {p50:.0f} ms, p99 {p99:.0f} ms")
+
+    def missing(self):
+        """What was not answered as it should have been, in words; "" if all was."""
+        good = ("right", "malformed, refused", "hung up", "cancelled")
+        bad = {what: count for what, count in sorted(self._counts.items()) if what not in good}
+        # Clients that asked nothing have seen nothing.
+        bad |= {f"no {what}": 0 for what in good if not self._counts[what]}
+        return ", ".join(f"{what} ({count})" if count else what for what, count in bad.items())
+
+    def _work(self, function, *arguments):
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._faults.append(f"{function.__name__} ended: {type(error).__name__}: {error}")
+            self._count("client that gave up")
 
     def _count(self, what):
         with self._lock:
