@@ -57,7 +57,7 @@ def serve(
 
     Example: psanet serve models/psanet --rest-port 8501 --grpc-port 8500
     """
-    from psanet_tf.serving.server.addresses import host_and_port, is_loopback
+    from psanet_tf.serving.addresses import host_and_port, is_loopback
     from psanet_tf.serving.server.server import Server
 
     labels = _labels(label or [])

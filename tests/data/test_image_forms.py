@@ -15,6 +15,7 @@ from psanet_tf.data.catalog import info_of
 from psanet_tf.data.checking import check_splits
 from psanet_tf.data.decoding import decode_image, label_values
 from psanet_tf.data.graph_headers import jpeg_orientation
+from psanet_tf.data.image_format import PHOTOGRAPHS
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.pipeline import evaluation_dataset
 from psanet_tf.data.pixels import damage, is_plain, is_read_by_graph
@@ -25,7 +26,7 @@ from psanet_tf.data.unreadable import readable_pipeline_errors
 from psanet_tf.export.graph.decoding import decode_checked
 from psanet_tf.inference.image_files import label_images
 from psanet_tf.inference.inputs import InputFile
-from psanet_tf.serving.client.client import _encoded
+from psanet_tf.serving.client.client import _given
 
 CROP = (33, 33)
 STRING = [tf.TensorSpec([], tf.string)]
@@ -105,9 +106,9 @@ def test_operations_read_what_files_hold_or_refuse(files):
 
 def test_what_servers_get_is_read_as_files_are(files):
     decode = tf.function(lambda data: decode_checked(data, 10**6, "image_bytes[0]"), STRING)
-    assert differing(files, lambda contents: decode(_encoded(contents)[0]).numpy(), 0) == []
+    assert differing(files, lambda contents: decode(_given(contents).encoded(PHOTOGRAPHS)).numpy(), 0) == []
     assert all(
-        _encoded(contents)[1] in (image.shape[:2], image.shape[1::-1])
+        _given(contents).size in (image.shape[:2], image.shape[1::-1])
         for _, _, contents, image, _ in files
         if image is not None
     )

@@ -11,6 +11,7 @@ import requests
 import tensorflow as tf
 from PIL import Image
 
+from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.export.verification import made_image
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.serving.client.client import Client
@@ -56,6 +57,35 @@ def test_an_answer_that_is_cut_off_is_tried_again(server, monkeypatch, pauses):
     assert (len(answers), len(pauses)) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (requests.ConnectionError("refused"), "UNAVAILABLE"),
+        (requests.Timeout("too slow"), "DEADLINE_EXCEEDED"),
+        (requests.exceptions.SSLError("not trusted"), "UNAUTHENTICATED"),
+        (503, "UNAVAILABLE"),
+        (200, "UNKNOWN"),
+    ],
+)
+def test_a_failed_question_for_an_outputs_name_is_told_as_that_of_a_call(monkeypatch, failure, code):
+    def answer(status, content):
+        response = requests.Response()
+        response.status_code, response._content = status, content
+        return response
+
+    def get(session, url, **options):
+        assert 0 < options["timeout"] <= 60
+        if isinstance(failure, int):
+            return answer(failure, b'{"error": "no versions"}')
+        raise failure
+
+    monkeypatch.setattr(requests.Session, "post", lambda *arguments, **options: answer(200, b'{"outputs": [[1.0]]}'))
+    monkeypatch.setattr(requests.Session, "get", get)
+    with Client("http://127.0.0.1:1/of_others", retries=0) as client, pytest.raises(ServingError) as caught:
+        client.predict("", x=np.ones((1, 1), np.float32))
+    assert caught.value.code == code
+
+
 def test_no_address():
     with pytest.raises(ValueError, match="no address of a served model was given"):
         Client([])
@@ -86,7 +116,8 @@ def test_a_path_before_the_model_is_for_the_rest_api_alone(url):
 def test_a_token_is_never_sent_for_everybody_to_read(tmp_path):
     with pytest.raises(ValueError, match=r"'grpc://h:1/p' is not encrypted: everybody on the way could read the token"):
         Client("grpc://h:1/p", token="abc")
-    Client("http://127.0.0.1:1/p", token="abc").close()
+    for host in ("127.0.0.1", "127.0.0.2", "[::1]", "localhost"):
+        Client(f"http://{host}:1/p", token="abc").close()
     with pytest.raises(ValueError, match=r"\(ca\) is for grpcs:// and https://, not for 'http://h:1/p'"):
         Client("http://h:1/p", ca=tmp_path / "ca.pem")
     for scheme in ("grpcs", "https"):
@@ -277,8 +308,13 @@ def test_images_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
         sizes.append(tile.shape[:2])
         return tile[..., 0]
 
-    sizes = []
+    def encode(pixels, images):
+        encoded.append(pixels.shape[:2])
+        return encoded_plainly(pixels, images)
+
+    sizes, encoded = [], []
     monkeypatch.setattr(Client, "_label_bytes", label)
+    monkeypatch.setattr("psanet_tf.serving.client.client.encoded_plainly", encode)
     monkeypatch.setattr("psanet_tf.serving.client.client.TILE_SIZE", 48)
     monkeypatch.setattr("psanet_tf.serving.client.client.label_by_tiles", functools.partial(label_by_tiles, overlap=16))
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
@@ -290,3 +326,5 @@ def test_images_too_large_for_a_request_go_by_tiles(server, monkeypatch, limit):
         np.testing.assert_array_equal(client.labels(image), image[..., 0])
     # 90 rows take three tiles of 48 that overlap by 16, 70 columns two.
     assert sizes == ([(90, 70)] if limit == "none" else [(48, 48)] * 6)
+    # Of too many pixels the image is never encoded as a whole.
+    assert encoded == ([(90, 70)] if limit == "bytes" else []) + sizes

@@ -168,8 +168,13 @@ def test_clients_cut_images_by_what_the_protocol_allows(metadata, monkeypatch):
     client = Client("http://127.0.0.1:1/psanet")
     image = np.random.default_rng(0).integers(0, 255, (50, 900, 3), dtype=np.uint8)
     client._metadata = dataclasses.replace(metadata, max_pixels=44_999)
-    with pytest.raises(ValueError, match=r"has 50 x 900 pixels and .* fits an image as a whole into \[90, 60\] pixels"):
+    with pytest.raises(ValueError, match=r"has 50 x 900 pixels, .* fits an image as a whole into \[90, 60\] pixels"):
         client.labels(image)
+    client._metadata = dataclasses.replace(metadata, max_pixels=45_000)
+    with monkeypatch.context() as patch:
+        patch.setattr("psanet_tf.serving.client.client._MAX_UPLOAD_BYTES", 10_000)
+        with pytest.raises(ValueError, match=r"pixels and \d+ bytes, a request .* or give it as a JPEG file"):
+            client.labels(image)
     # At their own size tiles are seen as the image is, but may have no more pixels than a request: 212 x 212.
     client._metadata = dataclasses.replace(metadata, protocol=None, scale=None, max_pixels=44_999)
     sizes = []

@@ -8,11 +8,12 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from typing_extensions import Self
 
-from psanet_tf.data.image_format import PHOTOGRAPHS
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_image, decode_label, is_read_by_graph
 from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.data.stored_values import image_size
@@ -128,20 +129,26 @@ class Client:
         """
         metadata = self.metadata()
         images = metadata.images
-        data, size = _encoded(image, images)
-        if size[0] * size[1] <= metadata.max_pixels and len(data) <= _MAX_UPLOAD_BYTES:
-            return self._label_bytes(data)
+        given = _given(image, images)
+        height, width = given.size
+        has, advice = f"{height} x {width} pixels", "reduce the image"
+        if height * width <= metadata.max_pixels:
+            # Not before: to encode what is too large for a request, and goes by tiles, would take long.
+            data = given.encoded(images)
+            if len(data) <= _MAX_UPLOAD_BYTES:
+                return self._label_bytes(data)
+            has += f" and {len(data)} bytes"
+            advice += ", or give it as a JPEG file"
         if metadata.protocol == "mmseg":
             raise ValueError(
-                f"the image has {size[0]} x {size[1]} pixels and {len(data)} bytes, a request may have "
-                f"{metadata.max_pixels} pixels and {_MAX_UPLOAD_BYTES} bytes; the model fits an image as a whole into "
-                f"{list(metadata.scale)} pixels, so that tiles would be seen at another scale: reduce the image, or "
-                "give it as a JPEG file"
+                f"the image has {has}, a request may have {metadata.max_pixels} pixels and {_MAX_UPLOAD_BYTES} bytes; "
+                f"the model fits an image as a whole into {list(metadata.scale)} pixels, so that tiles would be seen "
+                f"at another scale: {advice}"
             )
         # Images that are no photographs are sent as they are, not compressed.
         tile_size = math.isqrt(min(TILE_SIZE**2, metadata.max_pixels, _MAX_UPLOAD_BYTES // images.bytes_per_pixel))
         return label_by_tiles(
-            _pixels(image, images),
+            given.decoded(images),
             lambda tile: self._label_bytes(encoded_plainly(tile, images)),
             tile_size,
         )
@@ -159,7 +166,8 @@ class Client:
             dict with "collect" and "distribute" float32 [P, h, w] (those that the network has) and
             "image_box" float32 [4].
         """
-        data, _ = _encoded(image, self.metadata().images)
+        images = self.metadata().images
+        data = _given(image, images).encoded(images)
         points = np.asarray(points, np.float32).reshape(1, -1, 2)
         answer = self.predict("attention", image_bytes=_strings([data]), points=points)
         return {name: array[0] for name, array in answer.items()}
@@ -179,26 +187,43 @@ class Client:
         return decode_label(answer["label_bytes"][0], "the answer")
 
 
-def _encoded(image, images=PHOTOGRAPHS):
-    """(bytes of a file that the graph of an exported model decodes, (rows, columns))."""
+class _Given(NamedTuple):
+    """An image in the form in which it was given: a file that the graph of an exported model decodes, or pixels.
+
+    Attributes:
+        data: bytes of the file, or None.
+        pixels: [H, W, C], or None.
+        size: (H, W); of a file not yet turned as its orientation tag says.
+        name: for messages.
+    """
+
+    data: bytes | None
+    pixels: np.ndarray | None
+    size: tuple[int, int]
+    name: str
+
+    def encoded(self, images: ImageFormat) -> bytes:
+        """A file that the graph decodes."""
+        return encoded_plainly(self.pixels, images) if self.data is None else self.data
+
+    def decoded(self, images: ImageFormat) -> np.ndarray:
+        """[H, W, C]."""
+        return decode_image(self.data, self.name, images) if self.pixels is None else self.pixels
+
+
+def _given(image, images=PHOTOGRAPHS):
+    name = "the image" if isinstance(image, np.ndarray | bytes) else str(image)
     if isinstance(image, np.ndarray):
-        return encoded_plainly(images.checked(image), images), image.shape[:2]
+        pixels = images.checked(image)
+        return _Given(None, pixels, pixels.shape[:2], name)
     data = image if isinstance(image, bytes) else Path(image).read_bytes()
     if is_read_by_graph(data, images):
         size = image_size(io.BytesIO(data))
         if size is None:
-            raise ValueError("not an image that can be read")
-        return data, size
-    pixels = _pixels(data, images)
-    return encoded_plainly(pixels, images), pixels.shape[:2]
-
-
-def _pixels(image, images):
-    if isinstance(image, np.ndarray):
-        return image
-    if isinstance(image, bytes):
-        return decode_image(image, "the image", images)
-    return decode_image(Path(image).read_bytes(), image, images)
+            raise ValueError(f"{name} is not an image that can be read")
+        return _Given(data, None, size, name)
+    pixels = decode_image(data, name, images)
+    return _Given(None, pixels, pixels.shape[:2], name)
 
 
 def _strings(values):

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.errors import HTTP_STATUS, ServingError
+from psanet_tf.serving.addresses import is_loopback
 
 with needs_extra("serving", "the client of a model server"):
     import orjson
@@ -22,7 +24,6 @@ _PATH = re.compile(
 _EXAMPLE = "such as grpc://127.0.0.1:8500/psanet or http://127.0.0.1:8501/psanet"
 _ENCRYPTED = ("grpcs", "https")
 _DEFAULT_PORTS = {"grpcs": 443, "https": 443, "http": 80}
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Outputs that come alone lose their name in JSON, and all lose their dtype.
 _LONE_OUTPUTS = {"predict_bytes": "label_bytes", "probabilities": "probabilities", "metadata": "values"}
 _JSON = {"Content-Type": "application/json"}
@@ -93,7 +94,7 @@ def connect(url: str, token: str | None = None, ca: str | os.PathLike | None = N
         OSError: `ca` cannot be read.
     """
     address = ModelAddress.parse(url)
-    if token is not None and not address.is_encrypted and address.host.strip("[]") not in _LOOPBACK:
+    if token is not None and not address.is_encrypted and not is_loopback(address.host.strip("[]")):
         raise ValueError(
             f"{url!r} is not encrypted: everybody on the way could read the token; use grpcs:// or https://"
         )
@@ -179,24 +180,14 @@ class RestTransport:
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> dict[str, np.ndarray]:
         """Output name -> array for a signature and input name -> array."""
+        end = time.monotonic() + timeout
         body = {"signature_name": signature, "inputs": {name: _listed(array) for name, array in inputs.items()}}
-        try:
-            response = self._session.post(
-                self._url, data=_dump(body), headers=_JSON, timeout=timeout, verify=self._verify
-            )
-        except self._requests.Timeout as error:
-            raise ServingError("DEADLINE_EXCEEDED", f"{self._url}: {error}") from None
-        except self._requests.exceptions.SSLError as error:
-            # No pause helps against a certificate that is not trusted.
-            raise ServingError("UNAUTHENTICATED", f"{self._url}: {error}") from None
-        except (self._requests.ConnectionError, self._requests.exceptions.ChunkedEncodingError) as error:
-            raise ServingError("UNAVAILABLE", f"{self._url}: {error}") from None
-        document = _load(response)
-        if response.status_code != 200 or "outputs" not in document:
-            raise ServingError(_code(response.status_code), str(document.get("error", document))[:2000])
+        document = self._answer(self._session.post, self._url, timeout, data=_dump(body), headers=_JSON)
+        if "outputs" not in document:
+            raise ServingError("UNKNOWN", f"{self._url} answers without outputs: {document}")
         outputs = document["outputs"]
         if signature in _LONE_OUTPUTS or not isinstance(outputs, dict):
-            outputs = {self._lone_output(signature, timeout): outputs}
+            outputs = {self._lone_output(signature, max(0.001, end - time.monotonic())): outputs}
         return {name: _array(name, value) for name, value in outputs.items()}
 
     def close(self) -> None:
@@ -205,15 +196,32 @@ class RestTransport:
     def _lone_output(self, signature, timeout):
         """The name of a signature's one output; of a model that is not this package's, the server is asked for it."""
         if signature not in self._lone_outputs:
-            response = self._session.get(f"{self._model_url}/metadata", timeout=timeout, verify=self._verify)
+            document = self._answer(self._session.get, f"{self._model_url}/metadata", timeout)
             try:
-                known = _load(response)["metadata"]["signature_def"]["signature_def"]
+                known = document["metadata"]["signature_def"]["signature_def"]
                 (self._lone_outputs[signature],) = known[signature or "serving_default"]["outputs"]
             except (KeyError, TypeError, ValueError):
                 raise ServingError(
                     "UNKNOWN", f"{self._model_url} does not say what the signature {signature!r} answers with"
                 ) from None
         return self._lone_outputs[signature]
+
+    def _answer(self, ask, url, timeout, **options):
+        """The object that a server answers with, for a method of the session."""
+        try:
+            response = ask(url, timeout=timeout, verify=self._verify, **options)
+        except self._requests.Timeout as error:
+            raise ServingError("DEADLINE_EXCEEDED", f"{url}: {error}") from None
+        except self._requests.exceptions.SSLError as error:
+            # No pause helps against a certificate that is not trusted.
+            raise ServingError("UNAUTHENTICATED", f"{url}: {error}") from None
+        except (self._requests.ConnectionError, self._requests.exceptions.ChunkedEncodingError) as error:
+            raise ServingError("UNAVAILABLE", f"{url}: {error}") from None
+        document = _load(response)
+        if response.status_code != 200 or not isinstance(document, dict):
+            said = document.get("error", document) if isinstance(document, dict) else document
+            raise ServingError(_code(response.status_code), str(said))
+        return document
 
 
 def _load(response):

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from psanet_tf.runtimes.errors import ServingError
-from psanet_tf.serving.server.addresses import is_loopback
+from psanet_tf.serving.addresses import is_loopback
 
 
 class BearerToken:

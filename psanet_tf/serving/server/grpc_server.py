@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.errors import ServingError, invalid_argument
 from psanet_tf.runtimes.protos import serving_apis, to_array, to_proto
+from psanet_tf.serving.addresses import host_and_port
 from psanet_tf.serving.server.access import BearerToken
-from psanet_tf.serving.server.addresses import host_and_port
 from psanet_tf.serving.server.connections import Uploads
 from psanet_tf.serving.server.event_loop import off_loop
 from psanet_tf.serving.server.inference import LONGEST_SECONDS, Inference, check_names

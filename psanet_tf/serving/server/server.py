@@ -11,8 +11,8 @@ from pathlib import Path
 from typing_extensions import Self
 
 from psanet_tf.runtimes.warmup import replay
+from psanet_tf.serving.addresses import check_address
 from psanet_tf.serving.server.access import BearerToken, BrowserCheck, tls_context
-from psanet_tf.serving.server.addresses import check_address
 from psanet_tf.serving.server.connections import Uploads
 from psanet_tf.serving.server.event_loop import serving_loop
 from psanet_tf.serving.server.grpc_server import GrpcServer

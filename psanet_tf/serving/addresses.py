@@ -1,4 +1,4 @@
-"""Addresses to listen on."""
+"""Addresses of servers: how URLs have them, whether they are this machine's, whether one can listen there."""
 
 import errno
 import ipaddress
