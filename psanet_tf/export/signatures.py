@@ -10,7 +10,7 @@ import tensorflow as tf
 from psanet_tf.data.decoding import decode_image
 from psanet_tf.export.folding import ParameterPool, fold_batch_norm
 from psanet_tf.export.graph.attention import GraphAttention
-from psanet_tf.export.graph.decoding import check_request
+from psanet_tf.export.graph.checking import check_request
 from psanet_tf.export.graph.protocols import build_graph_labeler, pads_images
 from psanet_tf.export.graph.whole import check_seen, pad_to_stride
 from psanet_tf.inference.attention import attention_grid

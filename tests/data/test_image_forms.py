@@ -23,7 +23,7 @@ from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import list_examples, read_example, read_image
 from psanet_tf.data.record_writer import write_records
 from psanet_tf.data.unreadable import readable_pipeline_errors
-from psanet_tf.export.graph.decoding import decode_checked
+from psanet_tf.export.graph.checking import check_request
 from psanet_tf.inference.image_files import label_images
 from psanet_tf.inference.inputs import InputFile
 from psanet_tf.serving.client.client import _given
@@ -105,7 +105,9 @@ def test_operations_read_what_files_hold_or_refuse(files):
 
 
 def test_what_servers_get_is_read_as_files_are(files):
-    decode = tf.function(lambda data: decode_checked(data, 10**6, "image_bytes[0]"), STRING)
+    decode = tf.function(
+        lambda data: decode_image(check_request(data[None], 1, 10**6, PHOTOGRAPHS)[0], "image_bytes[0]"), STRING
+    )
     assert differing(files, lambda contents: decode(_given(contents).encoded(PHOTOGRAPHS)).numpy(), 0) == []
     assert all(
         _given(contents).size in (image.shape[:2], image.shape[1::-1])

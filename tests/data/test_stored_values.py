@@ -22,7 +22,7 @@ from psanet_tf.data.plain_copies import graph_readable
 from psanet_tf.data.readers import read_image
 from psanet_tf.data.stored_values import image_size, npy_bytes
 from psanet_tf.data.turning import turned
-from psanet_tf.export.graph.decoding import decode_checked
+from psanet_tf.export.graph.checking import check_request
 
 
 @pytest.fixture(autouse=True)
@@ -183,9 +183,18 @@ def test_a_graph_says_what_it_takes():
         decode_in_graph(tf.constant(npy(HOLES)), "image 3", FLOAT)
 
 
+def decode_as_servers(images):
+    """A function of the bytes of a file of at most 1000 pixels, with what an exported graph does to them."""
+
+    def decode(data):
+        return decode_in_graph(check_request(data[None], 1, 1000, images)[0], "image_bytes[0]", images)
+
+    return tf.function(decode, [tf.TensorSpec([], tf.string)])
+
+
 def test_damaged_files_are_read_alike_or_refused_in_words():
     images = ImageFormat(2, "uint16")
-    decode = tf.function(lambda data: decode_checked(data, 1000, "image 3", images), [tf.TensorSpec([], tf.string)])
+    decode = decode_as_servers(images)
     rng = np.random.default_rng(0)
     whole = [encode(values_of(images)) for encode in (npy, png)]
     refused = 0
@@ -211,7 +220,7 @@ def test_damaged_files_are_read_alike_or_refused_in_words():
         106
     )
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match="image 3 has 2147483647 rows x 2147483647 columns; 1 to 1000"
+        tf.errors.InvalidArgumentError, match=r"image_bytes\[0\] has 2147483647 rows x 2147483647 columns; 1 to 1000"
     ):
         decode(huge)
 
@@ -221,9 +230,9 @@ def test_a_file_shorter_than_its_header_is_refused_in_words(images):
     for length in (8, 30, 40):
         contents = b"\x89PNG\r\n\x1a\n".ljust(length, b"\x90")
         with pytest.raises(
-            tf.errors.InvalidArgumentError, match="image 3 (is no JPEG or PNG image|must be a PNG of 16)"
+            tf.errors.InvalidArgumentError, match=r"image_bytes\[0\] (is no JPEG or PNG image|must be a PNG of 16)"
         ):
-            tf.function(lambda data: decode_checked(data, 1000, "image 3", images))(tf.constant(contents))
+            decode_as_servers(images)(contents)
 
 
 def test_photographs_may_be_arrays_and_say_what_a_strange_tiff_needs(tmp_path):

@@ -1,8 +1,7 @@
-"""Strings of image files to images inside a graph; what cannot be decoded is refused with a helpful text."""
+"""What a request's image files say in their headers, looked at inside a graph before any of them is decoded."""
 
 import tensorflow as tf
 
-from psanet_tf.data.decoding import decode_image
 from psanet_tf.data.graph_headers import is_jpeg, is_png, starts_with
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.stored_decoding import checked_npy_size, forms_in_words
@@ -12,35 +11,14 @@ from psanet_tf.data.stored_values import NPY_MAGIC
 _LEAST_BYTES = 41
 
 
-def decode_checked(
-    data: tf.Tensor, max_pixels: int, name: str | tf.Tensor, images: ImageFormat = PHOTOGRAPHS
-) -> tf.Tensor:
-    """One image, decoded after its header was checked; for use inside a `tf.function`.
-
-    Args:
-        data: scalar string tensor; JPEG or PNG for photographs, for others what `decode_stored` takes.
-        max_pixels: more than these are refused before anything is decoded.
-        name: scalar string tensor or string for error messages, e.g. ``"image_bytes[0]"``.
-        images: `ImageFormat`.
-
-    Returns:
-        uint8 [H, W, 3], RGB, or [H, W, C] of the format's dtype, as `psanet_tf.data.pixels` describes.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when run, for anything else.
-    """
-    with tf.control_dependencies([checked_size(data, max_pixels, name, images)]):
-        data = tf.identity(data)
-    return decode_image(data, name, images)
-
-
 def check_request(
     image_bytes: tf.Tensor, max_images: int, max_pixels: int, images: ImageFormat = PHOTOGRAPHS
 ) -> tf.Tensor:
     """The image files of a request, after all of their headers were looked at; none is decoded before.
 
     Args:
-        image_bytes: string [B]; in messages they are called ``image_bytes[0]`` and so on.
+        image_bytes: string [B], JPEG or PNG for photographs, for others what `decode_stored` takes; in messages they
+            are called ``image_bytes[0]`` and so on.
         max_images: the largest B.
         max_pixels: of all images together.
         images: `ImageFormat`.
@@ -49,8 +27,8 @@ def check_request(
         `image_bytes`.
 
     Raises:
-        tf.errors.InvalidArgumentError: when run, for too many images, too many pixels, or what `decode_checked`
-            refuses by its header.
+        tf.errors.InvalidArgumentError: when run, for too many images, too many pixels, or what is no such file by its
+            header.
     """
     count = tf.size(image_bytes)
     message = f"image_bytes has {{}} images, a request may have {max_images}: send them in several requests"
@@ -59,7 +37,7 @@ def check_request(
         image_bytes = tf.identity(image_bytes)
 
     def pixels(index):
-        size = checked_size(image_bytes[index], max_pixels, tf.strings.format("image_bytes[{}]", index), images)
+        size = _checked_size(image_bytes[index], max_pixels, tf.strings.format("image_bytes[{}]", index), images)
         return tf.reduce_prod(tf.cast(size, tf.int64))
 
     spec = tf.TensorSpec([], tf.int64)
@@ -70,8 +48,8 @@ def check_request(
         return tf.identity(image_bytes)
 
 
-def checked_size(data: tf.Tensor, max_pixels: int, name: str | tf.Tensor, images: ImageFormat) -> tf.Tensor:
-    """int32 [2], rows and columns that a file's header says; arguments and errors as of `decode_checked`."""
+def _checked_size(data, max_pixels, name, images):
+    """int32 [2], rows and columns that a file's header says; errors as of `check_request`."""
     known, message = is_jpeg(data) | is_png(data), " is no JPEG or PNG image (its first bytes say what it is)"
     if not images.is_photograph:
         known |= starts_with(data, NPY_MAGIC)
