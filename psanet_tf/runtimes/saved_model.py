@@ -37,8 +37,12 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        shape = "[?]" if self.shape is None else f"[{','.join(map(str, self.shape))}]"
-        return f"{self.dtype.name} {shape}"
+        return f"{self.dtype.name} {'[?]' if self.shape is None else lengths(self.shape)}"
+
+
+def lengths(shape: Sequence[int]) -> str:
+    """A shape as messages have it: ``"[1,33,33,3]"``."""
+    return f"[{','.join(map(str, shape))}]"
 
 
 @dataclass(frozen=True)

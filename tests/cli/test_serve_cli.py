@@ -106,7 +106,7 @@ def test_help_says_what_it_is_for():
         (["toy", "--label", "stable"], "--label must look like stable=3, got 'stable'"),
         (["toy", "--label", "stable=1", "--label", "stable=2"], "--label stable is given twice: 1 and 2"),
         (["toy", "--latest", "0"], "latest_versions must be at least 1"),
-        (["toy", "--max-concurrent", "0"], "must be at least 1"),
+        (["toy", "--max-concurrent", "0"], "max_concurrent_requests must be positive, got 0"),
     ],
 )
 def test_wrong_arguments(folder, monkeypatch, arguments, message):

@@ -322,7 +322,7 @@ def test_wrong_arguments(toy_folder, server):
         Server(toy_folder, rest_port=None, grpc_port=None)
     with pytest.raises(ValueError, match="grpc_port are both 8501: each protocol needs its own"):
         Server(toy_folder, rest_port=8501, grpc_port=8501)
-    for name in ("poll_seconds", "read_seconds", "max_request_bytes", "max_connections"):
+    for name in ("poll_seconds", "read_seconds", "max_concurrent_requests", "max_request_bytes", "max_connections"):
         with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
             Server(toy_folder, **{name: 0})
     with pytest.raises(ValueError, match="drain_seconds must not be negative, got -1"):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.runtimes.errors import ServingError, invalid_argument
-from psanet_tf.runtimes.saved_model import Signature
+from psanet_tf.runtimes.saved_model import Signature, lengths
 from psanet_tf.serving.server.request_queue import RequestQueue
 from psanet_tf.serving.server.servable import Servable
 from psanet_tf.serving.server.versions import VersionManager
@@ -43,9 +43,7 @@ class Inference:
         max_concurrent_requests: further requests are refused as UNAVAILABLE, which clients may try again.
     """
 
-    def __init__(self, versions: VersionManager, queue: RequestQueue, max_concurrent_requests: int = 64) -> None:
-        if max_concurrent_requests < 1:
-            raise ValueError(f"max_concurrent_requests must be at least 1, got {max_concurrent_requests}")
+    def __init__(self, versions: VersionManager, queue: RequestQueue, max_concurrent_requests: int) -> None:
         self.versions = versions
         self.queue = queue
         self._limit = max_concurrent_requests
@@ -88,7 +86,7 @@ class Inference:
             seconds: how long the sender waits; more than `LONGEST_SECONDS` counts as that.
 
         Raises:
-            ServingError: wrong inputs, a full queue, what the graph says, or DEADLINE_EXCEEDED.
+            ServingError: wrong inputs, a server that stops, what the graph says, or DEADLINE_EXCEEDED.
         """
         seconds = LONGEST_SECONDS if seconds is None else min(seconds, LONGEST_SECONDS)
         check_inputs(signature, inputs)
@@ -134,7 +132,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None
         if _dtype(array) != spec.dtype or too_large:
             raise invalid_argument(_expected(name, spec, array))
         if array.size == 0:
-            raise invalid_argument(f"input {name} is empty: its shape is {_shape(array)}")
+            raise invalid_argument(f"input {name} is empty: its shape is {lengths(array.shape)}")
 
 
 def check_outputs(signature: Signature, outputs: Sequence[str]) -> None:
@@ -163,12 +161,8 @@ def _with_expected_shapes(error, signature, inputs):
 
 
 def _expected(name, spec, array):
-    return f"input {name} must be {spec} (-1: any length), got {_dtype(array).name} {_shape(array)}"
+    return f"input {name} must be {spec} (-1: any length), got {_dtype(array).name} {lengths(array.shape)}"
 
 
 def _dtype(array):
     return tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
-
-
-def _shape(array):
-    return f"[{','.join(map(str, array.shape))}]"

@@ -32,16 +32,11 @@ class RequestQueue:
     """One thread that runs requests in the order in which they came.
 
     On a CPU one call of the network keeps all cores busy: calls at the same time, or several requests in one call,
-    would gain nothing, and one damaged image would fail its neighbours.
-
-    Args:
-        max_waiting: requests in the queue before further ones are refused as UNAVAILABLE.
+    would gain nothing, and one damaged image would fail its neighbours. How many may wait is up to who submits them:
+    `Inference.admitted` counts those that are under way.
     """
 
-    def __init__(self, max_waiting: int = 64) -> None:
-        if max_waiting < 1:
-            raise ValueError(f"max_waiting must be at least 1, got {max_waiting}")
-        self._max_waiting = max_waiting
+    def __init__(self) -> None:
         self._waiting = collections.deque()
         self._condition = threading.Condition()
         self._stopping = False
@@ -75,14 +70,12 @@ class RequestQueue:
             the queue at once and never runs.
 
         Raises:
-            ServingError: UNAVAILABLE, the queue is full or the server stops.
+            ServingError: UNAVAILABLE, the server stops.
         """
         request = _Request(servable, signature, inputs, tuple(outputs), deadline)
         with self._condition:
             if self._stopping:
                 raise ServingError("UNAVAILABLE", "the server is shutting down")
-            if len(self._waiting) >= self._max_waiting:
-                raise ServingError("UNAVAILABLE", f"{self._max_waiting} requests are waiting already; try again later")
             servable.acquire()
             self._waiting.append(request)
             self._condition.notify()

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from psanet_tf.runtimes.errors import ServingError, invalid_argument
-from psanet_tf.runtimes.saved_model import Signature
+from psanet_tf.runtimes.saved_model import Signature, lengths
 from psanet_tf.serving.server.json_documents import RepeatedKeys, show, type_name
 
 ROW, COLUMN = "instances", "inputs"
@@ -122,7 +122,9 @@ def _stack(items, name, dtype, key):
         if array.size != first.size:
             raise _in_element(index, key, f"Expecting tensor size: {first.size} but got: {array.size}") from None
         if array.shape != first.shape:
-            raise _in_element(index, key, f"Expecting shape {_shape(first)} but got: {_shape(array)}") from None
+            raise _in_element(
+                index, key, f"Expecting shape {lengths(first.shape)} but got: {lengths(array.shape)}"
+            ) from None
         raise
 
 
@@ -246,7 +248,3 @@ def _is_named(value):
 def _tensorflow_name(dtype):
     """As C++ prints it."""
     return {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
-
-
-def _shape(array):
-    return f"[{','.join(map(str, array.shape))}]"

@@ -105,6 +105,7 @@ class Server:
         for argument, value in (
             ("poll_seconds", poll_seconds),
             ("read_seconds", read_seconds),
+            ("max_concurrent_requests", max_concurrent_requests),
             ("max_request_bytes", max_request_bytes),
             ("max_connections", max_connections),
         ):
@@ -135,7 +136,7 @@ class Server:
         self._drain_seconds = drain_seconds
         self._max_connections = max_connections
         self._executor = ThreadPoolExecutor(_FORMAT_THREADS, thread_name_prefix="format")
-        self._queue = RequestQueue(max_concurrent_requests)
+        self._queue = RequestQueue()
         self.inference = Inference(self.versions, self._queue, max_concurrent_requests)
         uploads = Uploads(max_concurrent_requests, read_seconds)
         monitoring = Monitoring(self._queue.__len__, lambda: self.versions.available)
