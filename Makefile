@@ -1,6 +1,7 @@
 # make demo    the whole way from images to a served model, in a few minutes on two cores
 # make test    lint and the tests, but for those of the next three lines and of test-matrix:
-# make test-extended  the C and C++ sources, packaging, and whole chains of commands on other images and backbones
+# make test-extended  the C and C++ sources, packaging, whole chains of commands on other images and backbones, and another
+#              client of model servers, which gets a virtual environment of its own (120 MB)
 # make test-legacy  ops, layers and models under legacy Keras
 # make test-garden  what is for TensorFlow's Model Garden, in a virtual environment of its own (3 GB; Python 3.11 or 3.12)
 # make lint    ruff alone
@@ -39,7 +40,13 @@ lint: $(VENV)/installed-test
 test: lint
 	$(BIN)/python -m pytest $(PYTEST) -m "not extended"
 
-test-extended: $(VENV)/installed-test
+.lanes/ovmsclient/installed: constraints/ovmsclient.txt
+	$(PYTHON) -m venv .lanes/ovmsclient
+	.lanes/ovmsclient/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints/ovmsclient.txt ovmsclient
+	touch $@
+
+test-extended: $(VENV)/installed-test .lanes/ovmsclient/installed
 	$(BIN)/python -m pytest $(PYTEST) -m extended
 
 test-legacy: $(VENV)/installed-test

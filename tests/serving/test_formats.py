@@ -22,7 +22,7 @@ from psanet_tf.files import NoSpaceError
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.whole_image import any_size
-from psanet_tf.runtimes.model_file import SUFFIXES, ModelFile, exported_model, open_model_file
+from psanet_tf.runtimes.model_file import OUTPUTS, SUFFIXES, ModelFile, exported_model, open_model_file
 from psanet_tf.weights.files import weights_identity
 
 pytestmark = pytest.mark.extended
@@ -86,6 +86,27 @@ def test_a_file_answers_as_the_network(export, network, classes, evaluate, forma
     for field in ("class_names", "colors", "input_size", "mean", "base_size", "scales", "flip", "precision"):
         assert getattr(file.metadata, field) == getattr(wanted, field), field
     assert (file.metadata.device, file.metadata.directions) == ("any", ())
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_openvino_finds_the_same_network_in_files_for_others(export, network, format):
+    """A reader that shares no code with those that the files are for. The .xml file is its own, see above."""
+    needed("openvino")
+    import openvino
+
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(export(format).path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = [output.get_any_name() for output in model.outputs]
+    if format == "litert":
+        # It goes by the tensors' own names, which number the outputs in the order of their names.
+        names = [sorted(OUTPUTS)[int(name.partition(":")[2])] for name in names]
+    images = np.stack([made_image((33, 33), seed) for seed in range(3)])
+    answers = [list(model(image[None]).values()) for image in images]
+    answer = {name: np.concatenate(parts) for name, parts in zip(names, zip(*answers, strict=True), strict=True)}
+    expected = softmax(network, images)
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    assert (answer["labels"] == expected.argmax(-1)).mean() >= 0.999
+    assert np.abs(answer["scores"] - 255 * expected.max(-1)).max() <= 0.51
 
 
 @pytest.mark.parametrize("images", [np.zeros((33, 33, 3)), np.zeros((1, 33, 41, 3)), np.zeros((1, 33, 33, 1))])
