@@ -160,9 +160,10 @@ def _export_file(segmenter, out, format, images, common):
 
 def _say(exported, what):
     agreement = exported.agreement
+    maps = "" if agreement.attention is None else f", attention weights by {agreement.attention:.1e} of their sum"
     print(
         f"loaded back and compared with the Keras model: {agreement.labels:.2%} of the labels equal, "
-        f"probabilities differ by at most {agreement.largest:.1e}"
+        f"probabilities differ by at most {agreement.largest:.1e}{maps}"
     )
     print(f"{what} is in {exported.path}")
 

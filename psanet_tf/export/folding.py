@@ -102,7 +102,7 @@ def fold_batch_norm(
     for node in reader.graph_def.node:
         graph_def.node.append(replaced.get(node.name, node))
     output_names = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
-    graph_def = _reachable(graph_def, [name.split(":")[0] for name in output_names.values()])
+    graph_def = reachable(graph_def, [name.split(":")[0] for name in output_names.values()])
     graph_def = _take_parameters_out(graph_def, reader, pool, parameters)
     functions = tuple(by_products.functions.values()) if by_products is not None else ()
     graph_def.library.function.extend(function.function_def for function in functions)
@@ -281,7 +281,7 @@ def _take_parameters_out(graph_def, reader, pool, parameters):
     return kept
 
 
-def _reachable(graph_def, outputs):
+def reachable(graph_def, outputs):
     """The nodes that the outputs need, without the edges that only order the reading of variables."""
     nodes = {node.name: node for node in graph_def.node}
     needed, waiting = set(), list(outputs)

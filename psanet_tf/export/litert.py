@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.metadata import ModelMetadata
-from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, OUTPUTS
+from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, output_names
 
 # In 8 bits a softmax has steps of 1 / 256: the weights of one position in thousands would all be 0.
 _NOT_IN_INT8 = ["SOFTMAX", "BATCH_MATMUL", "FULLY_CONNECTED"]
@@ -35,11 +35,12 @@ def write(
     """
     shape = [1, *metadata.input_size, metadata.channels]
     spec = tf.TensorSpec(shape, metadata.dtype, name=INPUT)
+    names = output_names(metadata)
 
     def run(images):
-        tensors = [f"{name}:0" for name in OUTPUTS]
+        tensors = [f"{name}:0" for name in names]
         answers = tf.graph_util.import_graph_def(graph_def, {f"{INPUT}:0": images}, tensors, name="psanet")
-        return dict(zip(OUTPUTS, answers, strict=True))
+        return dict(zip(names, answers, strict=True))
 
     module = tf.Module()
     module.run = tf.function(run, [spec], autograph=False)

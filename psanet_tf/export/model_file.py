@@ -35,8 +35,8 @@ def export_file(
 ) -> Export:
     """Writes a network into a file (for OpenVINO a pair), loads it with its runtime, and compares the answers.
 
-    What the file takes and gives, `psanet_tf.runtimes.model_file.ModelFile` says; the attention's maps, decoding and
-    the labelling of images of any size are not in it.
+    What the file takes and gives, `psanet_tf.runtimes.model_file.ModelFile` says; decoding images and
+    labelling those of any size are not in it.
 
     Args:
         model: `PSANet`, trained.
@@ -62,9 +62,9 @@ def export_file(
     path = Path(path)
     format = _checked_format(path, format)
     metadata = export_metadata(model, info, evaluate, precision, "stock", whole, format=format)
-    # There is no server whose requests could be bounded, and no attention to ask for.
+    # There is no server whose requests could be bounded.
     unbounded = dict.fromkeys(("max_images", "max_label_pixels", "max_probability_pixels", "max_points"))
-    metadata = dataclasses.replace(metadata, device="any", directions=(), **unbounded)
+    metadata = dataclasses.replace(metadata, device="any", **unbounded)
     converter = importlib.import_module(f"psanet_tf.export.{format}")
     converter.check_converter(precision)
     takes_any_size = metadata.input_size is None

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.metadata import ModelMetadata
-from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, OUTPUTS
+from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, output_names
 
 # Runtimes of 2022 and later have it, onnxruntime-web too.
 _OPSET = 17
@@ -33,12 +33,13 @@ def write(
     """
     onnx, tf2onnx = _packages()
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    tensors = {f"{name}:0": name for name in (INPUT, *OUTPUTS)}
+    outputs = output_names(metadata)
+    tensors = {f"{name}:0": name for name in (INPUT, *outputs)}
     model, _ = tf2onnx.convert.from_graph_def(
         _without_erfc(graph_def),
         name="psanet",
         input_names=[f"{INPUT}:0"],
-        output_names=[f"{name}:0" for name in OUTPUTS],
+        output_names=[f"{name}:0" for name in outputs],
         opset=_OPSET,
         tensors_to_rename=tensors,
     )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.metadata import ModelMetadata
-from psanet_tf.runtimes.model_file import INPUT, OUTPUTS
+from psanet_tf.runtimes.model_file import INPUT, output_names
 from psanet_tf.runtimes.openvino import RT_INFO
 
 
@@ -44,7 +44,7 @@ def write(
     source.get_tensor().set_names({INPUT})
     for output in model.outputs:
         # A graph's outputs have the names of its nodes.
-        (name,) = {name.split(":")[0] for name in output.get_names()} & set(OUTPUTS)
+        (name,) = {name.split(":")[0] for name in output.get_names()} & set(output_names(metadata))
         output.get_tensor().set_names({name})
     if metadata.precision == "int8":
         model = _quantized(model, calibration)

@@ -1,8 +1,8 @@
 """Does an exported model answer as the Keras model does?"""
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,25 +11,28 @@ from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_label
 from psanet_tf.data.plain_copies import encoded_plainly
 from psanet_tf.export.frozen import pads_own_images
+from psanet_tf.inference.attention import attention_matrices, placed, placement_of_box
 from psanet_tf.inference.protocols import build_labeler
 from psanet_tf.inference.whole_image import WholeImage, any_size
 from psanet_tf.models import PSANet
 from psanet_tf.runtimes.errors import ServingError
 from psanet_tf.runtimes.metadata import ModelMetadata
-from psanet_tf.runtimes.model_file import open_model_file
+from psanet_tf.runtimes.model_file import IMAGE_BOX, open_model_file, output_names
 from psanet_tf.runtimes.saved_model import SavedModelSession
 from psanet_tf.runtimes.warmup import replay
 from psanet_tf.weights.calibration import tempered
 
 # (largest mean difference of probabilities, lead of the first class over the second that must not be overturned)
 _TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25), "float16": (0.02, 0.25), "int8": (0.05, 0.5)}
+# Sum of the differences of attention weights over the sum of the weights.
+_ATTENTION_TOLERANCE = {"float32": 1e-3, "float16": 0.05, "int8": 0.5}
 _LEAST_AGREEMENT = 0.999
 _COMPARED = 4  # images of a calibration
 # For models without an input size: one of the form 8n + 1, to which images are padded, or, where they are not, another.
 _ANY_SIZE = {"semseg": (97, 129), "mmseg": (90, 123)}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Agreement:
     """How an exported model compares with the Keras model on a made image.
 
@@ -37,11 +40,14 @@ class Agreement:
         labels: share of pixels with the same label, the least of what was compared.
         probabilities: mean absolute difference of the probabilities.
         largest: largest absolute difference of a probability.
+        attention: sum of the absolute differences of attention weights over the sum of the weights; None where they
+            were not compared.
     """
 
     labels: float
     probabilities: float
     largest: float
+    attention: float | None = None
 
 
 def verify_export(path: str | os.PathLike, model: PSANet, metadata: ModelMetadata) -> Agreement:
@@ -120,7 +126,7 @@ def verify_file(
         metadata.images,
     )
     images = images[:_COMPARED]
-    answers = [file.run(image[None]) for image in images]
+    answers = [file.run(image[None], output_names(metadata)) for image in images]
     expected = [reference(image) for image in images]
     pairs = [(answer["labels"][0], wanted) for answer, wanted in zip(answers, expected, strict=True)]
     pairs += [(answer["labels"], answer["probabilities"]) for answer in answers]
@@ -128,7 +134,41 @@ def verify_file(
         np.concatenate([values.reshape(-1, metadata.num_classes) for values in arrays])
         for arrays in ([answer["probabilities"] for answer in answers], expected)
     )
-    return _agreement(found, wanted, pairs, metadata.precision)
+    agreement = _agreement(found, wanted, pairs, metadata.precision)
+    if not metadata.directions:
+        return agreement
+    return dataclasses.replace(agreement, attention=_attention_difference(model, images, answers, metadata))
+
+
+def _attention_difference(model, images, answers, metadata):
+    """What `Agreement` says of the attention in the file's answers for images that need no padding.
+
+    Raises:
+        ValueError: it is more than the precision explains, or the maps lie elsewhere.
+    """
+    difference = total = 0.0
+    for image, answer in zip(images, answers, strict=True):
+        size = image.shape[:2]
+        if placed(size, model.input_shape[1:3])[2] != size:
+            continue
+        matrices, placement = attention_matrices(model, image, metadata.images)
+        where = placement_of_box(size, size, (0, 0), size, placement.map_size, answer[IMAGE_BOX][0])
+        if not np.allclose([*where.first, *where.step], [*placement.first, *placement.step], rtol=1e-3, atol=1e-2):
+            raise ValueError(
+                f"the exported model puts its attention elsewhere than the Keras model does: at {where.first}, every "
+                f"{where.step} pixels, instead of at {placement.first}, every {placement.step} pixels"
+            )
+        for direction, matrix in matrices.items():
+            expected = matrix.reshape(2 * placement.map_size)
+            difference += float(np.abs(answer[direction][0] - expected).sum())
+            total += float(np.abs(expected).sum())
+    relative, allowed = difference / total, _ATTENTION_TOLERANCE[metadata.precision]
+    if not relative <= allowed:
+        raise ValueError(
+            f"the exported model's attention is not that of the Keras model: weights differ by {relative:.2g} of their "
+            f"sum (allowed: {allowed:g})"
+        )
+    return relative
 
 
 def _agreement(answer, expected, pairs, precision):

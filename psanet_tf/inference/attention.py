@@ -112,7 +112,13 @@ def attention_maps(
     images = images_of(model) if images is None else images
     image = images.checked(image)
     points = checked_points(points, image.shape[:2])
-    matrices, placement = attention_matrices(model, image, images)
+    return maps_at(points, *attention_matrices(model, image, images))
+
+
+def maps_at(
+    points: tuple[tuple[float, float], ...], matrices: dict[str, np.ndarray], placement: Placement
+) -> AttentionMaps:
+    """The maps of points of the image: rows and columns of the matrices that `attention_matrices` gives."""
     positions = [placement.position(x, y) for x, y in points]
     flat = [row * placement.map_size[1] + column for row, column in positions]
     shape = (len(points), *placement.map_size)
@@ -136,13 +142,11 @@ def attention_matrices(
     if not model.get_config()["use_psa"]:
         raise ValueError(f"{model.name!r} was built with use_psa=False and has no attention to show")
     layer = model.get_layer("psa")
-    resized_size, offset, size = placed(image.shape[:2], model.input_shape[1:3])
+    place = placed(image.shape[:2], model.input_shape[1:3])
+    size = place[2]
     map_grid = [tuple(values.numpy().tolist()) for values in attention_grid(model, size, model.feature_size(size))]
-    placement = Placement(image.shape[:2], resized_size, offset, size, *map_grid)
-    resized = tf.image.resize(image, resized_size)
-    padding = [[first, size[axis] - first - resized_size[axis]] for axis, first in enumerate(offset)]
-    # The mean colour is 0 once normalized.
-    inputs = tf.pad(images.normalize(resized), [*padding, [0, 0]])[None]
+    placement = Placement(image.shape[:2], *place, *map_grid)
+    inputs = placed_pixels(image, place, images)[None]
     features = keras.Model(model.inputs[0], layer.input)(inputs, training=False)
     attention = layer.attention(features)
     return {name: tf.cast(matrix[0], tf.float32).numpy() for name, matrix in attention.items()}, placement
@@ -193,6 +197,30 @@ def placed(
     height, width = (max(1, round(scale * length)) for length in image_size)
     rows, columns = (padded_length(height), padded_length(width)) if None in input_size else input_size
     return (height, width), ((rows - height) // 2, (columns - width) // 2), (rows, columns)
+
+
+def placed_pixels(image: np.ndarray, place: tuple[Sequence[int], ...], images: ImageFormat = PHOTOGRAPHS) -> tf.Tensor:
+    """What a network is shown of an image: normalized float32 [H, W, C] of the input size of its `placed`."""
+    resized_size, offset, size = place
+    resized = tf.image.resize(image, resized_size)
+    padding = [[first, size[axis] - first - resized_size[axis]] for axis, first in enumerate(offset)]
+    # The mean colour is 0 once normalized.
+    return tf.pad(images.normalize(resized), [*padding, [0, 0]])
+
+
+def placement_of_box(
+    image_size: Sequence[int],
+    resized_size: tuple[int, int],
+    offset: tuple[int, int],
+    input_size: tuple[int, int],
+    map_size: Sequence[int],
+    box: np.ndarray,
+) -> Placement:
+    """The `Placement` with the image's `box`, (top, left, bottom, right) in map positions; the rest are its fields."""
+    box = [float(edge) for edge in box]
+    step = [length / (box[2 + axis] - box[axis]) for axis, length in enumerate(resized_size)]
+    first = [offset[axis] - 0.5 - step[axis] * box[axis] for axis in (0, 1)]
+    return Placement(tuple(image_size), resized_size, offset, input_size, tuple(map_size), tuple(first), tuple(step))
 
 
 def attention_grid(

@@ -1,15 +1,26 @@
 """Labels images with a model file of another program, by the protocol that its metadata say."""
 
+import dataclasses
+import math
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
+from psanet_tf.inference.attention import (
+    AttentionMaps,
+    checked_points,
+    maps_at,
+    placed,
+    placed_pixels,
+    placement_of_box,
+)
 from psanet_tf.inference.labeler import Labeler, Uncertainty
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.sliding_window import SlidingWindow
 from psanet_tf.inference.whole_image import ScaledImage, WholeImage
-from psanet_tf.runtimes.model_file import ModelFile, open_model_file
+from psanet_tf.runtimes.model_file import IMAGE_BOX, ModelFile, open_model_file
 
 # A crop and its mirror image.
 _BATCH_SIZE = 2
@@ -30,7 +41,7 @@ class ModelFileLabeler:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        file = open_model_file(path)
+        self._file = file = open_model_file(path)
         self.info = file.metadata.dataset_info()
         self.protocol, self.base_size = file.metadata.protocol, file.metadata.base_size
         self._labeler = model_file_labeler(file)
@@ -50,6 +61,36 @@ class ModelFileLabeler:
 
     def uncertainty(self, image: np.ndarray) -> Uncertainty:
         return self._labeler.uncertainty(image)
+
+    def attention(self, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
+        """Attention maps at points of an image; arguments, result and errors as of `attention_maps`.
+
+        Where an image is reduced or padded for it, its pixels are rounded to the file's input, as for labels.
+
+        Raises:
+            ValueError: also if the network was exported without attention.
+        """
+        metadata = self._file.metadata
+        if not metadata.directions:
+            raise ValueError(
+                f"{self._file.path} has no attention to show: the network was exported without, or by a version of "
+                "psanet_tf that left it out; export it again"
+            )
+        image = metadata.images.checked(image)
+        points = checked_points(points, image.shape[:2])
+        place = placed(image.shape[:2], metadata.input_size or (None, None))
+        pixels = metadata.images.denormalized(placed_pixels(image, place, metadata.images).numpy())
+        answer = self._file.run(pixels[None], (*metadata.directions, IMAGE_BOX))
+        matrices = {name: answer[name][0] for name in metadata.directions}
+        map_size = matrices[metadata.directions[0]].shape[:2]
+        # The file's box is that of all that it was given.
+        size = place[2]
+        whole = placement_of_box(size, size, (0, 0), size, map_size, answer[IMAGE_BOX][0])
+        placement = dataclasses.replace(whole, image_size=image.shape[:2], resized_size=place[0], offset=place[1])
+        positions = math.prod(map_size)
+        return maps_at(
+            points, {name: matrix.reshape(positions, positions) for name, matrix in matrices.items()}, placement
+        )
 
 
 def model_file_labeler(file: ModelFile) -> Labeler:

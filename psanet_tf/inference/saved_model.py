@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from psanet_tf.data.plain_copies import encoded_plainly
-from psanet_tf.inference.attention import DIRECTIONS, AttentionMaps, Placement, checked_points, placed
+from psanet_tf.inference.attention import DIRECTIONS, AttentionMaps, checked_points, placed, placement_of_box
 from psanet_tf.runtimes.metadata import ModelMetadata
 
 
@@ -69,7 +69,8 @@ class SavedModelLabeler:
         answer = self._ask("attention", image, points=tf.constant([points], tf.float32))
         maps = {name: answer[name][0].numpy() for name in DIRECTIONS if name in answer}
         map_size = next(iter(maps.values())).shape[1:]
-        placement = _placement(image.shape[:2], self._input_size, map_size, answer["image_box"][0].numpy().tolist())
+        box = answer["image_box"][0].numpy()
+        placement = placement_of_box(image.shape[:2], *placed(image.shape[:2], self._input_size), map_size, box)
         return AttentionMaps(points, maps.get("collect"), maps.get("distribute"), placement)
 
     def _ask(self, signature, image, **inputs):
@@ -79,11 +80,3 @@ class SavedModelLabeler:
             return self._model.signatures[signature](image_bytes=tf.constant([encoded]), **inputs)
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"the SavedModel refused the image: {error.message}") from None
-
-
-def _placement(image_size, input_size, map_size, box):
-    """Placement by the image's `box` (top, left, bottom, right) in map positions."""
-    resized_size, offset, size = placed(image_size, input_size)
-    step = [length / (box[2 + axis] - box[axis]) for axis, length in enumerate(resized_size)]
-    first = [offset[axis] - 0.5 - step[axis] * box[axis] for axis in (0, 1)]
-    return Placement(tuple(image_size), resized_size, offset, size, tuple(map_size), tuple(first), tuple(step))

@@ -219,12 +219,10 @@ class Segmenter:
             points: sequence of (x, y), pixels from the left and from the top.
 
         Raises:
-            ValueError: a network without attention, a model file or a served model; a point outside of the image.
+            ValueError: a network without attention or a served model; a point outside of the image.
         """
-        if isinstance(self._labeler, SavedModelLabeler):
+        if isinstance(self._labeler, (SavedModelLabeler, ModelFileLabeler)):
             return self._labeler.attention(as_pixels(image, self.images), points)
-        if isinstance(self._labeler, ModelFileLabeler):
-            raise ValueError(f"{self.path} holds no attention to ask for: load the weights that it was made of")
         self._giving("attention")
         return attention_maps(self.model, as_pixels(image, self.images), points, self.images)
 

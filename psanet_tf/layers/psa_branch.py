@@ -95,7 +95,7 @@ class PSABranch(keras.layers.Layer):
     ) -> tf.Tensor:
         reduced, predictors = self._reduced_and_predictors(inputs, size, align_corners, training)
         if self.compact:
-            return apply_attention(self._matrix(predictors), reduced)
+            return apply_attention(self._matrix(predictors), reduced, self.direction)
         kernel = tf.reshape(tf.convert_to_tensor(self.mask_conv.kernel), [self.mid_channels, *self.mask_size])
         return psa_attention(
             reduced, predictors, kernel, self.direction, self.psa_softmax, self.block_size, self.implementation

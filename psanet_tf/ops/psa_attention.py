@@ -21,6 +21,7 @@ AUTO_MASK_BYTES = {"cpu": 32 * 2**20, "gpu": 512 * 2**20}
 AUTO_BLOCK_SIZE = (16, 16)
 
 _device = None  # what `auto_blocks_for` says
+_seen = None  # where `seen_attention` wants the matrices
 
 
 def psa_attention(
@@ -89,7 +90,7 @@ def psa_attention(
     mask_h, mask_w = kernel.shape[1:]
     mask = tf.nn.conv2d(predictors, tf.reshape(kernel, [1, 1, kernel.shape[0], mask_h * mask_w]), 1, "VALID")
     weights = attention_matrix(psa_mask(mask, (mask_h, mask_w), implementation), direction, softmax)
-    return apply_attention(weights, features)
+    return apply_attention(weights, features, direction)
 
 
 def attention_matrix(logits: tf.Tensor, direction: str, softmax: bool = True) -> tf.Tensor:
@@ -112,9 +113,11 @@ def attention_matrix(logits: tf.Tensor, direction: str, softmax: bool = True) ->
     return tf.cast(tf.nn.softmax(wide), logits.dtype)
 
 
-def apply_attention(weights: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+def apply_attention(weights: tf.Tensor, features: tf.Tensor, direction: str) -> tf.Tensor:
     """[N, H, W, C]: the sums of `features` [N, H, W, C] with `weights` [N, H * W, H * W], see `attention_matrix`."""
     n, (h, w), channels = tf.shape(features)[0], size_of(features), features.shape[3]
+    if _seen is not None:
+        _seen[direction] = tf.reshape(weights, tf.stack([n, h, w, h, w]))
     z = tf.matmul(weights, tf.reshape(features, tf.stack([n, h * w, channels])))
     return tf.reshape(z, tf.shape(features))
 
@@ -164,6 +167,21 @@ def auto_blocks_for(device: Literal["cpu", "gpu"]) -> Iterator[None]:
         yield
     finally:
         _device = before
+
+
+@contextlib.contextmanager
+def seen_attention() -> Iterator[dict[str, tf.Tensor]]:
+    """Within, every attention that is taken as a whole leaves the matrix that it uses in the dictionary.
+
+    Yields:
+        direction -> [N, H, W, H, W] of the latest one: rows and columns of the destination, then of the source.
+    """
+    global _seen
+    before, _seen = _seen, {}
+    try:
+        yield _seen
+    finally:
+        _seen = before
 
 
 def _check(features, predictors, kernel, direction):

@@ -13,6 +13,7 @@ from psanet_tf.runtimes.model_folder import saved_model_folder
 
 INPUT = "images"
 OUTPUTS = ("labels", "scores", "probabilities")
+IMAGE_BOX = "image_box"
 METADATA_KEY = "psanet_tf"
 # Format -> ending of its file.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
@@ -25,6 +26,12 @@ class ModelFile(abc.ABC):
     uint8 [B, H, W], `scores` uint8 [B, H, W] (the probability of the label times 255, rounded) and `probabilities`
     float32 [B, H, W, K]. H and W are the network's input size, or anything for a network of any size. Images of other
     sizes are labelled by the metadata's protocol, which is not in the file: `psanet_tf.Segmenter` does it.
+
+    Files of networks with attention have an output for each of the metadata's `directions`, float32 [B, h, w, h, w]:
+    the weight with which the destination at the first row and column gathers from the source at the second. So
+    ``collect[b, row, column]`` is where a position gathers from, ``distribute[b, :, :, row, column]`` whom it informs.
+    `image_box` float32 [B, 4] is (top, left, bottom, right) of the image in map positions, as of the signature
+    `attention` of SavedModels.
 
     Attributes:
         path: the file.
@@ -53,8 +60,12 @@ class ModelFile(abc.ABC):
             output name -> array.
 
         Raises:
-            ValueError: `images` is of another shape; or the runtime cannot run the model, and why.
+            ValueError: `images` is of another shape; there is no such output; or the runtime cannot run the model, and
+                why.
         """
+        there = output_names(self.metadata)
+        if unknown := [name for name in outputs if name not in there]:
+            raise ValueError(f"outputs must be among {', '.join(there)}, got {', '.join(unknown)}")
         images = np.asarray(images)
         size = self.metadata.input_size or images.shape[1:3]
         if images.ndim != 4 or images.shape[1:] != (*size, self.metadata.channels) or 0 in images.shape:
@@ -83,6 +94,11 @@ class ModelFile(abc.ABC):
             return images.astype(dtype, copy=False)
         limits = np.iinfo(dtype)
         return np.clip(np.rint(images), limits.min, limits.max).astype(dtype)
+
+
+def output_names(metadata: ModelMetadata) -> tuple[str, ...]:
+    """The names of the outputs of a file with these metadata."""
+    return (*OUTPUTS, *metadata.directions, IMAGE_BOX) if metadata.directions else OUTPUTS
 
 
 def format_of(path: str | os.PathLike) -> str | None:

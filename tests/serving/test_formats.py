@@ -19,6 +19,7 @@ from psanet_tf.export.model_file import export_file
 from psanet_tf.export.saved_model import export_saved_model
 from psanet_tf.export.verification import made_image, model_logits
 from psanet_tf.files import NoSpaceError
+from psanet_tf.inference.attention import attention_maps, attention_matrices
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.whole_image import any_size
@@ -68,6 +69,8 @@ def test_a_file_answers_as_the_network(export, network, classes, evaluate, forma
     images = np.stack([made_image((33, 33), seed) for seed in range(3)])
     expected = softmax(network, images)
     answer = file.run(images)
+    with pytest.raises(ValueError, match="outputs must be among labels, .*image_box, got points$"):
+        file.run(images, ["labels", "points"])
     assert {name: (values.dtype, values.shape) for name, values in answer.items()} == {
         "labels": (np.uint8, (3, 33, 33)),
         "scores": (np.uint8, (3, 33, 33)),
@@ -85,7 +88,96 @@ def test_a_file_answers_as_the_network(export, network, classes, evaluate, forma
     wanted = export_metadata(network, classes, evaluate, format=format)
     for field in ("class_names", "colors", "input_size", "mean", "base_size", "scales", "flip", "precision"):
         assert getattr(file.metadata, field) == getattr(wanted, field), field
-    assert (file.metadata.device, file.metadata.directions) == ("any", ())
+    assert (file.metadata.device, file.metadata.directions) == ("any", ("collect", "distribute"))
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_file_gives_the_attention_that_its_network_uses(export, network, format):
+    exported = export(format)
+    assert exported.agreement.attention < 1e-4
+    images = np.stack([made_image((33, 33), seed) for seed in range(2)])
+    answer = open_model_file(exported.path).run(images, ("collect", "distribute", "image_box"))
+    for index, image in enumerate(images):
+        matrices, placement = attention_matrices(network, image)
+        rows, columns = placement.map_size
+        for direction, expected in matrices.items():
+            assert answer[direction].shape == (2, rows, columns, rows, columns)
+            found = answer[direction][index].reshape(expected.shape)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+            assert expected.std() > 1e-3
+        # One position every 16 pixels, from corner to corner.
+        np.testing.assert_allclose(answer["image_box"][index], [-0.5 / 16] * 2 + [32.5 / 16] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(33, 33), (20, 33), (90, 70)])
+def test_attention_of_a_file_is_that_of_its_network(export, network, size):
+    """Of an image as large as the crop exactly; where it is reduced or padded, up to the rounding of pixels."""
+    segmenter = Segmenter.load(export("onnx").path)
+    image = made_image(size, seed=4)
+    points = [(0, 0), (size[1] - 1, size[0] // 2)]
+    expected, found = attention_maps(network, image, points), segmenter.attention(image, points)
+    assert found.placement.map_size == expected.placement.map_size
+    for field in ("image_size", "resized_size", "offset", "input_size", "first", "step"):
+        np.testing.assert_allclose(getattr(found.placement, field), getattr(expected.placement, field), atol=1e-4)
+    for direction, maps in expected.directions().items():
+        np.testing.assert_allclose(found.directions()[direction], maps, atol=1e-5 if size == (33, 33) else 0.02)
+    with pytest.raises(ValueError, match="lies outside of the image"):
+        segmenter.attention(image, [(size[1], 0)])
+
+
+@pytest.mark.parametrize("arguments", [{"psa_type": "distribute"}, {"compact": True}, {"psa_softmax": False}], ids=str)
+def test_attention_of_other_networks(make_network, classes, evaluate, tmp_path, arguments):
+    needed("onnx")
+    network = make_network(**arguments)
+    export_file(network, tmp_path / "m.onnx", classes, evaluate)
+    image = made_image((33, 33), seed=4)
+    expected = attention_maps(network, image, [(5, 20)])
+    found = Segmenter.load(tmp_path / "m.onnx").attention(image, [(5, 20)])
+    assert list(found.directions()) == list(expected.directions())
+    for direction, maps in expected.directions().items():
+        np.testing.assert_allclose(found.directions()[direction], maps, atol=1e-5 * np.abs(maps).max())
+
+
+def test_a_file_without_attention_says_so(make_network, classes, evaluate, tmp_path):
+    needed("onnx")
+    exported = export_file(make_network(use_psa=False), tmp_path / "fcn.onnx", classes, evaluate)
+    assert exported.agreement.attention is None
+    file = open_model_file(tmp_path / "fcn.onnx")
+    assert file.metadata.directions == ()
+    assert sorted(file.run(made_image((33, 33))[None])) == ["labels", "probabilities", "scores"]
+    with pytest.raises(ValueError, match="fcn.onnx has no attention to show: .* export it again"):
+        Segmenter.load(tmp_path / "fcn.onnx").attention(made_image((33, 33)), [(1, 1)])
+
+
+def test_the_command_draws_the_attention_of_a_file(export, tmp_path):
+    _register()
+    Image.fromarray(made_image((50, 70))).save(tmp_path / "photo.png")
+    arguments = ["attention", "--image", tmp_path / "photo.png", "--weights", export("onnx").path, "--point", "3,4"]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    sheet = np.asarray(Image.open(tmp_path / "photo_attention.png"))
+    assert sheet.shape[1] > 3 * 70 and len(np.unique(sheet)) > 50
+    assert (tmp_path / "photo_attention.html").is_file()
+
+
+def test_the_check_tells_another_attention(export, network, monkeypatch):
+    from psanet_tf.export import verification
+
+    path = export("onnx").path
+    metadata = open_model_file(path).metadata
+
+    def others(model, image, images):
+        matrices, placement = attention_matrices(model, image, images)
+        return {name: matrix.T for name, matrix in matrices.items()}, placement
+
+    def elsewhere(model, image, images):
+        matrices, placement = attention_matrices(model, image, images)
+        return matrices, dataclasses.replace(placement, first=(8.0, 8.0))
+
+    for patch, message in ((others, "attention is not that of the Keras"), (elsewhere, "puts its attention elsewhere")):
+        monkeypatch.setattr(verification, "attention_matrices", patch)
+        with pytest.raises(ValueError, match=message):
+            verification.verify_file(path, network, metadata)
 
 
 @pytest.mark.parametrize("format", ["onnx", "litert"])
@@ -127,8 +219,6 @@ def test_images_of_any_size_are_labelled_by_the_protocol(export, window, format)
     assert (labels == expected.argmax(-1)).mean() > 0.97
     np.testing.assert_array_equal(labels, found.argmax(-1))
     np.testing.assert_allclose(segmenter.confidence(image), found.max(-1))
-    with pytest.raises(ValueError, match="holds no attention to ask for"):
-        segmenter.attention(image, [(1, 1)])
     with pytest.raises(ValueError, match="is an exported model: its sizes and scales were fixed"):
         Segmenter.load(export(format).path, whole=True)
 
@@ -392,10 +482,18 @@ def test_networks_of_any_size(make_network, network, classes, tmp_path, format, 
         wide = any_size(model).inference()
         expected = MMSegProtocol(wide, 5, (90, 60), False, (40, 33), (27, 22))(image)
     else:
-        section = EvaluateSection(base_size=60, scales=(0.75,))
+        section, model = EvaluateSection(base_size=60, scales=(0.75,)), network
         export_file(network, path, classes, section, whole=True)
         expected = graph_whole_labels(network, image)
     segmenter = Segmenter.load(path)
+    # Images at their own size, padded: up to the rounding of the mean colour.
+    points = [(3, 40), (70, 0)]
+    maps, wanted = segmenter.attention(image, points), attention_maps(any_size(model), image, points)
+    np.testing.assert_allclose(maps.placement.first, wanted.placement.first, atol=1e-3)
+    np.testing.assert_allclose(maps.placement.step, wanted.placement.step, atol=1e-3)
+    assert list(maps.directions()) == list(wanted.directions())
+    for direction, values in wanted.directions().items():
+        np.testing.assert_allclose(maps.directions()[direction], values, atol=0.02)
     if protocol == "mmseg":
         np.testing.assert_allclose(segmenter.probabilities(image), expected, atol=1e-4)  # its pixels are whole numbers
     else:
