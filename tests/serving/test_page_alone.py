@@ -14,11 +14,17 @@ pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium her
 
 # Answers as a model server does: `fake.version` takes requests, and no other.
 FAKE = """
-window.fake = {version: 1, refusal: null, requests: [], metadata: %s, labels: %s};
+window.fake = {version: 1, refusal: null, requests: [], held: null, metadata: %s, labels: %s};
 window.fetch = async (url, options = {}) => {
   const request = options.body ? JSON.parse(options.body) : {};
   const signature = request.signature_name ?? "status";
   fake.requests.push(`${signature} ${url.match(/versions\\/\\d+/) ?? "any version"}`);
+  if (fake.held && signature === "predict_bytes") {
+    await new Promise((resolve) => {
+      fake.release = resolve;
+      options.signal.addEventListener("abort", () => fake.requests.push("stopped"));
+    });
+  }
   const reply = (body, status = 200) => new Response(JSON.stringify(body), {status});
   if (fake.refusal && signature === "predict_bytes") return reply({error: fake.refusal[1]}, fake.refusal[0]);
   if (signature === "status") {
@@ -107,6 +113,27 @@ def test_refusals(server, tmp_path, status, text, words):
         assert await page.evaluate(STATUS) == words
         assert await page.evaluate("document.getElementById('token-field').hidden") == (status != 401)
         page.problems.clear()  # the browser itself notes a refused request
+
+    visit(server, work, tmp_path)
+
+
+def test_what_takes_too_long_can_be_cancelled(server, tmp_path):
+    async def work(page):
+        await page.evaluate("fake.held = true; null")
+        await page.drop_file("#stage", tmp_path / "picture.png")
+        await page.wait_for("fake.release && !document.getElementById('cancel').hidden")
+        assert (await page.evaluate(STATUS)).startswith("Labelling picture.png")
+        await page.click("#cancel")
+        assert await page.evaluate(STATUS) == "Cancelled."
+        assert await page.evaluate(f"{IDLE} && document.getElementById('cancel').hidden")
+        assert await page.evaluate("fake.requests.at(-1)") == "stopped"
+        # An answer that comes all the same is not shown.
+        await page.evaluate("fake.release(); new Promise(resolve => setTimeout(resolve, 100))")
+        assert await page.evaluate(STATUS) == "Cancelled."
+        assert await page.evaluate("document.getElementById('side').hidden")
+        await page.evaluate("fake.held = null; null")
+        await page.drop_file("#stage", tmp_path / "picture.png")
+        await page.wait_for(f"{IDLE} && !document.getElementById('side').hidden")
 
     visit(server, work, tmp_path)
 

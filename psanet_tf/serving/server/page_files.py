@@ -4,7 +4,17 @@ import html
 from importlib import resources
 from urllib.parse import quote
 
-_BESIDE = ("attention.js", "page.css", "page.js", "picture.js", "server.js")
+_BESIDE = (
+    "attention.js",
+    "main.js",
+    "page.css",
+    "page.js",
+    "picture.js",
+    "refusal.js",
+    "sent_picture.js",
+    "served.js",
+    "server.js",
+)
 NAMES = {"/": "index.html", **{f"/{name}": name for name in _BESIDE}}
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _POLICY = (

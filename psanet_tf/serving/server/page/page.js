@@ -1,90 +1,107 @@
-// The page: labels a picture and shows the attention of a point, through TensorFlow Serving's REST API.
+// The page: labels a picture and shows the attention of a point, by whatever model it is started with.
 
 import { heatFigure } from "./attention.js";
-import { decodeLabels, readPicture } from "./picture.js";
-import { Refusal, currentVersion, predict } from "./server.js";
+import { Refusal } from "./refusal.js";
 
 const $ = (id) => document.getElementById(id);
 const NO_CLASS = [128, 128, 128];
 
-let shown = null; // what is on the screen: {picture, version, labels, blob}
+let model = null;
+let picture = null; // on the stage: {name, bitmap, ...}
+let shown = null; // its answer: {picture, metadata, labels, blob, ...}
 let point = null; // {x, y} of the mark, in pixels of the picture
 let chosen = null; // label that the legend has been told to keep in view
 let asked = 0; // number of the newest question; answers to older ones are dropped
+let stop = new AbortController(); // of the newest question
 
-if (document.body.dataset.model) {
-  // Beside the page, also where a proxy has put both under a path.
-  $("server").value = new URL(`v1/models/${document.body.dataset.model}`, location.href.replace(/[?#].*/, "")).href;
+// Begins to answer people, by a model:
+//   start(page): puts its fields into page.fields; page.ask, page.labelAgain and page.say are the functions below.
+//   takes(file): whether a dropped file is for the model, not a picture; optional.
+//   readPicture(file) -> {name, bitmap, ...}, in which the pixels shown are the pixels that will be labelled.
+//   label(picture, task) -> {labels: Uint8Array, blob: a PNG of them, metadata, by: in words}; `metadata` are those of
+//     the export, of which class_names, colors and directions are looked at; `task` as of `ask`.
+//   attention(answer of `label` with its picture, x, y, task) -> {maps: [[direction, [h][w]], ...], box: [top, left,
+//     bottom, right] of the picture in map positions}; null where what answered is there no more.
+// Refusals that any of them throws are shown as they are.
+export function start(startedWith) {
+  model = startedWith;
+  model.start({ fields: $("fields"), ask, labelAgain, say });
+  listen();
 }
 
-// One question to the server at a time on the screen: says what goes on, and what went wrong.
+// One question at a time on the screen: says what goes on, and what went wrong. A newer one stops the older.
+//   work({current(), signal, progress(text, share)}) -> what to say in the end
 async function ask(doing, work) {
   const number = ++asked;
+  stop.abort();
+  stop = new AbortController();
+  const { signal } = stop;
+  const current = () => number === asked;
+  const progress = (text, share) => { if (current()) say(text, false, share); };
   say(doing);
-  document.body.setAttribute("aria-busy", "true");
+  busy(true);
   try {
-    const done = await work(() => number === asked);
-    if (number === asked) say(done);
+    const done = await work({ current, signal, progress });
+    if (current()) say(done);
   } catch (error) {
-    if (!(error instanceof Refusal)) console.error(error);
-    if (error.status === 401) $("token-field").hidden = false;
-    if (number === asked) say(error.message, true);
+    if (!(error instanceof Refusal) && !signal.aborted) console.error(error);
+    if (current()) say(error.message, true);
   } finally {
-    if (number === asked) document.body.removeAttribute("aria-busy");
+    if (current()) busy(false);
   }
 }
 
-function say(text, error = false) {
+function cancel() {
+  asked++;
+  stop.abort();
+  busy(false);
+  say("Cancelled.");
+}
+
+function busy(is) {
+  if (is) document.body.setAttribute("aria-busy", "true");
+  else document.body.removeAttribute("aria-busy");
+  $("cancel").hidden = !is;
+}
+
+function say(text, error = false, share = null) {
   $("status").textContent = text;
   $("status").classList.toggle("error", error);
+  $("progress").hidden = share === null;
+  if (share !== null) $("progress").value = share;
 }
 
 function open(file) {
   if (!file) return;
-  ask(`Labelling ${file.name} …`, async (current) => {
-    const picture = await readPicture(file);
-    return current() ? label(picture, current) : "";
+  if (model.takes?.(file)) return;
+  ask(`Labelling ${file.name} …`, async (task) => {
+    const read = await model.readPicture(file);
+    return task.current() ? label(read, task) : "";
   });
 }
 
-async function label(picture, current) {
+// The picture on the stage, if there is one, and after it what is said in the end.
+function labelAgain(task) {
+  return picture && label(picture, task);
+}
+
+async function label(read, task) {
   const started = performance.now();
-  const { bitmap } = picture;
-  showPicture(picture);
-  let version = await currentVersion($("server").value, $("token").value);
-  check(version.metadata, bitmap);
-  const request = { signature_name: "predict_bytes", instances: [{ b64: picture.data }] };
-  let answer;
-  try {
-    answer = await predict(version.url, $("token").value, request);
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    // A newer version has taken its place since the server was asked which one there is.
-    version = await currentVersion($("server").value, $("token").value);
-    answer = await predict(version.url, $("token").value, request);
-  }
-  const decoded = await decodeLabels(answer.predictions[0].b64, bitmap);
-  if (!current()) return "";
-  shown = { picture, version, ...decoded };
+  showPicture(read);
+  const answer = await model.label(read, task);
+  if (!task.current()) return "";
+  shown = { ...answer, picture: read };
   const count = showLabels();
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const classes = count === 1 ? "one class" : `${count} classes`;
-  return `${bitmap.width} × ${bitmap.height} pixels, ${classes}, ${seconds} s, version ${version.number}.`;
+  const { width, height } = read.bitmap;
+  return `${width} × ${height} pixels, ${classes}, ${seconds} s, ${answer.by}.`;
 }
 
-// Before minutes of work: what the server would refuse.
-function check({ max_pixels: most, channels, dtype, mean }, { width, height }) {
-  if ((channels ?? mean.length) !== 3 || (dtype ?? "uint8") !== "uint8") {
-    throw new Refusal(`This model is for images of ${channels} channels (${dtype}); this page shows photographs alone.`);
-  }
-  if (width * height > most) {
-    const mega = (pixels) => Number((pixels / 1e6).toPrecision(2));
-    throw new Refusal(`The picture has ${mega(width * height)} megapixels, the model takes at most ${mega(most)}: reduce it first.`);
-  }
-}
-
-function showPicture({ bitmap }) {
+function showPicture(read) {
   shown = point = chosen = null;
+  picture = read;
+  const { bitmap } = read;
   for (const id of ["image", "overlay"]) {
     $(id).width = bitmap.width;
     $(id).height = bitmap.height;
@@ -98,11 +115,11 @@ function showPicture({ bitmap }) {
 }
 
 function nameOf(label) {
-  return shown.version.metadata.class_names[label] ?? `no class (${label})`;
+  return shown.metadata.class_names[label] ?? `no class (${label})`;
 }
 
 function colorOf(label) {
-  return shown.version.metadata.colors[label] ?? NO_CLASS;
+  return shown.metadata.colors[label] ?? NO_CLASS;
 }
 
 function showLabels() {
@@ -124,7 +141,7 @@ function showLabels() {
   }));
   paint(null);
   $("side").hidden = false;
-  $("keys").hidden = !shown.version.metadata.directions.length;
+  $("keys").hidden = !shown.metadata.directions.length;
   return present.length;
 }
 
@@ -186,24 +203,16 @@ function moveMark({ x, y }) {
 }
 
 function showAttention() {
-  const { picture, version } = shown;
   const { x, y } = point;
-  ask(`Attention at ${x}, ${y} …`, async (current) => {
-    let answer;
-    try {
-      answer = await predict(version.url, $("token").value, {
-        signature_name: "attention",
-        inputs: { image_bytes: [{ b64: picture.data }], points: [[[x, y]]] },
-      });
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      const done = await label(picture, current);
+  ask(`Attention at ${x}, ${y} …`, async (task) => {
+    const answer = await model.attention(shown, x, y, task);
+    if (!task.current()) return "";
+    if (answer === null) {
+      const done = await label(picture, task);
       return `The model has been replaced, so the image was labelled anew. ${done}`;
     }
-    if (!current()) return "";
-    const { outputs } = answer;
-    $("maps").replaceChildren(...version.metadata.directions.map((direction) =>
-      heatFigure(direction, picture.bitmap, outputs[direction][0][0], outputs.image_box[0], x, y)));
+    $("maps").replaceChildren(...answer.maps.map(([direction, map]) =>
+      heatFigure(direction, picture.bitmap, map, answer.box, x, y)));
     const name = nameOf(shown.labels[y * $("image").width + x]);
     $("attention-title").textContent = `Attention of the point at ${x}, ${y} (${name})`;
     $("attention").hidden = false;
@@ -229,66 +238,69 @@ async function saveOverlay() {
   save(await canvas.convertToBlob({ type: "image/png" }), `${shown.picture.name}_overlay.png`);
 }
 
-for (const id of ["file", "another"]) {
-  $(id).addEventListener("change", (event) => {
-    open(event.target.files[0]);
-    event.target.value = "";
+function listen() {
+  for (const id of ["file", "another"]) {
+    $(id).addEventListener("change", (event) => {
+      open(event.target.files[0]);
+      event.target.value = "";
+    });
+  }
+  const setOpacity = () => { $("overlay").style.opacity = $("opacity").value / 100; };
+  $("opacity").addEventListener("input", setOpacity);
+  setOpacity();
+  $("save-labels").addEventListener("click", () => save(shown.blob, `${shown.picture.name}_labels.png`));
+  $("save-overlay").addEventListener("click", saveOverlay);
+  $("cancel").addEventListener("click", cancel);
+
+  const hasAttention = () => shown && shown.metadata.directions.length > 0;
+  $("stage").addEventListener("pointermove", showTip);
+  $("stage").addEventListener("pointerleave", () => {
+    $("tip").hidden = true;
+    for (const button of $("legend").querySelectorAll(".under")) button.classList.remove("under");
+  });
+  $("stage").addEventListener("click", (event) => {
+    const at = hasAttention() && pixelAt(event);
+    if (!at) return;
+    moveMark(at);
+    showAttention();
+  });
+  $("stage").addEventListener("keydown", (event) => {
+    if (!hasAttention()) return;
+    const { width, height } = $("image");
+    const { x, y } = point ?? { x: width >> 1, y: height >> 1 };
+    const step = Math.max(1, Math.round(Math.max(width, height) / (event.shiftKey ? 10 : 50)));
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (event.key in moves) {
+      const [right, down] = point ? moves[event.key] : [0, 0];
+      moveMark({ x: x + right, y: y + down });
+    } else if (event.key === "Enter" || event.key === " ") {
+      moveMark({ x, y });
+      showAttention();
+    } else {
+      return;
+    }
+    event.preventDefault(); // the page would scroll
+  });
+
+  const labelOf = (event) => {
+    const button = event.target.closest("button[data-label]");
+    return button ? Number(button.dataset.label) : chosen;
+  };
+  for (const name of ["pointerover", "focusin"]) $("legend").addEventListener(name, (event) => paint(labelOf(event)));
+  for (const name of ["pointerleave", "focusout"]) $("legend").addEventListener(name, () => shown && paint(chosen));
+  $("legend").addEventListener("click", (event) => {
+    const label = labelOf(event);
+    chosen = chosen === label ? null : label;
+    paint(chosen);
+  });
+
+  for (const name of ["dragenter", "dragover"]) {
+    document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
+  }
+  document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("drop").classList.remove("over");
+    open(event.dataTransfer.files[0]);
   });
 }
-const setOpacity = () => { $("overlay").style.opacity = $("opacity").value / 100; };
-$("opacity").addEventListener("input", setOpacity);
-setOpacity();
-$("save-labels").addEventListener("click", () => save(shown.blob, `${shown.picture.name}_labels.png`));
-$("save-overlay").addEventListener("click", saveOverlay);
-
-const hasAttention = () => shown && shown.version.metadata.directions.length > 0;
-$("stage").addEventListener("pointermove", showTip);
-$("stage").addEventListener("pointerleave", () => {
-  $("tip").hidden = true;
-  for (const button of $("legend").querySelectorAll(".under")) button.classList.remove("under");
-});
-$("stage").addEventListener("click", (event) => {
-  const at = hasAttention() && pixelAt(event);
-  if (!at) return;
-  moveMark(at);
-  showAttention();
-});
-$("stage").addEventListener("keydown", (event) => {
-  if (!hasAttention()) return;
-  const { width, height } = $("image");
-  const { x, y } = point ?? { x: width >> 1, y: height >> 1 };
-  const step = Math.max(1, Math.round(Math.max(width, height) / (event.shiftKey ? 10 : 50)));
-  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-  if (event.key in moves) {
-    const [right, down] = point ? moves[event.key] : [0, 0];
-    moveMark({ x: x + right, y: y + down });
-  } else if (event.key === "Enter" || event.key === " ") {
-    moveMark({ x, y });
-    showAttention();
-  } else {
-    return;
-  }
-  event.preventDefault(); // the page would scroll
-});
-
-const labelOf = (event) => {
-  const button = event.target.closest("button[data-label]");
-  return button ? Number(button.dataset.label) : chosen;
-};
-for (const name of ["pointerover", "focusin"]) $("legend").addEventListener(name, (event) => paint(labelOf(event)));
-for (const name of ["pointerleave", "focusout"]) $("legend").addEventListener(name, () => shown && paint(chosen));
-$("legend").addEventListener("click", (event) => {
-  const label = labelOf(event);
-  chosen = chosen === label ? null : label;
-  paint(chosen);
-});
-
-for (const name of ["dragenter", "dragover"]) {
-  document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
-}
-document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  $("drop").classList.remove("over");
-  open(event.dataTransfer.files[0]);
-});

@@ -1,22 +1,17 @@
 // Asks a model server over TensorFlow Serving's REST API.
 
-const metadata = new Map(); // address of a version -> its metadata, which never change
+import { Refusal } from "./refusal.js";
 
-export class Refusal extends Error {
-  constructor(message, status = 0) {
-    super(message);
-    this.status = status;
-  }
-}
+const metadata = new Map(); // address of a version -> its metadata, which never change
 
 // The version that takes requests at a model's address (which may name a version or a label), as
 // {number, url, metadata}: what is asked of its url is answered by this version and no other, also while a newer one
 // takes over.
-export async function currentVersion(address, token) {
+export async function currentVersion(address, token, signal) {
   const model = address.replace(/\/+$/, "");
   const match = model.match(/^(.*\/v1\/models\/[^/:]+)(\/versions\/\d+|\/labels\/[^/:]+)?$/);
   if (!match) throw new Refusal("Enter the model's address first, such as http://127.0.0.1:8501/v1/models/psanet.");
-  const { model_version_status: states } = await call(model, token);
+  const { model_version_status: states } = await call(model, token, { signal });
   const available = states.filter((item) => item.state === "AVAILABLE").map((item) => BigInt(item.version));
   if (!available.length) {
     const reasons = states.map((item) => `version ${item.version}: ${item.state} ${item.status.error_message}`.trim());
@@ -25,14 +20,14 @@ export async function currentVersion(address, token) {
   const number = available.reduce((a, b) => (a > b ? a : b)).toString();
   const url = `${match[1]}/versions/${number}`;
   if (!metadata.has(url)) {
-    const answer = await predict(url, token, { signature_name: "metadata", instances: ["all"] });
+    const answer = await predict(url, token, { signature_name: "metadata", instances: ["all"] }, signal);
     metadata.set(url, JSON.parse(answer.predictions[0]));
   }
   return { number, url, metadata: metadata.get(url) };
 }
 
-export function predict(url, token, request) {
-  return call(`${url}:predict`, token, { method: "POST", body: JSON.stringify(request) });
+export function predict(url, token, request, signal) {
+  return call(`${url}:predict`, token, { method: "POST", body: JSON.stringify(request), signal });
 }
 
 async function call(url, token, options = {}) {
@@ -40,7 +35,8 @@ async function call(url, token, options = {}) {
   let response;
   try {
     response = await fetch(url, { ...options, headers });
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Refusal(`No answer from ${new URL(url, location.href).origin}. Is the server running, and does it allow this page (CORS)?`);
   }
   const answer = await response.json().catch(() => ({ error: `status ${response.status}` }));
