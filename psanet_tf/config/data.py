@@ -163,7 +163,7 @@ class DataSection(Section):
     on_error: Literal["raise", "skip"] = Field(
         "raise", description="what to do with images and labels that cannot be read"
     )
-    workers: int | None = Field(None, ge=1, description="threads that load images; default: TensorFlow decides")
+    workers: int | None = Field(None, ge=1, description="threads that load images; default: processor cores")
 
     @model_validator(mode="after")
     def _custom_keys(self):

@@ -5,6 +5,8 @@ epoch) and of nothing else: the number of threads or workers does not matter, an
 epoch with the batches that would have come.
 """
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
@@ -21,6 +23,7 @@ from psanet_tf.data.unreadable import MARK, UnreadableExamples
 _as_it_is = tf.autograph.experimental.do_not_convert
 _ORDER_STREAM, _AUGMENTATION_STREAM, _SUBSTITUTE_STREAM = 0, 1, 2
 _MAX_SUBSTITUTES = 100
+_PREFETCHED = 2  # batches
 
 
 def steps_per_epoch(config: Config, global_batch_size: int) -> int:
@@ -193,13 +196,15 @@ def _batches(dataset, example, config, batch_size):
         image, label = example(*key)
         return image, {"logits": label, "aux_logits": label} if config.model.aux_head else label
 
-    dataset = dataset.map(
-        _as_it_is(with_labels), num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True
-    )
-    # There is nothing to rewrite: searching the graph for it takes longer than to start the pipeline.
+    workers = data.workers or os.cpu_count()
+    dataset = dataset.map(_as_it_is(with_labels), num_parallel_calls=workers, deterministic=True)
     options = tf.data.Options()
+    # There is nothing to rewrite: searching the graph for it takes longer than to start the pipeline.
     options.experimental_optimization.apply_default_optimizations = False
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE).with_options(options)
+    # Nor to tune. TensorFlow's thread for that sleeps for longer and longer, up to a minute, and may miss being woken
+    # to end (it looks whether it is cancelled just before that is noted): dropping an iterator waits until it wakes.
+    options.autotune.enabled = False
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(_PREFETCHED).with_options(options)
 
 
 class _Source:

@@ -8,6 +8,8 @@ from psanet_tf.data.catalog import dataset_info
 from psanet_tf.data.normalization import MEAN, STD
 from psanet_tf.data.pipeline import evaluation_dataset, steps_per_epoch, training_dataset
 from psanet_tf.data.readers import list_examples, read_example
+from psanet_tf.training.fitting import distribute_dataset
+from psanet_tf.training.strategy import build_strategy
 
 UNCHANGED = {"scale": (1.0, 1.0), "rotate_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
 
@@ -145,3 +147,11 @@ def test_an_iterator_can_be_left_before_its_end(dataset, run):
     # A pipeline that calls Python would wait for itself here for ever.
     for _ in range(2):
         np.testing.assert_array_equal(next(iter(dataset))[0], run[0][0])
+
+
+def test_no_thread_that_tunes_holds_up_the_end_of_an_iterator(dataset, scenes_config):
+    """TensorFlow's sleeps for up to a minute, and may miss that it is woken to end."""
+    config = scenes_config(augmentation=BRIEF)
+    fitted = distribute_dataset(build_strategy(config.train), config.train, lambda **worker: dataset.repeat())
+    for made in (dataset, dataset.take(3), evaluation_dataset(config, 4), fitted):
+        assert made.options().autotune.enabled is False
