@@ -49,6 +49,7 @@ def draw_augmentation(
     crop_size: Sequence[int],
     augmentation: AugmentationSection,
     classes: tf.Tensor | None = None,
+    class_table: np.ndarray | None = None,
 ) -> AugmentationParameters:
     """Draws the parameters for one image.
 
@@ -62,6 +63,8 @@ def draw_augmentation(
         crop_size: rows and columns of the crop.
         augmentation: `AugmentationSection`, the ranges and probabilities.
         classes: uint8 [H, W], train ids, 255 where there is none; needed where `cat_max_ratio` is below 1.
+        class_table: uint8 [256], the train id of each value in `classes`, which then are values of a label file; one
+            of them at least is 255.
 
     Returns:
         AugmentationParameters.
@@ -97,9 +100,8 @@ def draw_augmentation(
                 f"cat_max_ratio {augmentation.cat_max_ratio}: classes are needed to draw a crop of several"
             )
         crop_seed = tf.random.experimental.stateless_fold_in(seed, _CROP_STREAM, alg="philox")
-        offset = _mixed_crop(
-            crop_seed, drawn, room, tf.convert_to_tensor(classes), crop_size, augmentation.cat_max_ratio
-        )
+        labels = tf.convert_to_tensor(classes), class_table
+        offset = _mixed_crop(crop_seed, drawn, room, *labels, crop_size, augmentation.cat_max_ratio)
         drawn = drawn._replace(offset_yx=offset)
     if augmentation.color_jitter.is_used:
         jitter_seed = tf.random.experimental.stateless_fold_in(seed, _JITTER_STREAM, alg="philox")
@@ -218,8 +220,9 @@ def _place(draws, room):
     return tf.minimum(tf.cast(draws * tf.cast(room + 1, tf.float32), tf.int32), room)
 
 
-def _mixed_crop(seed, drawn, room, classes, crop_size, cat_max_ratio):
+def _mixed_crop(seed, drawn, room, classes, class_table, crop_size, cat_max_ratio):
     """int32 [2], the place of the first crop of which no class has too large a share."""
+    ignored = IGNORE_LABEL if class_table is None else int(np.flatnonzero(class_table == IGNORE_LABEL)[0])
     frame = frame_size(tf.shape(classes), drawn.scale)
     kept = tf.minimum(frame, tf.constant(crop_size, tf.int32))
     warp = Warp(frame, drawn.scale, drawn.angle_degrees)
@@ -227,8 +230,12 @@ def _mixed_crop(seed, drawn, room, classes, crop_size, cat_max_ratio):
 
     def is_mixed(offset):
         window = crop_window(frame, offset, kept, drawn.flip)
-        values = tf.reshape(tf.cast(warp.labels(classes, window, IGNORE_LABEL), tf.int32), [-1])
-        counts = tf.math.bincount(values, minlength=256, maxlength=256)[:IGNORE_LABEL]
+        values = tf.reshape(tf.cast(warp.labels(classes, window, ignored), tf.int32), [-1])
+        counts = tf.math.bincount(values, minlength=256, maxlength=256)
+        if class_table is not None:
+            # Of 256 counts, not of every pixel.
+            counts = tf.math.unsorted_segment_sum(counts, class_table.astype(np.int32), 256)
+        counts = counts[:IGNORE_LABEL]
         largest, total = tf.cast(tf.reduce_max(counts), tf.float32), tf.cast(tf.reduce_sum(counts), tf.float32)
         return (tf.math.count_nonzero(counts) > 1) & (largest < cat_max_ratio * total)
 

@@ -203,6 +203,7 @@ class LabelTable:
         if self._stands_in:
             table = table.copy()
             table[self.ignored_value] = info.ignore_label
+        self.table = table
         known = np.flatnonzero(table != OUT_OF_RANGE)
         shifts = np.unique(table[known] - known.astype(np.uint8))
         self._shift = int(shifts[0]) if len(shifts) == 1 else None

@@ -94,8 +94,7 @@ def training_dataset(
     def augmented(index, epoch, position):
         image, values = source.decode(index)
         seed = _seed(config, _AUGMENTATION_STREAM, epoch, position)
-        classes = source.train_ids(values) if data.augmentation.cat_max_ratio < 1 else None
-        parameters = draw_augmentation(seed, tf.shape(values), crop_size, data.augmentation, classes)
+        parameters = draw_augmentation(seed, tf.shape(values), crop_size, data.augmentation, values, source.class_table)
         return source.crop(image, values, crop_size, parameters._asdict())
 
     def substitute(epoch, position, attempt):
@@ -247,9 +246,10 @@ class _Source:
         )
         return per_channel(tf.divide, difference, self._std), self._labels.train_ids(values)
 
-    def train_ids(self, values):
-        """uint8 [H, W], values as stored -> uint8 [H, W], train ids."""
-        return self._labels.train_ids(values)
+    @property
+    def class_table(self):
+        """uint8 [256], the train id of each value as stored."""
+        return self._labels.table
 
     def blank(self):
         """An image of the mean colour whose labels are all ignored."""

@@ -312,6 +312,23 @@ def test_crops_of_mostly_one_class_are_drawn_again():
     assert 0 in tries and 10 in tries and set(tries) & set(range(1, 10)), tries
 
 
+def test_values_with_a_table_are_as_good_as_classes():
+    """Several values of a class, values of none; what is drawn depends on the classes alone."""
+    rng = np.random.default_rng(1)
+    values = np.kron(rng.choice([7, 8, 0, 26, 90], (12, 16), p=[0.4, 0.4, 0.1, 0.05, 0.05]), np.ones((5, 5), int))
+    table = np.full(256, 254, np.uint8)
+    table[[7, 8, 0, 26, 90]] = 3, 3, 255, 1, 0
+    section = AugmentationSection(cat_max_ratio=0.7)
+    plain, moved = AugmentationSection(), 0
+    for index in range(20):
+        arguments = [index, 5], values.shape, (21, 25)
+        found = draw_augmentation(*arguments, section, values.astype(np.uint8), table)
+        expected = draw_augmentation(*arguments, section, table[values])
+        tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+        moved += not np.array_equal(found.offset_yx, draw_augmentation(*arguments, plain).offset_yx)
+    assert moved > 3
+
+
 def test_a_share_of_classes_needs_the_classes():
     with pytest.raises(ValueError, match="cat_max_ratio 0.5: classes are needed"):
         draw_augmentation([1, 2], (9, 9), (9, 9), AugmentationSection(cat_max_ratio=0.5))
