@@ -24,8 +24,9 @@ from psanet_tf.weights.calibration import tempered
 
 # (largest mean difference of probabilities, lead of the first class over the second that must not be overturned)
 _TOLERANCE = {"float32": (1e-4, 0.01), "bfloat16": (0.02, 0.25), "float16": (0.02, 0.25), "int8": (0.05, 0.5)}
-# Sum of the differences of attention weights over the sum of the weights.
-_ATTENTION_TOLERANCE = {"float32": 1e-3, "float16": 0.05, "int8": 0.5}
+# Sum of the differences of attention weights over the sum of the weights, 2 at most after a softmax. A sharp softmax
+# makes much of few bits: there it is other maps that are to be found out, the labels say how good the network is.
+_ATTENTION_TOLERANCE = {"float32": 1e-3, "float16": 0.2, "int8": 1.0}
 _LEAST_AGREEMENT = 0.999
 _COMPARED = 4  # images of a calibration
 # For models without an input size: one of the form 8n + 1, to which images are padded, or, where they are not, another.
