@@ -50,8 +50,10 @@ class Stopped extends Error {}
 const NO_MEMORY = "There is not enough memory for this in the browser: choose the model again, and a smaller picture or "
   + "a model that sees less at once.";
 
-// Memory that is used up leaves the runtime in no state to go on.
-function isOfMemory({ name, message }) {
+// Memory that is used up leaves the runtime in no state to go on. What C++ throws arrives as a number, and says no more.
+function isOfMemory(error) {
+  const { name, message } = error;
+  if (typeof error === "number") return true;
   return name === "RangeError" || /bad_alloc|out of memory|allocat|memory access/i.test(message);
 }
 
