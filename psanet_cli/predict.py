@@ -1,4 +1,4 @@
-"""`psanet predict`: labels images and videos."""
+"""`psanet predict`: labels images, videos, scenes and slides."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from psanet_cli.app import WEIGHTS, app, end_with_failures
+from psanet_cli.numbers import numbers
 
 
 @app.command()
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Images, videos, folders of them, or quoted patterns.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, videos, scenes, slides, folders of them, or quoted patterns."),
     ],
     weights: Annotated[
         str | None,
@@ -59,11 +61,32 @@ def predict(
             "is not done again.",
         ),
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Of scenes: the bands that are the network's channels, counted from 1, e.g. 4,3,2; default: all.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(help="Of scenes and slides: resize rows and columns by this before they are labelled.")
+    ] = 1.0,
+    resolution: Annotated[
+        float | None,
+        typer.Option(
+            help="The same by the side of a pixel that the network was trained on: in the unit of the scene's "
+            "coordinates, of slides in micrometres.",
+        ),
+    ] = None,
 ):
     """Label images of any size: class indices (palette PNG), overlay with legend, and both side by side.
 
     An image is turned as its orientation tag says. Videos come out as videos, with labels laid over. Folders below a
     folder are not entered; a quoted pattern with ** does that. What is passed over is named at the end.
+
+    Scenes (TIFF with a georeference or of more than 179 million pixels, .vrt, .jp2) and whole-slide images (.svs,
+    .ndpi, ...) are read and labelled window by window, their pixels as they are, and come out as GeoTIFF where they
+    lie. What was interrupted goes on when the command is given again. Extras: geo, slides.
 
     \b
     Examples:
@@ -71,14 +94,18 @@ def predict(
       psanet predict photo.jpg --weights runs/psanet
       psanet predict 'photos/*.jpg' clip.mp4 --weights runs/psanet --whole --out labelled
       psanet predict photo.jpg --server grpc://127.0.0.1:8500/psanet
+      psanet predict scene.tif --weights runs/psanet --resolution 0.2
       psanet predict 'photos/**' --weights runs/psanet --out SHARED/labelled --shard 1/8   (the first of eight machines)
     """
     from psanet_tf.data.scale import median_long_side, scale_warning
     from psanet_tf.inference.image_files import check_gives_probabilities, is_labelled, label_images
     from psanet_tf.inference.inputs import find_inputs, is_video
+    from psanet_tf.inference.raster_files import check_labels_rasters, label_rasters, raster_outputs
     from psanet_tf.inference.shards import Shard
     from psanet_tf.inference.shared_results import share_results
+    from psanet_tf.rasters import RasterView, is_raster
 
+    view = RasterView(numbers(bands, "--bands"), scale, resolution)
     part = None if shard is None else Shard.parse(shard)
     if part and server:
         raise ValueError("--shard goes with --weights: what a server answers with may change while machines work")
@@ -92,11 +119,17 @@ def predict(
         check_gives_probabilities(segmenter.labelers)
     found = find_inputs(inputs, out, segmenter.images)
     files = found.files
+    if any(is_raster(file.path) for file in files):
+        check_labels_rasters(segmenter, probabilities, submission)
+    elif view != RasterView():
+        raise ValueError("--bands, --scale and --resolution are for scenes and slides, of which there are none")
     if part:
 
         def is_done(file):
             if is_video(file.path):
                 return _video_file(file, out).is_file()
+            if is_raster(file.path):
+                return all(output.is_file() for output in raster_outputs(out, file.name, confidence).values())
             return is_labelled(file, out, confidence, probabilities, submission)
 
         written = {"submission": submission, "confidence": confidence, "probabilities": probabilities}
@@ -106,15 +139,21 @@ def predict(
         print(f"shard {part}: {len(mine)} of {len(found.files)} files, {len(mine) - len(files)} of them done already")
     labelers, info = segmenter.labelers, segmenter.info
     videos = [file for file in files if is_video(file.path)]
-    images = [file for file in files if not is_video(file.path)]
+    rasters = [file for file in files if is_raster(file.path)]
+    images = [file for file in files if not is_video(file.path) and not is_raster(file.path)]
     seen = median_long_side([file.path for file in images])
     if warning := scale_warning(info.long_side, segmenter.base_size, seen, protocol=segmenter.protocol):
         print(f"warning: {warning}", file=sys.stderr)
     write_also = _submission_writer(out / "submission", info) if submission else None
     also = (write_also, confidence, probabilities)
     failures = label_images(labelers, images, info, out, *also) if images else {}
+    failures |= label_rasters(segmenter, rasters, out, view, confidence) if rasters else {}
     for video in videos:
         _label_video(labelers[0], video, out, info, failures)
+    for raster in rasters:
+        if raster.path not in failures:
+            written = raster_outputs(out, raster.name, confidence)
+            print(", ".join(f"{kind}: {file}" for kind, file in written.items()))
     if len(images) > sum(path in failures for path in (file.path for file in images)):
         print(f"labels: {out / 'labels'}\noverlays: {out / 'overlays'}\nside by side: {out / 'side_by_side'}")
     for name, wanted in (("confidence", confidence), ("probabilities", probabilities)):

@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     "grpcio": "grpc",
     "grpcio_health_checking": "grpc_health",
+    "openslide_python": "openslide",
     "tensorflow_serving_api": "tensorflow_serving",
 }
 
@@ -29,8 +30,9 @@ def modules_of_extras():
     """Module -> the extra that brings it, of the extras that this package imports from."""
     return {
         MODULES.get(name, name): extra
-        for extra in ("serving", "tiff", "video", "openvino-int8", "onnx", "openvino", "litert")
+        for extra in ("serving", "tiff", "video", "geo", "slides", "openvino-int8", "onnx", "openvino", "litert")
         for requirement in PROJECT["optional-dependencies"][extra]
+        if not requirement.startswith(("psanet-tf", "openslide-bin"))  # openslide imports its library itself
         for name in [re.match(r"[\w-]+", requirement)[0].replace("-", "_")]
     }
 
@@ -57,7 +59,7 @@ def test_every_import_from_an_extra_says_which_extra_it_is():
     extras = modules_of_extras()
     serving = {"tensorflow_serving", "grpc", "grpc_health", "aiohttp", "orjson", "prometheus_client"}
     of_formats = {"onnx", "onnxruntime", "tf2onnx", "openvino", "nncf", "ai_edge_litert"}
-    assert set(extras) == serving | of_formats | {"av", "tifffile", "imagecodecs"}
+    assert set(extras) == serving | of_formats | {"av", "tifffile", "imagecodecs", "rasterio", "openslide"}
     found = set()
     for folder in ("psanet_tf", "psanet_cli"):
         for path in (ROOT / folder).rglob("*.py"):

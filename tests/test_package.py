@@ -131,7 +131,7 @@ ORDER = (
     {"keras_api", "backbone_families", "feature_sizes", "extras", "progress", "files", "cache"},
     {"ops", "config", "metrics", "folders"},
     {"layers", "data", "reliability"},
-    {"models", "visualization", "losses", "runtimes"},
+    {"models", "visualization", "losses", "runtimes", "rasters"},
     {"weights"},
     {"inference", "training", "garden"},
     {"evaluation", "export", "serving"},

@@ -11,6 +11,7 @@ from psanet_tf.data.findings import Finding, counted
 from psanet_tf.data.folders import IMAGE_SUFFIXES, STORED_SUFFIXES
 from psanet_tf.data.frames import num_frames
 from psanet_tf.data.image_format import ImageFormat
+from psanet_tf.rasters.opening import RASTER_SUFFIXES, is_raster
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 OUTPUT_FOLDERS = ("labels", "overlays", "side_by_side", "submission", "confidence", "probabilities", "videos")
@@ -92,10 +93,10 @@ def find_inputs(inputs: Iterable[str], out: str | os.PathLike, images: ImageForm
 
 
 def _suffixes(images):
-    photographs = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    photographs, others = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *RASTER_SUFFIXES), (*STORED_SUFFIXES, *RASTER_SUFFIXES)
     if images is None:
-        return tuple(dict.fromkeys((*photographs, *STORED_SUFFIXES)))
-    return photographs if images.is_photograph else STORED_SUFFIXES
+        return tuple(dict.fromkeys((*photographs, *others)))
+    return photographs if images.is_photograph else others
 
 
 def is_video(path: Path) -> bool:
@@ -145,7 +146,7 @@ def _notes(own, others, results, out, suffixes):
 
 
 def _moving(paths):
-    counts = {path: num_frames(path) for path in paths if path.suffix.lower() in _MOVING}
+    counts = {path: num_frames(path) for path in paths if path.suffix.lower() in _MOVING and not is_raster(path)}
     several = tuple(f"{path}: {count} frames" for path, count in counts.items() if count > 1)
     if not several:
         return []

@@ -44,23 +44,23 @@ class ModelFileLabeler:
         self._file = file = open_model_file(path)
         self.info = file.metadata.dataset_info()
         self.protocol, self.base_size = file.metadata.protocol, file.metadata.base_size
-        self._labeler = model_file_labeler(file)
+        self.labeler = model_file_labeler(file)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Probabilities; arguments, results and errors of all of these as of `Labeler`."""
-        return self._labeler(image)
+        return self.labeler(image)
 
     def labels(self, image: np.ndarray) -> np.ndarray:
-        return self._labeler.labels(image)
+        return self.labeler.labels(image)
 
     def confidence(self, image: np.ndarray) -> np.ndarray:
-        return self._labeler.confidence(image)
+        return self.labeler.confidence(image)
 
     def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._labeler.labels_and_confidence(image)
+        return self.labeler.labels_and_confidence(image)
 
     def uncertainty(self, image: np.ndarray) -> Uncertainty:
-        return self._labeler.uncertainty(image)
+        return self.labeler.uncertainty(image)
 
     def attention(self, image: np.ndarray, points: Iterable[tuple[float, float]]) -> AttentionMaps:
         """Attention maps at points of an image; arguments, result and errors as of `attention_maps`.

@@ -80,10 +80,6 @@ class SlidingWindow(Labeler):
         self.stride_rate = stride_rate
         self.batch_size = batch_size
 
-    @property
-    def _crops_per_call(self):
-        return max(1, self.batch_size // (2 if self.flip else 1))
-
     def bands(self, image: np.ndarray) -> Iterator[tuple[int, tf.Tensor]]:
         """Yields ``(first_row, probabilities)`` from top to bottom; probabilities are float32 tensors [rows, W, K]."""
         image = self.images.checked(image)
@@ -105,7 +101,7 @@ class SlidingWindow(Labeler):
         """Yields float32 [rows, w, K] from top to bottom: the probabilities of the image resized to `size`."""
         height, width = size
         padded, (top, left), (row_origins, column_origins) = self._crops_of(image, size)
-        coverage = self._coverages(row_origins, column_origins)
+        counts = self._coverages(row_origins, column_origins)
         unfinished = None  # sums over the crops so far, of the rows that the next crops cover too
         for origin, next_origin in itertools.pairwise([*row_origins, padded.shape[0]]):
             sums = _add_overlapping(self._strip(padded, origin, column_origins), unfinished, axis=0)
@@ -115,7 +111,7 @@ class SlidingWindow(Labeler):
             begin, end = max(origin, top), min(next_origin, top + height)
             if begin < end:
                 sums = sums[begin - origin : end - origin, left : left + width]
-                finished = [sums / coverage[begin:end, left : left + width]]
+                finished = [sums / counts[begin:end, left : left + width]]
                 del sums
                 yield finished.pop()
 
@@ -135,20 +131,20 @@ class SlidingWindow(Labeler):
         pixel = np.tile(np.arange(len(rows)), len(near))
         counts = weight > 0
         y, x, pixel = y[counts], x[counts], pixel[counts]
-        coverage = self._coverages(row_origins, column_origins)[y, x, 0]
-        weight = weight[counts] / coverage / len(self.scales)
+        summed = self._coverages(row_origins, column_origins)[y, x, 0]
+        weight = weight[counts] / summed / len(self.scales)
         height, width = self.crop_size
         seen = []  # (row, column, indices of the pixels) of the crops that have any
         for row, column in itertools.product(row_origins, column_origins):
             inside = np.flatnonzero((row <= y) & (y < row + height) & (column <= x) & (x < column + width))
             if len(inside):
                 seen.append((row, column, inside))
-        for first in range(0, len(seen), self._crops_per_call):
-            chosen = seen[first : first + self._crops_per_call]
+        for first in range(0, len(seen), self.crops_per_call):
+            chosen = seen[first : first + self.crops_per_call]
             logits = self._logits(tf.stack([padded[row : row + height, x : x + width] for row, x, _ in chosen]))
             for index, (row, column, inside) in enumerate(chosen):
                 down, across = y[inside] - row, x[inside] - column
-                for mirrored in range(2 if self.flip else 1):
+                for mirrored in range(self.images_per_crop):
                     places = np.stack([down, width - 1 - across if mirrored else across], axis=1)
                     values = tf.gather_nd(logits[mirrored * len(chosen) + index], places).numpy()
                     yield pixel[inside], weight[inside], values
@@ -161,14 +157,17 @@ class SlidingWindow(Labeler):
         # The mean colour is 0 once normalized.
         padding = [[top, below - top], [left, right - left], [0, 0]]
         padded = tf.pad(self.images.normalize(tf.image.resize(image, size)), padding)
-        row_origins = crop_origins(height + below, crop_height, self.stride_rate)
-        column_origins = crop_origins(width + right, crop_width, self.stride_rate)
-        return padded, (top, left), (row_origins, column_origins)
+        return padded, (top, left), self.origins((height + below, width + right))
+
+    def origins(self, size: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Where crops begin along rows and columns of a padded image of `size`, which holds a crop at least."""
+        rows, columns = (crop_origins(*axis, self.stride_rate) for axis in zip(size, self.crop_size, strict=True))
+        return rows, columns
 
     def _coverages(self, row_origins, column_origins):
         """float32 [h, w, 1]: how many probabilities are summed at each position."""
-        rows, columns = (_coverage(*axis) for axis in zip((row_origins, column_origins), self.crop_size, strict=True))
-        return rows[:, None, None] * columns[:, None] * np.float32(2 if self.flip else 1)
+        rows, columns = (coverage(*axis) for axis in zip((row_origins, column_origins), self.crop_size, strict=True))
+        return rows[:, None, None] * columns[:, None] * np.float32(self.images_per_crop)
 
     def _strip(self, padded, row, column_origins):
         """float32 [h, w, K]: sum over the crops of one row, whose upper edge is `row`."""
@@ -184,13 +183,30 @@ class SlidingWindow(Labeler):
     def _row_probabilities(self, padded, row, column_origins):
         """Yields float32 [h, w, K] for the crops of one row, from left to right."""
         height, width = self.crop_size
-        for first in range(0, len(column_origins), self._crops_per_call):
-            origins = column_origins[first : first + self._crops_per_call]
+        for first in range(0, len(column_origins), self.crops_per_call):
+            origins = column_origins[first : first + self.crops_per_call]
             crops = tf.stack([padded[row : row + height, x : x + width] for x in origins])
-            yield from self._crop_probabilities(crops)
+            yield from self.crop_probabilities(crops)
 
-    def _crop_probabilities(self, crops):
-        """Yields float32 [h, w, K] for each crop of [B, h, w, C]; the sum of crop and mirror image where both count."""
+    @property
+    def images_per_crop(self) -> int:
+        """2 where the mirror image counts, else 1."""
+        return 2 if self.flip else 1
+
+    @property
+    def crops_per_call(self) -> int:
+        """Crops, without their mirror images, that `crop_probabilities` should be given at a time."""
+        return max(1, self.batch_size // self.images_per_crop)
+
+    def crop_probabilities(self, crops: tf.Tensor) -> Iterator[tf.Tensor]:
+        """What is summed where crops overlap.
+
+        Args:
+            crops: float32 [B, h, w, C], normalized.
+
+        Yields:
+            float32 [h, w, K] for each crop: its probabilities, plus those of its mirror image where both count.
+        """
         count, logits = crops.shape[0], self._logits(crops)
         # One crop at a time: the temporaries stay small.
         for index in range(count):
@@ -221,12 +237,12 @@ def crop_origins(length: int, crop: int, stride_rate: float) -> list[int]:
     return [min(index * stride, length - crop) for index in range(count)]
 
 
-def _coverage(origins, crop):
+def coverage(origins: Sequence[int], crop: int) -> np.ndarray:
     """float32 [length]: how many crops lie over each position."""
-    coverage = np.zeros(origins[-1] + crop, np.float32)
+    counts = np.zeros(origins[-1] + crop, np.float32)
     for origin in origins:
-        coverage[origin : origin + crop] += 1
-    return coverage
+        counts[origin : origin + crop] += 1
+    return counts
 
 
 def _add_overlapping(array, earlier, axis):

@@ -228,7 +228,7 @@ def test_where_nothing_is_rounded_labels_are_those_of_the_network(export, networ
     segmenter = Segmenter.load(export("onnx").path)
     image = made_image((33, 33), seed=4)
     window = SlidingWindow(network.inference(), 21, (33, 33), base_size=33)
-    file = segmenter._labeler._labeler
+    file = segmenter._labeler.labeler
     file.base_size, file.scales = 33, (1.0,)
     np.testing.assert_allclose(segmenter.probabilities(image), window(image), atol=1e-5)
 
