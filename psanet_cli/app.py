@@ -147,6 +147,7 @@ def _register():
         compare,
         data,
         data_import,
+        data_tile,
         doctor,
         evaluate,
         export,

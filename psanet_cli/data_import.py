@@ -91,7 +91,6 @@ def import_(
     """
     from psanet_tf.data.importing import ImportOptions, import_dataset, inspect_source
     from psanet_tf.data.importing.archives import unpacked
-    from psanet_tf.data.importing.rules import LabelChoices
     from psanet_tf.data.importing.where import Where
 
     if val is not None and not 0 < val < 1:
@@ -101,7 +100,7 @@ def import_(
     if out is not None and out.exists():
         raise FileExistsError(f"--out: {out} exists already; remove it or choose another place")
     kinds = {None: None, LabelKind.VALUES: "value", LabelKind.RGB: "colour"}
-    choices = LabelChoices(_names(classes), _mapping(mapping or ()), tuple(_words(ignore or ())))
+    choices = label_choices(classes, mapping, ignore)
     where = Where(images, masks, kinds[labels], palette, overlap and overlap.value, tuple(skip or ()), resize_masks)
     with unpacked(source, out) as folder:
         inspection = inspect_source(folder, where)
@@ -111,6 +110,17 @@ def import_(
             return
         for line in import_dataset(inspection, out, ImportOptions(choices, val, seed or 0)):
             print(line)
+
+
+def label_choices(classes: str | None, mapping: list[str] | None, ignore: list[str] | None):
+    """`LabelChoices` of --classes, --map and --ignore.
+
+    Raises:
+        ValueError: an option that is not of its form.
+    """
+    from psanet_tf.data.importing.rules import LabelChoices
+
+    return LabelChoices(_names(classes), _mapping(mapping or ()), tuple(_words(ignore or ())))
 
 
 def _names(text):

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.importing.source import SourceImage
 from psanet_tf.data.stored_values import image_size
 
@@ -15,7 +16,7 @@ _VALIDATIONS = 20
 _MEASURED = 200
 
 _TEXT = """\
-# {count} training images in {num_classes} classes, imported by psanet data import.
+# {count} training images in {num_classes} classes, written by {command}.
 #   psanet data check --config {config}
 #   psanet train --config {config} --run-dir RUN
 #   psanet evaluate --weights RUN
@@ -25,7 +26,7 @@ data:
   dataset: custom
   root: {root}  # where this folder lies; write the new place here when it is moved
   class_names: classes.txt
-{colors}\
+{colors}{form}\
   crop_size: [{crop}, {crop}]  # rows and columns of a training crop, 8n+1; with PSANet-50 e.g. [465, 465]
 model:
   blocks: [1, 1, 1, 1]  # for PSANet-50 leave out blocks and width
@@ -40,7 +41,14 @@ train:
 """
 
 
-def configuration_text(out: Path, images: Sequence[SourceImage], num_classes: int, has_colors: bool) -> str:
+def configuration_text(
+    out: Path,
+    images: Sequence[SourceImage],
+    num_classes: int,
+    has_colors: bool,
+    form: ImageFormat = PHOTOGRAPHS,
+    command: str = "psanet data import",
+) -> str:
     """YAML that `load_config` reads.
 
     Args:
@@ -48,6 +56,8 @@ def configuration_text(out: Path, images: Sequence[SourceImage], num_classes: in
         images: all of the training images.
         num_classes: of the dataset.
         has_colors: whether there is a colors.txt.
+        form: what the images are.
+        command: that wrote the dataset.
     """
     out = out.absolute()
     batch = min(_BATCH, len(images))
@@ -59,6 +69,8 @@ def configuration_text(out: Path, images: Sequence[SourceImage], num_classes: in
         config=out / "dataset.yaml",
         root=json.dumps(str(out), ensure_ascii=False),
         colors="  class_colors: colors.txt\n" if has_colors else "",
+        form="" if form.is_photograph else f"  channels: {form.channels}\n  dtype: {form.dtype}\n",
+        command=command,
         crop=_crop_size(images),
         epochs=epochs,
         every=max(1, epochs // _VALIDATIONS),

@@ -109,11 +109,16 @@ def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: 
                 written = pool.map(lambda image, split=split: _write(folder, split, image, rule), images)
                 for _ in track(written, f"writing {split}", len(images)):
                     pass
-        (folder / CLASS_NAMES).write_text("".join(f"{name}\n" for name in rule.class_names), encoding="utf-8")
-        if rule.colors is not None:
-            lines = "".join("{} {} {}\n".format(*color) for color in rule.colors.tolist())
-            (folder / CLASS_COLORS).write_text(lines, encoding="utf-8")
+        write_class_files(folder, rule)
         (folder / CONFIGURATION).write_text(configuration, encoding="utf-8")
+
+
+def write_class_files(folder: Path, rule: ClassRule) -> None:
+    """Writes the names of the classes, and their colours where there are some, into the folder of a dataset."""
+    (folder / CLASS_NAMES).write_text("".join(f"{name}\n" for name in rule.class_names), encoding="utf-8")
+    if rule.colors is not None:
+        lines = "".join("{} {} {}\n".format(*color) for color in rule.colors.tolist())
+        (folder / CLASS_COLORS).write_text(lines, encoding="utf-8")
 
 
 def _write(folder, split, image, rule):
