@@ -43,6 +43,7 @@ def test_scenes_take_the_door_by_themselves_and_photographs_stay_as_they_are(eva
     assert "scene.tif is labelled already" in again.output
 
 
+@pytest.mark.extended
 def test_what_does_not_go_with_scenes_is_refused_before_work(evaluated_runs, folder):
     scene, weights = folder / "in" / "scene.tif", evaluated_runs / "fcn"
     for arguments, message in (

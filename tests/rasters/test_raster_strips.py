@@ -69,7 +69,11 @@ def labelled(window, raster, strips, first_band=0):
     return labels, confidence
 
 
-@pytest.mark.parametrize("images", FORMATS, ids=lambda images: images.in_words())
+@pytest.mark.parametrize(
+    "images",
+    [FORMATS[0], pytest.param(FORMATS[1], marks=pytest.mark.extended)],
+    ids=lambda images: images.in_words(),
+)
 @pytest.mark.parametrize(
     ("size", "crop", "stride_rate", "flip", "batch_size", "strips"),
     [
@@ -104,7 +108,7 @@ def test_labels_are_those_of_the_window_on_the_whole_array(size, crop, stride_ra
     assert reads_of_a_strip == 1
 
 
-@pytest.mark.parametrize("stride_rate", [0.3, 2 / 3, 1.0])
+@pytest.mark.parametrize("stride_rate", [pytest.param(0.3, marks=pytest.mark.extended), 2 / 3, 1.0])
 def test_a_strip_that_goes_on_gives_the_same_bands(stride_rate):
     images, size, crop = FORMATS[0], (61, 97), (17, 25)
     pixels, valid = example(size, images)

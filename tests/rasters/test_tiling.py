@@ -49,7 +49,9 @@ def read_back(out, size=SIZE):
     return pixels, labels, split_of, config, info
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (3, "uint16"), (4, "float32")])
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(3, "uint8"), pytest.param(3, "uint16", marks=pytest.mark.extended), (4, "float32")]
+)
 def test_tiles_put_together_are_the_scene(tmp_path, channels, dtype):
     pixels, labels = noise(SIZE, channels, dtype), blocks()
     if dtype != "float32":
