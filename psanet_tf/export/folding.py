@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from psanet_tf.ops.convolution import has_product_form, kernel_rows, sum_of_row_products
+from psanet_tf.export.product_form import ProductForm
+from psanet_tf.ops.convolution import kernel_rows
 
 _PASSES_VALUE_ON = ("Identity", "Cast", "ReadVariableOp")
 
@@ -91,7 +92,7 @@ def fold_batch_norm(
     reader = _TraceReader(concrete)
     nodes = {node.name: node for node in reader.graph_def.node}
     parameters, replaced = {}, {}
-    by_products = _ProductForm() if products else None
+    by_products = ProductForm() if products else None
     for node in reader.graph_def.node:
         folded = _fold(node, nodes, reader, pool, by_products, dilate)
         if folded is not None:
@@ -188,43 +189,6 @@ def _fold(norm, nodes, reader, pool, by_products, dilate):
         bias_add.input[0] = conv.name
     parameters = {f"{norm.name}/folded_kernel:0": kernel_key, f"{norm.name}/folded_bias:0": bias_key}
     return {conv.name: new_conv, norm.name: bias_add}, parameters
-
-
-class _ProductForm:
-    """Makes nodes that call `sum_of_row_products`, and the functions that they call."""
-
-    def __init__(self):
-        self.functions = {}  # (dtype, kernel's shape) -> ConcreteFunction
-
-    @staticmethod
-    def fits(conv, dtype, kernel_shape):
-        """Whether it can and should take the place of a node."""
-        steps = (*conv.attr["strides"].list.i, *(conv.attr["dilations"].list.i or [1]))
-        plain = conv.attr["padding"].s == b"SAME" and conv.attr["data_format"].s in (b"NHWC", b"") and set(steps) == {1}
-        return plain and has_product_form(dtype, kernel_shape)
-
-    def node(self, conv, dtype, kernel_shape, output_shape):
-        """A node in the place of `conv`, whose second input is the kernel's rows."""
-        name = self._function(dtype, kernel_shape).function_def.signature.name
-        node = tf.compat.v1.NodeDef(name=conv.name, op="PartitionedCall", input=conv.input, device=conv.device)
-        node.attr["f"].func.name = name
-        node.attr["Tin"].list.type.extend([dtype.as_datatype_enum] * 2)
-        node.attr["Tout"].list.type.append(dtype.as_datatype_enum)
-        # Nothing else would say so to the nodes that follow.
-        node.attr["_output_shapes"].list.shape.append(output_shape.as_proto())
-        return node
-
-    def _function(self, dtype, kernel_shape):
-        key = (dtype, tuple(kernel_shape))
-        if key not in self.functions:
-            _, _, channels, filters = kernel_shape
-            specs = [
-                tf.TensorSpec([None, None, None, channels], dtype),
-                tf.TensorSpec([3, channels, 3 * filters], dtype),
-            ]
-            trace = tf.function(sum_of_row_products, specs, autograph=False)
-            self.functions[key] = trace.get_concrete_function()
-        return self.functions[key]
 
 
 def _convolution_before(norm, nodes):

@@ -7,26 +7,12 @@ from typing import Any, NoReturn
 from psanet_tf.keras_api import keras
 from psanet_tf.layers import Conv2D
 from psanet_tf.layers.dilated_pooling import DilatedAveragePooling2D, DilatedMaxPooling2D
+from psanet_tf.models.pointwise import is_global_pooling, is_kerass, is_pointwise
 from psanet_tf.models.shared_layers import shares_weights, with_weights_of
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 _POOLING = {"MaxPooling2D": DilatedMaxPooling2D, "AveragePooling2D": DilatedAveragePooling2D}
 _BORDERS = {"ZeroPadding2D": ("padding", -1), "Cropping2D": ("cropping", 1)}
-_GLOBAL_POOLING = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
-# Layers and operations whose output at a position depends on the inputs there alone (or, for the group norms and for
-# dropped channels and paths, on what has no place), under one condition: the axis, if there is one, is the last.
-_POINTWISE_LAYERS = (
-    *("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Identity", "Dense", "Rescaling", "Normalization"),
-    *("BatchNormalization", "LayerNormalization", "RMSNormalization", "UnitNormalization", "GroupNormalization"),
-    *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"),
-    *("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization"),
-    *("LayerScale", "StochasticDepth"),  # of keras.applications
-)
-_POINTWISE_OPERATIONS = (
-    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Absolute", "Square", "Sqrt", "Rsqrt"),
-    *("Maximum", "Minimum", "Clip", "Exp", "Log", "Power", "Cast", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu"),
-    *("Gelu", "Silu", "Sigmoid", "HardSigmoid", "HardSilu", "Tanh", "Softplus", "Softsign"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,16 +161,16 @@ class _Rewriting:
         for name in (*_CONVOLUTIONS, *_POOLING):
             if isinstance(operation, getattr(keras.layers, name)):
                 return self._planned_window(operation, grid, name)
-        if (name := type(operation).__name__) in _BORDERS and _is_kerass(operation):
+        if (name := type(operation).__name__) in _BORDERS and is_kerass(operation):
             argument, sign = _BORDERS[name]
             (top, bottom), (left, right) = _pairs(getattr(operation, argument))
             spread = tuple(tuple(grid.dilation * length for length in pair) for pair in ((top, bottom), (left, right)))
             moved = [at + sign * grid.own_stride * first for at, first in zip(grid.offset, (top, left), strict=True)]
             changes = {argument: spread} if grid.dilation > 1 else {}
             return None, changes, dataclasses.replace(grid, offset=tuple(moved))
-        if _is_pointwise(operation):
+        if is_pointwise(operation):
             return None, {}, grid
-        if _is_global_pooling(operation):
+        if is_global_pooling(operation):
             return None, {}, None
         if hasattr(operation, "dilated"):
             return None, operation.dilated(grid.dilation) if grid.dilation > 1 else {}, grid
@@ -293,27 +279,6 @@ def _sequence(model, args):
     if isinstance(model, keras.Sequential):
         return list(model.layers)
     return True if hasattr(model, "operations") and len(args) == 1 else None
-
-
-def _is_kerass(operation):
-    return type(operation).__module__.startswith("keras.")
-
-
-def _is_pointwise(operation):
-    name = type(operation).__name__
-    if not _is_kerass(operation):
-        return False
-    if not isinstance(operation, keras.layers.Layer):
-        return name in _POINTWISE_OPERATIONS
-    axis = getattr(operation, "axis", -1)
-    axes = axis if isinstance(axis, (list, tuple)) else (axis,)
-    return name in _POINTWISE_LAYERS and all(one in (-1, 3, None) for one in axes)
-
-
-def _is_global_pooling(operation):
-    if type(operation).__name__ == "Mean" and _is_kerass(operation):
-        return {axis % 4 for axis in (operation.axis if isinstance(operation.axis, (list, tuple)) else ())} == {1, 2}
-    return isinstance(operation, tuple(getattr(keras.layers, name) for name in _GLOBAL_POOLING))
 
 
 def _pairs(border):
