@@ -196,7 +196,7 @@ class Soak:
         bad = {what: count for what, count in sorted(self._counts.items()) if what not in good}
         # Clients that asked nothing have seen nothing.
         bad |= {f"no {what}": 0 for what in good if not self._counts[what]}
-        return ", ".join(f"{what} ({count})" if count else what for what, count in bad.items())
+        return "; ".join(f"{what} ({count})" if count else what for what, count in bad.items())
 
     def _work(self, function, *arguments):
         try:

@@ -86,6 +86,11 @@ def test_metadata(asked):
         "inputs": {"images": {"shape": [-1, 33, 33, 3], "dtype": "DT_UINT8"}},
         "outputs": {"labels": pixels, "scores": pixels},
     }
+    # Over REST it hands on what it gets.
+    metadata = asked[1]["http"]["metadata"]
+    assert metadata["model_spec"] == {"name": "psanet", "signature_name": "", "version": "1"}
+    images = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["images"]
+    assert [int(dim["size"]) for dim in images["tensor_shape"]["dim"]] == [-1, 33, 33, 3]
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
