@@ -23,7 +23,7 @@ from psanet_tf.inference.attention import attention_maps, attention_matrices
 from psanet_tf.inference.mmseg_protocol import MMSegProtocol
 from psanet_tf.inference.segmenter import Segmenter
 from psanet_tf.inference.whole_image import any_size
-from psanet_tf.runtimes.model_file import OUTPUTS, SUFFIXES, ModelFile, exported_model, open_model_file
+from psanet_tf.runtimes.model_file import SUFFIXES, ModelFile, exported_model, open_model_file, output_names
 from psanet_tf.weights.files import weights_identity
 
 pytestmark = pytest.mark.extended
@@ -186,12 +186,15 @@ def test_openvino_finds_the_same_network_in_files_for_others(export, network, fo
     needed("openvino")
     import openvino
 
+    file = open_model_file(export(format).path)
     core = openvino.Core()
-    model = core.compile_model(core.read_model(export(format).path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core.compile_model(core.read_model(file.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [output.get_any_name() for output in model.outputs]
     if format == "litert":
         # It goes by the tensors' own names, which number the outputs in the order of their names.
-        names = [sorted(OUTPUTS)[int(name.partition(":")[2])] for name in names]
+        names = [sorted(output_names(file.metadata))[int(name.partition(":")[2])] for name in names]
+    # What is the same for all images it leaves out of a .tflite file.
+    assert set(output_names(file.metadata)) - set(names) == ({"image_box"} if format == "litert" else set())
     images = np.stack([made_image((33, 33), seed) for seed in range(3)])
     answers = [list(model(image[None]).values()) for image in images]
     answer = {name: np.concatenate(parts) for name, parts in zip(names, zip(*answers, strict=True), strict=True)}
@@ -199,6 +202,8 @@ def test_openvino_finds_the_same_network_in_files_for_others(export, network, fo
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
     assert (answer["labels"] == expected.argmax(-1)).mean() >= 0.999
     assert np.abs(answer["scores"] - 255 * expected.max(-1)).max() <= 0.51
+    for direction, matrices in file.run(images, file.metadata.directions).items():
+        np.testing.assert_allclose(answer[direction], matrices, atol=1e-5)
 
 
 @pytest.mark.parametrize("images", [np.zeros((33, 33, 3)), np.zeros((1, 33, 41, 3)), np.zeros((1, 33, 33, 1))])
