@@ -53,12 +53,19 @@ def _facts(tf, devices):
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "TensorFlow": f"{tf.__version__} ({tf.version.GIT_VERSION}){_cuda_of(tf)}",
         "Keras": _describe_keras(keras),
-        "Processor": f"{_processor()}, {os.cpu_count()} cores",
+        "Processor": f"{_processor()}, {_cores()} cores",
         "Devices": ", ".join(device.name.removeprefix("/device:") + _model(tf, device) for device in devices),
     }
     if any(device.device_type == "GPU" for device in devices):
         facts["NVIDIA driver"] = _driver()
     return facts
+
+
+def _cores():
+    from psanet_tf.cores import usable_cores
+
+    usable, all_cores = usable_cores(), os.cpu_count()
+    return str(usable) if usable == all_cores else f"{usable} of {all_cores}"
 
 
 def _describe_keras(keras):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from psanet_tf.config import DataSection
+from psanet_tf.cores import usable_cores
 from psanet_tf.data import headers
 from psanet_tf.data.catalog import OUT_OF_RANGE, DatasetInfo, info_of, label_value_table
 from psanet_tf.data.duplicates import pixel_digest, shared_images
@@ -134,7 +134,7 @@ def _check(split, listing, info, workers, statistics):
     gone = set(missing)
     present = [example for example in listing.examples if not gone & {example.image_path, example.label_path}]
     tally = _Tally(report, info)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         results = pool.map(lambda example: _examine(example, info, statistics), present)
         results = track(results, f"reading {split}", len(present))
         for example, result in zip(present, results, strict=True):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from psanet_tf.config import DataSection
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.catalog import IGNORE_LABEL, OUT_OF_RANGE, info_of, label_value_table
 from psanet_tf.data.differences import (
     FileMark,
@@ -117,7 +118,7 @@ class _Hashes:
             else:
                 marks[example.name] = _marks(example, root, known)
         bytes_waiting = sum(status[path].st_size for path in {path for item in waiting for _, path in _keys(item)})
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             hashed = pool.map(_hash, waiting)
             if bytes_waiting > _PROGRESS_BYTES:
                 hashed = track(hashed, f"taking fingerprints of {split}", len(waiting))

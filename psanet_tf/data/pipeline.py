@@ -5,12 +5,11 @@ epoch) and of nothing else: the number of threads or workers does not matter, an
 epoch with the batches that would have come.
 """
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
 from psanet_tf.config import Config
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.augmentation import augmented_difference, draw_augmentation
 from psanet_tf.data.catalog import IGNORE_LABEL, info_of, label_value_table
 from psanet_tf.data.channels import per_channel
@@ -195,7 +194,7 @@ def _batches(dataset, example, config, batch_size):
         image, label = example(*key)
         return image, {"logits": label, "aux_logits": label} if config.model.aux_head else label
 
-    workers = data.workers or os.cpu_count()
+    workers = data.workers or usable_cores()
     dataset = dataset.map(_as_it_is(with_labels), num_parallel_calls=workers, deterministic=True)
     options = tf.data.Options()
     # There is nothing to rewrite: searching the graph for it takes longer than to start the pipeline.

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from psanet_tf.cache import cache_folder
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.image_format import PHOTOGRAPHS, ImageFormat
 from psanet_tf.data.pixels import decode_image, is_read_by_graph
 from psanet_tf.data.stored_values import npy_bytes
@@ -40,7 +41,7 @@ def graph_readable(paths: Sequence[Path], images: ImageFormat = PHOTOGRAPHS) -> 
         OSError: the cache cannot be written.
         ImportError: there are TIFF files of what is no photograph, and tifffile is not installed.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         readable = list(pool.map(lambda path: _is_readable(path, images), paths))
         copies = {path: _copy_path(path, images) for path, known in zip(paths, readable, strict=True) if not known}
         missing = [item for item in copies.items() if not item[1].is_file()]

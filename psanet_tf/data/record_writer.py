@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from psanet_tf.config import DataSection
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.catalog import info_of
 from psanet_tf.data.fingerprint import data_fingerprint, describe_difference
 from psanet_tf.data.headers import is_jpeg, is_png
@@ -65,7 +66,7 @@ def write_records(
         for path, part in zip(paths, parts, strict=True)
         if not path.is_file() or not _is_of(written.get(path.name), wanted[path.name])
     ]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         jobs = {pool.submit(_write_shard, path, part, info): path for path, part in todo}
         try:
             for job in track(as_completed(jobs), f"writing {split}", len(jobs)):

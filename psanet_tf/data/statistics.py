@@ -1,13 +1,13 @@
 """Mean and standard deviation of each channel of a split's images, in one pass that holds one image per thread."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from psanet_tf.config import Config, DataSection
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.image_format import image_format
 from psanet_tf.data.pixels import decode_image
 from psanet_tf.data.readers import encoded_example, list_examples
@@ -100,7 +100,7 @@ def training_statistics(data: DataSection, workers: int | None = None) -> tuple[
             return None
 
     what = f"the images of split {data.train_split!r}"
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         found = track(pool.map(moments, examples), "computing mean and deviation", len(examples))
         total = combined(item for item in found if item is not None)
     if total is None:

@@ -1,10 +1,10 @@
 """LiteRT (TensorFlow Lite) files, run by LiteRT's interpreter."""
 
-import os
 import threading
 
 import numpy as np
 
+from psanet_tf.cores import usable_cores
 from psanet_tf.extras import needs_extra
 from psanet_tf.runtimes.model_file import INPUT, METADATA_KEY, ModelFile
 
@@ -21,7 +21,7 @@ class LitertFile(ModelFile):
             from ai_edge_litert.interpreter import Interpreter
         content = self.path.read_bytes()
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
+            self._interpreter = Interpreter(model_content=content, num_threads=usable_cores())
             self._runner = self._interpreter.get_signature_runner()
             text = _metadata(schema_py_generated.Model.GetRootAsModel(content, 0))
         except (RuntimeError, ValueError, TypeError) as error:

@@ -1,13 +1,13 @@
 """Weights of the classes from how often they occur in the training labels."""
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from psanet_tf.config import Config, DataSection
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.catalog import DatasetInfo, info_of
 from psanet_tf.data.pixels import decode_label
 from psanet_tf.data.readers import list_examples, read_label
@@ -67,7 +67,7 @@ def class_counts(data: DataSection, most: int | None = None) -> np.ndarray:
                 raise
             return np.zeros(info.num_classes, np.int64)
 
-    with ThreadPoolExecutor(data.workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(data.workers or usable_cores()) as pool:
         return np.stack(list(track(pool.map(counts, examples), "counting the classes' pixels", len(examples))))
 
 

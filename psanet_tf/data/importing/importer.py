@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from psanet_tf.cores import usable_cores
 from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.configuration import configuration_text
 from psanet_tf.data.importing.detection import find_source
@@ -75,7 +76,7 @@ def inspect_source(path: str | os.PathLike, where: Where | None = None) -> Inspe
     """
     source = find_source(Path(path), where or Where())
     counts, unsure, enlarged = KeyCounts(), [], collections.Counter()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         facts = track(pool.map(_facts_of, source.images), "reading labels", len(source.images))
         for image, (codes, pixels, times, is_turned_unseen) in zip(source.images, facts, strict=True):
             counts.add(image.labels.where, codes, pixels)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from psanet_tf.cores import usable_cores
 from psanet_tf.data import headers
 from psanet_tf.data.importing.rules import ClassRule
 from psanet_tf.data.importing.shapes import Shapes
@@ -105,7 +106,7 @@ def write_dataset(out: Path, splits: Mapping[str, Sequence[SourceImage]], rule: 
         for split, images in splits.items():
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(usable_cores()) as pool:
                 written = pool.map(lambda image, split=split: _write(folder, split, image, rule), images)
                 for _ in track(written, f"writing {split}", len(images)):
                     pass
