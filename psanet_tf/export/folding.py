@@ -1,6 +1,6 @@
 """A traced network as a graph whose batch normalizations are folded into the convolutions before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,7 +245,7 @@ def _take_parameters_out(graph_def, reader, pool, parameters):
     return kept
 
 
-def reachable(graph_def, outputs):
+def reachable(graph_def: tf.compat.v1.GraphDef, outputs: Iterable[str]) -> tf.compat.v1.GraphDef:
     """The nodes that the outputs need, without the edges that only order the reading of variables."""
     nodes = {node.name: node for node in graph_def.node}
     needed, waiting = set(), list(outputs)
