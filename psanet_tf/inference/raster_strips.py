@@ -10,7 +10,7 @@ import tensorflow as tf
 from psanet_tf.inference.sliding_window import SlidingWindow, coverage
 from psanet_tf.rasters.raster import Raster
 
-_STRIP_BYTES = 256 * 2**20
+_STRIP_BYTES = 512 * 2**20
 """Of the sums of probabilities that a strip keeps: of the rows that the next crops cover, too."""
 
 _PICTURE_SIDE = 2048
@@ -57,7 +57,8 @@ class Strips:
         """What of a part of the raster [h, w, ...], whose upper left pixel is (row, column), is in the picture."""
         step = self.picture_step
         first, left = (step // 2 - row) % step, (step // 2 - column) % step
-        return array[first::step, left::step]
+        # A copy: what is kept of a band must not keep the band.
+        return array[first::step, left::step].copy()
 
     def crops_across(self, strip: int) -> range:
         """The crops along the columns that a strip sees: those in its bounds, and those before that reach into it."""

@@ -148,7 +148,7 @@ def test_memory_bounds_the_width_of_strips(monkeypatch):
             strips.columns(strip)[1] for strip in range(len(strips.bounds) - 1)
         ]
         crops = sum(len(strips.crops_across(strip)) for strip in range(len(strips.bounds)))
-        assert crops <= 1.3 * len(strips.column_origins)
+        assert crops <= 1.15 * len(strips.column_origins)
 
 
 def test_the_picture_is_made_of_evenly_spread_pixels(monkeypatch):
@@ -165,3 +165,4 @@ def test_the_picture_is_made_of_evenly_spread_pixels(monkeypatch):
     picture = np.vstack([np.hstack(rows[band]) for band in sorted(rows)])
     assert layout.picture_step == 4
     np.testing.assert_array_equal(picture, pixels[2::4, 2::4])
+    assert not np.shares_memory(layout.shown(pixels, 0, 0), pixels)  # or all bands would be kept for one picture
