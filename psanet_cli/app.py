@@ -106,7 +106,8 @@ def keep_memory():
     """Has TensorFlow keep the memory of large CPU tensors for the next ones.
 
     Without that, every result of more than 32 MB is memory that the system hands out anew, zeroed (docs/benchmarks/
-    evaluate.md has what it costs). To be called before TensorFlow is imported.
+    evaluate.md has what it costs); but for processors on which TensorFlow turns oneDNN's kernels on (AVX-512 VNNI and
+    later), where it keeps memory by itself. To be called before TensorFlow is imported.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     # TensorFlow would stop at 64 GB. What the machine has is the only limit otherwise, and stays so.

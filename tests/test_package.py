@@ -128,7 +128,7 @@ def test_what_is_public_carries_type_annotations():
 
 # Each part may import those before it.
 ORDER = (
-    {"keras_api", "backbone_families", "feature_sizes", "extras", "progress", "files", "cache"},
+    {"keras_api", "backbone_families", "feature_sizes", "extras", "progress", "files", "cache", "cores"},
     {"ops", "config", "metrics", "folders"},
     {"layers", "data", "reliability"},
     {"models", "visualization", "losses", "runtimes", "rasters"},
