@@ -20,6 +20,28 @@ class Overlap(str, Enum):
     IGNORE = "ignore"
 
 
+# What says which labels are which classes, wherever these come from.
+PALETTE = Annotated[
+    Path | None, typer.Option(help="File of the classes' colours in the labels, e.g. road,128,64,128 per line.")
+]
+CLASSES = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Names in the order of the class indices, with commas between, or a file of one per line; of values "
+        "without names in the order of the values.",
+    ),
+]
+MAPPING = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FOUND=CLASS", help="Class of a value, colour (#ff8000) or name; repeatable."),
+]
+IGNORE = Annotated[
+    list[str] | None,
+    typer.Option(help="Values, colours or names that are no class, e.g. 255 or 0,255; repeatable."),
+]
+
+
 @data_app.command("import")
 def import_(
     source: Annotated[
@@ -36,25 +58,10 @@ def import_(
         LabelKind | None,
         typer.Option(help="Whether values or colours of masks are read; default: as the files have it."),
     ] = None,
-    palette: Annotated[
-        Path | None, typer.Option(help="File of the classes' colours in the masks, e.g. road,128,64,128 per line.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Names in the order of the class indices, with commas between, or a file of one per line; of values "
-            "without names in the order of the values.",
-        ),
-    ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FOUND=CLASS", help="Class of a value, colour (#ff8000) or name; repeatable."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="Values, colours or names that are no class, e.g. 255 or 0,255; repeatable."),
-    ] = None,
+    palette: PALETTE = None,
+    classes: CLASSES = None,
+    mapping: MAPPING = None,
+    ignore: IGNORE = None,
     overlap: Annotated[
         Overlap | None,
         typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from psanet_cli.data import data_app
-from psanet_cli.data_import import label_choices
+from psanet_cli.data_import import CLASSES, IGNORE, MAPPING, PALETTE, label_choices
 from psanet_cli.numbers import numbers
 
 
@@ -30,20 +30,10 @@ def tile(
     class_property: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of polygons: the property that names the class.")
     ] = None,
-    palette: Annotated[
-        Path | None, typer.Option(help="File of the classes' colours in the labels, e.g. road,128,64,128 per line.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Names in the order of the class indices, as of psanet data import."),
-    ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FOUND=CLASS", help="Class of a value, colour (#ff8000) or name; repeatable."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Values, colours or names that are no class, e.g. 0,255; repeatable.")
-    ] = None,
+    palette: PALETTE = None,
+    classes: CLASSES = None,
+    mapping: MAPPING = None,
+    ignore: IGNORE = None,
 ):
     """Cut scenes and their labels into tiles, to train on, with a configuration.
 
@@ -56,13 +46,11 @@ def tile(
       psanet data tile a.tif b.tif --labels a_labels.tif --labels b_labels.tif --out fields --palette colors.csv
       psanet data tile scene.tif --labels fields.geojson --class-property crop --map unlabelled=other --out fields
     """
-    from psanet_tf.rasters.tiling import TilingOptions, format_of, tile_scenes
+    from psanet_tf.rasters.tiling import TilingOptions, tile_scenes
 
     if not 0 < val < 1:
         raise ValueError(f"--val: must be between 0 and 1, got {val:g}")
     chosen = numbers(bands, "--bands")
     options = TilingOptions(size, val, seed, chosen, label_choices(classes, mapping, ignore), palette, class_property)
-    if not scenes[0].is_file():
-        raise FileNotFoundError(f"there is no file {scenes[0]}")
-    for line in tile_scenes(scenes, labels, out, format_of(scenes[0], chosen), options):
+    for line in tile_scenes(scenes, labels, out, options):
         print(line)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ _IN_WORDS = {
     "window": "the window",
     "temperature": "the calibration",
     "classes": "the classes",
+    "colors": "their colours",
     "strips": "the number of devices",
 }
 
@@ -119,13 +121,17 @@ def _label(segmenter, windows, raster, files, view, made_with, say):
         "file": [status.st_size, status.st_mtime_ns],
         "view": [view.bands, view.scale, view.resolution],
     }
+    labels_file = files["labels"]
+    parts_folder = labels_file.with_name(f".{labels_file.stem}.parts")
     there = {kind: settings_of(file) for kind, file in files.items() if kind != "overlays"}
-    if all(found is not None and not differing(found, _as_json(settings)) for found in there.values()):
-        say(f"{raster.path} is labelled already: {files['labels']}")
+    same = all(found is not None and not differing(found, _as_json(settings)) for found in there.values())
+    # The picture comes last: without it a run was interrupted after the labels.
+    if same and files["overlays"].is_file():
+        shutil.rmtree(parts_folder, ignore_errors=True)
+        say(f"{raster.path} is labelled already: {labels_file}")
         return
     strips = strips_of(windows[0], size, at_least=len(windows))
-    labels_file = files["labels"]
-    parts = RasterParts(labels_file.with_name(f".{labels_file.stem}.parts"), strips, settings)
+    parts = RasterParts(parts_folder, strips, settings)
     say(f"{raster.path}: {how}")
     if parts.changed:
         # Another size may well need other strips.
@@ -190,6 +196,7 @@ def _made_with(segmenter: Segmenter, window) -> dict[str, Any]:
         "window": [*crop, segmenter.images.to_dict()],
         "temperature": segmenter.temperature,
         "classes": list(segmenter.classes),
+        "colors": segmenter.info.colors.tolist(),
     }
 
 

@@ -6,8 +6,6 @@ from psanet_tf.inference.model_file import ModelFileLabeler
 from psanet_tf.inference.protocols import OnDevice
 from psanet_tf.inference.sliding_window import SlidingWindow
 
-_STRIDE_RATE = 2 / 3
-
 
 def window_of(labeler: LabelsImages) -> SlidingWindow:
     """The sliding window by which a labeler sees a raster, at the size that the raster has.
@@ -31,7 +29,6 @@ def window_of(labeler: LabelsImages) -> SlidingWindow:
             labeler.num_classes,
             labeler.crop_size or (min(labeler.scale),) * 2,
             flip=labeler.flip,
-            stride_rate=_STRIDE_RATE,
             batch_size=labeler.batch_size,
             images=labeler.images,
         )

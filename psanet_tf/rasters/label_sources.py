@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from psanet_tf.data.findings import counted
 from psanet_tf.data.importing.source import UNLABELLED, Keys
 from psanet_tf.rasters.geotiff import georeference_of, opened, rasterio_for
 from psanet_tf.rasters.raster import Georeference, Raster
@@ -139,7 +140,7 @@ class LabelPolygons(SceneLabels):
         self._place: Georeference = place
         self.keys, self.names = Keys("label", tuple(names)), {}
         collection = _read_geojson(path)
-        crs = collection.get("crs", {}).get("properties", {}).get("name", _OWN_CRS)
+        crs = ((collection.get("crs") or {}).get("properties") or {}).get("name", _OWN_CRS)
         self._shapes = []
         for feature in _polygons(collection):
             geometry = self._rasterio.warp.transform_geom(crs, place.crs, feature["geometry"])
@@ -164,21 +165,26 @@ class LabelPolygons(SceneLabels):
         self._shapes = []
 
 
-def polygon_names(paths: Sequence[str | os.PathLike], class_property: str | None) -> tuple[str, ...]:
-    """The names of the classes in GeoJSON files, in the order in which they come.
+def polygon_names(paths: Sequence[str | os.PathLike], class_property: str | None) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the classes in GeoJSON files, in the order in which they come, and lines on what is no polygon.
 
     Raises:
         ValueError: no such files, or a feature without the property; the message says which properties there are.
     """
-    found = {}
-    for path in paths:
-        for feature in _polygons(_read_geojson(path)):
+    found, lines = {}, []
+    for path in dict.fromkeys(paths):
+        collection = _read_geojson(path)
+        polygons = _polygons(collection)
+        for feature in polygons:
             found.setdefault(_class_of(feature, class_property, path))
+        if others := {_kind_of(feature) for feature in collection["features"]} - set(_POLYGONS):
+            count = counted(len(collection["features"]) - len(polygons), "feature")
+            lines.append(f"left out: {count} of {path} that cover nothing ({', '.join(sorted(others))})")
     if not found:
         raise ValueError(f"{paths[0]} holds no polygons")
     if UNLABELLED in found:
         raise ValueError(f"{paths[0]}: {UNLABELLED!r} stands for what lies in no polygon, no class can be called so")
-    return tuple(found)
+    return tuple(found), lines
 
 
 def _read_geojson(path) -> dict[str, Any]:
@@ -194,7 +200,11 @@ def _refuse(path):
 
 
 def _polygons(collection):
-    return [one for one in collection["features"] if (one.get("geometry") or {}).get("type") in _POLYGONS]
+    return [feature for feature in collection["features"] if _kind_of(feature) in _POLYGONS]
+
+
+def _kind_of(feature):
+    return (feature.get("geometry") or {}).get("type") or "no geometry"
 
 
 def _class_of(feature, class_property, path):

@@ -73,7 +73,6 @@ def tile_scenes(
     scenes: Sequence[str | os.PathLike],
     labels: Sequence[str | os.PathLike],
     out: str | os.PathLike,
-    images: ImageFormat,
     options: TilingOptions,
 ) -> list[str]:
     """Cuts scenes and their labels into tiles that abut: a dataset in the custom layout, and its configuration.
@@ -86,7 +85,6 @@ def tile_scenes(
         scenes: files that `open_raster` reads.
         labels: the labels of each, a raster of its size or GeoJSON; one GeoJSON file may be for all.
         out: folder to make.
-        images: `ImageFormat` of the scenes; see `format_of`.
         options: `TilingOptions`.
 
     Returns:
@@ -100,7 +98,10 @@ def tile_scenes(
     if out.exists():
         raise FileExistsError(f"--out: {out} exists already; remove it or choose another place")
     pairs = _pairs(list(map(Path, scenes)), list(map(Path, labels)))
-    names = polygon_names([path for _, path in pairs], options.class_property) if is_polygons(pairs[0][1]) else None
+    images = _format_of(pairs[0][0], options.bands)
+    names, left_out = None, []
+    if is_polygons(pairs[0][1]):
+        names, left_out = polygon_names([path for _, path in pairs], options.class_property)
     source, counts, tiles = _look(pairs, images, names, options)
     rule = class_rule(source, counts, options.choices)
     tiles = [tile for tile in tiles if any(rule.table[code] != IGNORE_LABEL for code in tile.codes)]
@@ -118,6 +119,7 @@ def tile_scenes(
         )
         (folder / CONFIGURATION).write_text(text, encoding="utf-8")
     return [
+        *left_out,
         "classes, by what became them:",
         *describe_keys(source, counts, rule.class_of),
         f"{counted(len(splits['train']), 'training tile')}, {counted(len(splits['val']), 'validation tile')} "
@@ -127,13 +129,9 @@ def tile_scenes(
     ]
 
 
-def format_of(path: str | os.PathLike, bands: Sequence[int] | None = None) -> ImageFormat:
-    """The `ImageFormat` of a scene, without mean and deviation: of all bands but alpha, or of those named.
-
-    Raises:
-        ValueError: it cannot be read, or is of a dtype that images of a dataset cannot have.
-    """
-    if Path(path).suffix.lower() in SLIDE_SUFFIXES:
+def _format_of(path, bands):
+    """The `ImageFormat` of a scene, without mean and deviation: of all bands but alpha, or of those named."""
+    if path.suffix.lower() in SLIDE_SUFFIXES:
         return PHOTOGRAPHS
     with opened(path) as file:
         colors = [kind.name != "alpha" for kind in file.colorinterp]

@@ -115,6 +115,45 @@ def test_a_killed_run_goes_on_and_gives_the_same(tmp_path, segmenter_of, two_str
     assert said == [f"{path} is labelled already: {tmp_path / 'out/labels/scene_labels.tif'}"] and len(seen) == 4
 
 
+def test_a_run_killed_after_its_labels_still_gets_its_picture(tmp_path, segmenter_of, monkeypatch):
+    segmenter = segmenter_of("photographs")
+    path = write_raster(tmp_path / "scene.tif", noise(SIZE), nodata=0)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    parts = tmp_path / "out/labels/.scene_labels.parts"
+    for where in (
+        "psanet_tf.inference.raster_files._save_picture",
+        "psanet_tf.inference.raster_parts.RasterParts.remove",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                label(segmenter, path, tmp_path / "out")
+        assert parts.is_dir()
+    # The labels are not seen again for it.
+    monkeypatch.setattr("psanet_tf.inference.raster_files.label_strip", interrupted)
+    label(segmenter, path, tmp_path / "out")
+    assert Image.open(tmp_path / "out/overlays/scene.png").size[0] >= SIZE[1]
+    assert not parts.exists()
+
+
+def test_labels_in_other_colours_are_written_anew(tmp_path, segmenter_of):
+    segmenter = segmenter_of("photographs")
+    path = write_raster(tmp_path / "scene.tif", noise(SIZE), nodata=0)
+    label(segmenter, path, tmp_path / "out")
+    before = segmenter.info
+    segmenter.info = dataclasses.replace(before, colors=before.colors[::-1])
+    try:
+        failures, said = label(segmenter, path, tmp_path / "out")
+    finally:
+        segmenter.info = before
+    assert failures == {} and "is labelled already" not in said[0]
+    with rasterio.open(raster_outputs(tmp_path / "out", "scene")["labels"]) as file:
+        assert [file.colormap(1)[index][:3] for index in range(5)] == [tuple(color) for color in before.colors[::-1]]
+
+
 def test_what_has_changed_since_an_interruption_is_named(tmp_path, segmenter_of, monkeypatch):
     segmenter = segmenter_of("photographs")
     path = write_raster(tmp_path / "scene.tif", noise(SIZE), nodata=0)

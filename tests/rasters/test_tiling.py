@@ -144,6 +144,20 @@ def features(crs, transform=lambda polygon: polygon):
     )  # fmt: skip
 
 
+def test_a_coordinate_system_of_null_is_none(tmp_path):
+    scene = write_raster(tmp_path / "scene.tif", noise(SIZE))
+    tree = json.loads(features(None))
+    (tmp_path / "shapes.geojson").write_text(json.dumps({**tree, "crs": None}))
+    (tmp_path / "without.geojson").write_text(json.dumps(tree))
+    outputs = []
+    for name in ("shapes", "without"):
+        refused = run(
+            scene, "--labels", tmp_path / f"{name}.geojson", "--class-property", "kind", "--out", tmp_path / name
+        )
+        outputs.append(str(refused.exception))
+    assert outputs[0] == outputs[1]
+
+
 @pytest.mark.parametrize("crs", ["urn:ogc:def:crs:EPSG::32633", None])
 def test_polygons_are_laid_on_the_scene_in_their_order(tmp_path, crs):
     from rasterio.warp import transform_geom
@@ -163,6 +177,7 @@ def test_polygons_are_laid_on_the_scene_in_their_order(tmp_path, crs):
     assert "have no label" in str(refused.exception) and "--map unlabelled=background" in str(refused.exception)
     result = run(*arguments, "--class-property", "kind", "--map", "unlabelled=other")
     assert result.exit_code == 0, (result.output, result.exception)
+    assert f"left out: 1 feature of {tmp_path / 'shapes.geojson'} that cover nothing (Point)" in result.output
     _, labels, _, _, info = read_back(tmp_path / "out")
     assert info.class_names == ("other", "field", "roof")
     expected = np.zeros(SIZE, "uint8")
